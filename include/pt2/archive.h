@@ -1,0 +1,116 @@
+/* archive.h - .pt2 archives: a zip of records under one folder (doc/pt2-format.md).
+ *
+ * The reader maps the file and trusts nothing in it: offsets, lengths, names, overlaps,
+ * counts, the payload tables against the records.  It never runs a pickle.  The writer
+ * streams: stored records, tensors aligned to 64 bytes, zip64 where needed, the same
+ * input giving the same bytes.
+ *
+ * A reader is immutable once open: any thread.  A writer: one thread at a time. */
+#ifndef PT2_ARCHIVE_H
+#define PT2_ARCHIVE_H
+
+#include <pt2/dtype.h>
+#include <pt2/err.h>
+
+#include <stdint.h>
+
+#define PT2_MAX_DIMS     8
+#define PT2_TENSOR_ALIGN 64 /* bytes; in the file, of a tensor record's first byte */
+
+/* ---- reading ---- */
+
+struct pt2_archive;
+
+struct pt2_record {
+    const char *name;    /* without the root folder: "models/model.json" */
+    uint64_t offset;     /* of the record's first byte in the file */
+    uint64_t size;       /* bytes, uncompressed */
+    uint64_t packed;     /* bytes in the file; == size where stored */
+    uint32_t crc32;
+    bool is_stored;      /* otherwise deflated */
+};
+
+/* One tensor of data/weights or data/constants. */
+struct pt2_payload {
+    const char *fqn;                 /* "model.model.norm.weight" */
+    const struct pt2_record *record; /* two payloads may share one (tied weights) */
+    enum pt2_dtype dtype;
+    unsigned n_dims;
+    int64_t sizes[PT2_MAX_DIMS], strides[PT2_MAX_DIMS]; /* in elements */
+    int64_t storage_offset;                             /* in elements */
+    bool is_param;
+    bool is_zeros;    /* the record holds no bytes: zeros of that shape */
+    bool is_constant; /* in data/constants (non-persistent buffers, constants) */
+};
+
+/* Open and check the archive at path (or at fd, which is borrowed and may be closed after
+ * the call; name is for messages).  The file must not change while it is open.
+ * new: free with pt2_archive_free.
+ * Errors: IO, BAD_ARCHIVE (the text names the part), NOMEM. */
+PT2_API PT2_MUST_USE int pt2_archive_open(const char *path, struct pt2_archive **ret_archive,
+                                          struct pt2_err *err);
+PT2_API PT2_MUST_USE int pt2_archive_open_fd(int fd, const char *name,
+                                             struct pt2_archive **ret_archive,
+                                             struct pt2_err *err);
+PT2_API void pt2_archive_free(struct pt2_archive *archive);
+
+PT2_API const char *pt2_archive_root(const struct pt2_archive *archive);
+PT2_API size_t pt2_archive_n_records(const struct pt2_archive *archive);
+PT2_API const struct pt2_record *pt2_archive_record(const struct pt2_archive *archive,
+                                                    size_t i);
+/* NULL where there is none of that name. */
+PT2_API const struct pt2_record *pt2_archive_find(const struct pt2_archive *archive,
+                                                  const char *name);
+
+/* The bytes of a stored record where they lie in the mapped file, borrowed from the archive;
+ * NULL for a deflated record. */
+PT2_API const void *pt2_archive_data(const struct pt2_archive *archive,
+                                     const struct pt2_record *record);
+
+/* The bytes of any record, new (caller frees), with a '\0' behind them that does not count.
+ * Checks the CRC-32.
+ * Errors: LIMIT (more than max_bytes), BAD_ARCHIVE, NOMEM. */
+PT2_API PT2_MUST_USE int pt2_archive_read(const struct pt2_archive *archive,
+                                          const struct pt2_record *record, size_t max_bytes,
+                                          void **ret_data, size_t *ret_size,
+                                          struct pt2_err *err);
+
+/* The tensors, weights before constants, in the order of their tables. */
+PT2_API size_t pt2_archive_n_payloads(const struct pt2_archive *archive);
+PT2_API const struct pt2_payload *pt2_archive_payload(const struct pt2_archive *archive,
+                                                      size_t i);
+PT2_API const struct pt2_payload *pt2_archive_find_payload(const struct pt2_archive *archive,
+                                                           const char *fqn);
+
+/* ---- writing ---- */
+
+struct pt2_writer;
+
+/* Write an archive to fd (borrowed; written from its current place on, never sought back).
+ * root is the folder that all records lie under, one component.  SHA-256 and CRC-32 are taken
+ * as bytes pass, the digest on a thread of the writer's own.
+ * new: free with pt2_writer_free, also where it was not finished.
+ * Errors: NOMEM, INTERNAL (no thread). */
+PT2_API PT2_MUST_USE int pt2_writer_new(int fd, const char *root,
+                                        struct pt2_writer **ret_writer, struct pt2_err *err);
+PT2_API void pt2_writer_free(struct pt2_writer *writer);
+
+/* Begin a record of exactly size bytes, its first one aligned to align bytes (1: not at
+ * all); then add them in any number of calls; then end it.
+ * Errors: IO, NO_SPACE, INVALID (a name twice, bytes too many or too few), NOMEM. */
+PT2_API PT2_MUST_USE int pt2_writer_begin(struct pt2_writer *writer, const char *name,
+                                          uint64_t size, unsigned align, struct pt2_err *err);
+PT2_API PT2_MUST_USE int pt2_writer_add(struct pt2_writer *writer, const void *data,
+                                        size_t len, struct pt2_err *err);
+PT2_API PT2_MUST_USE int pt2_writer_end(struct pt2_writer *writer, struct pt2_err *err);
+/* The three in one call. */
+PT2_API PT2_MUST_USE int pt2_writer_record(struct pt2_writer *writer, const char *name,
+                                           const void *data, size_t len, unsigned align,
+                                           struct pt2_err *err);
+
+/* Write the central directory.  ret_sha256 (32 bytes) and ret_bytes are those of the whole
+ * file, where it began at fd's offset 0.  Does not sync. */
+PT2_API PT2_MUST_USE int pt2_writer_finish(struct pt2_writer *writer, uint8_t *ret_sha256,
+                                           uint64_t *ret_bytes, struct pt2_err *err);
+
+#endif

@@ -1,0 +1,57 @@
+/* tbl_errors.h - every error that pt2d knows, written once.
+ *
+ * PT2_ERROR(code, name, HTTP status, title): the code is enum pt2_error's, the name is
+ * the last part of a problem's `type` (/problems/<name>), the title its `title`. */
+PT2_ERROR(NONE, "none", 200, "No error")
+/* ours: an operator must look */
+PT2_ERROR(INTERNAL, "internal", 500, "Internal error")
+PT2_ERROR(IO, "input-output", 500, "Input or output failed")
+PT2_ERROR(ENGINE_DIED, "engine-died", 500, "The engine's worker died")
+PT2_ERROR(NOMEM, "out-of-memory", 503, "Out of memory")
+PT2_ERROR(NO_SPACE, "no-space", 507, "No space left for files")
+PT2_ERROR(DRAINING, "draining", 503, "The daemon is stopping")
+PT2_ERROR(STARTING, "starting", 503, "The daemon is starting")
+/* the request as HTTP */
+PT2_ERROR(BAD_REQUEST, "bad-request", 400, "Bad request")
+PT2_ERROR(BAD_JSON, "bad-json", 400, "The body is not JSON")
+PT2_ERROR(NOT_FOUND, "not-found", 404, "Not found")
+PT2_ERROR(METHOD, "method-not-allowed", 405, "Method not allowed")
+PT2_ERROR(NOT_ACCEPTABLE, "not-acceptable", 406, "Not acceptable")
+PT2_ERROR(LENGTH_REQUIRED, "length-required", 411, "Length required")
+PT2_ERROR(PRECONDITION, "precondition-failed", 412, "Precondition failed")
+PT2_ERROR(TOO_LARGE, "too-large", 413, "Content too large")
+PT2_ERROR(MEDIA_TYPE, "unsupported-media-type", 415, "Unsupported media type")
+PT2_ERROR(RANGE, "range-not-satisfiable", 416, "Range not satisfiable")
+PT2_ERROR(HEADERS_TOO_LARGE, "headers-too-large", 431, "Header fields too large")
+/* the request's meaning */
+PT2_ERROR(INVALID, "invalid-request", 422, "Invalid request")
+PT2_ERROR(UNSUPPORTED, "unsupported", 422, "Not offered by this daemon")
+PT2_ERROR(LIMIT, "limit-exceeded", 422, "Beyond a limit")
+PT2_ERROR(ANSWER_TOO_LARGE, "answer-too-large", 422, "The answer would be too large")
+PT2_ERROR(IDEMPOTENCY_MISMATCH, "idempotency-key-mismatch", 422, "The idempotency key was used with another body")
+PT2_ERROR(IDEMPOTENCY_BUSY, "idempotency-key-busy", 409, "The first request with this idempotency key still runs")
+PT2_ERROR(CONFLICT, "conflict", 409, "Wrong state")
+PT2_ERROR(IN_USE, "in-use", 409, "In use")
+PT2_ERROR(AMBIGUOUS, "ambiguous-name", 409, "The name is ambiguous")
+PT2_ERROR(QUEUE_FULL, "queue-full", 429, "Queue full")
+PT2_ERROR(BUDGET, "memory-budget", 429, "Memory budget exhausted")
+PT2_ERROR(GONE, "gone", 410, "Gone")
+PT2_ERROR(CANCELLED, "cancelled", 409, "Cancelled")
+/* models and exports */
+PT2_ERROR(BAD_CONFIG, "bad-config", 422, "Bad model configuration")
+PT2_ERROR(BAD_CHECKPOINT, "bad-checkpoint", 422, "Bad checkpoint")
+PT2_ERROR(NOT_EXPORTABLE, "not-exportable", 422, "The model is not exportable")
+PT2_ERROR(CHECKPOINT_CHANGED, "checkpoint-changed", 409, "The checkpoint changed while it was exported")
+PT2_ERROR(WORKER_DIED, "worker-died", 500, "The export worker died")
+/* programs */
+PT2_ERROR(BAD_ARCHIVE, "bad-archive", 422, "Bad archive")
+PT2_ERROR(BAD_PROGRAM, "bad-program", 422, "Bad program")
+PT2_ERROR(DIGEST_MISMATCH, "digest-mismatch", 422, "The content has another digest")
+PT2_ERROR(PROGRAM_REFUSED, "program-refused", 422, "No engine takes this program")
+PT2_ERROR(PROGRAM_FAILED, "program-failed", 422, "The program failed")
+/* sessions */
+PT2_ERROR(SESSION_EXPIRED, "session-expired", 404, "The session expired")
+PT2_ERROR(SESSION_LOST, "session-lost", 404, "The session was lost by a restart")
+PT2_ERROR(POSITION_GAP, "position-gap", 409, "The step starts beyond the session's position")
+PT2_ERROR(CANNOT_REWIND, "cannot-rewind", 409, "The session cannot rewind that far")
+PT2_ERROR(OTHER_PROGRAM, "other-program", 409, "The cache is another program's")

@@ -1,0 +1,81 @@
+#include "suite.h"
+
+#include "base/buf.h"
+#include "base/util.h"
+
+#include <errno.h>
+#include <pt2/dtype.h>
+#include <pt2/err.h>
+
+START_TEST(test_err_first_one_wins)
+{
+    struct pt2_err err = {0};
+
+    ck_assert_int_eq(pt2_err_set(&err, PT2_ERR_INVALID, "first %d", 1), -1);
+    ck_assert_int_eq(pt2_err_set(&err, PT2_ERR_IO, "second"), -1);
+    ck_assert_int_eq(err.code, PT2_ERR_INVALID);
+    ck_assert_str_eq(err.text, "first 1");
+    pt2_err_prefix(&err, "in '%s'", "x");
+    ck_assert_str_eq(err.text, "in 'x': first 1");
+    ck_assert_int_eq(pt2_err_set(NULL, PT2_ERR_IO, "nobody listens"), -1);
+}
+END_TEST
+
+START_TEST(test_err_full_disk_has_its_own_code)
+{
+    struct pt2_err err = {0};
+
+    errno = ENOSPC;
+    pt2_err_errno(&err, PT2_ERR_IO, "write");
+    ck_assert_int_eq(err.code, PT2_ERR_NO_SPACE);
+}
+END_TEST
+
+START_TEST(test_err_names_are_unique)
+{
+    for (int i = 0; i < PT2_N_ERRORS; i++)
+        ck_assert_int_eq(pt2_error_find(pt2_error_name((enum pt2_error)i)), i);
+    ck_assert_int_eq(pt2_error_find("no-such-name"), PT2_ERR_INTERNAL);
+}
+END_TEST
+
+START_TEST(test_buf_stops_at_its_maximum)
+{
+    AUTO_BUF b = BUF_INIT(8);
+
+    buf_str(&b, "12345678");
+    ck_assert(!buf_failed(&b));
+    ck_assert_str_eq(b.data, "12345678");
+    buf_str(&b, "9");
+    ck_assert(buf_failed(&b));
+    ck_assert_uint_eq(b.len, 8);
+}
+END_TEST
+
+START_TEST(test_dtype_tables_agree_with_schema)
+{
+    /* torch/_export/serde/schema.py, ScalarType (torch 2.13.0) */
+    ck_assert_int_eq(pt2_dtype_schema(PT2_FLOAT32), 7);
+    ck_assert_int_eq(pt2_dtype_schema(PT2_BFLOAT16), 13);
+    ck_assert_int_eq(pt2_dtype_schema(PT2_INT64), 5);
+    ck_assert_int_eq(pt2_dtype_from_schema(12), PT2_BOOL);
+    ck_assert_int_eq(pt2_dtype_from_schema(99), PT2_DTYPE_NONE);
+    ck_assert_int_eq(pt2_dtype_from_name("torch.bfloat16"), PT2_BFLOAT16);
+    ck_assert_int_eq(pt2_dtype_from_safetensors("BF16"), PT2_BFLOAT16);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("base");
+    TCase *core = tcase_create("core"), *limits = tcase_create("limits");
+
+    tcase_add_test(core, test_err_first_one_wins);
+    tcase_add_test(core, test_err_full_disk_has_its_own_code);
+    tcase_add_test(core, test_err_names_are_unique);
+    tcase_add_test(core, test_dtype_tables_agree_with_schema);
+    tcase_add_test(limits, test_buf_stops_at_its_maximum);
+    suite_add_tcase(s, core);
+    suite_add_tcase(s, limits);
+    return suite_run(s);
+}
