@@ -1,6 +1,7 @@
 #include "suite.h"
 
 #include "base/buf.h"
+#include "base/sha256.h"
 #include "base/util.h"
 
 #include <errno.h>
@@ -65,6 +66,35 @@ START_TEST(test_dtype_tables_agree_with_schema)
 }
 END_TEST
 
+START_TEST(test_sha256_known_answers)
+{
+    /* FIPS 180-2, appendix B.1, and the digest of nothing */
+    static const char abc[] =
+        "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+    static const char nothing[] =
+        "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+    uint8_t digest[SHA256_BYTES], back[SHA256_BYTES];
+    char hex[SHA256_HEX];
+    struct sha256 h;
+
+    sha256_start(&h);
+    sha256_add(&h, "a", 1);
+    sha256_add(&h, NULL, 0);
+    sha256_add(&h, "bc", 2);
+    sha256_finish(&h, digest);
+    sha256_to_hex(digest, hex);
+    ck_assert_str_eq(hex, abc);
+    ck_assert(sha256_from_hex(hex, back));
+    ck_assert_mem_eq(back, digest, sizeof(back));
+    sha256_finish(&h, digest); /* started anew */
+    sha256_to_hex(digest, hex);
+    ck_assert_str_eq(hex, nothing);
+    hex[63] = 'G';
+    ck_assert(!sha256_from_hex(hex, back));
+    ck_assert(!sha256_from_hex("abc", back));
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("base");
@@ -74,6 +104,7 @@ int main(void)
     tcase_add_test(core, test_err_full_disk_has_its_own_code);
     tcase_add_test(core, test_err_names_are_unique);
     tcase_add_test(core, test_dtype_tables_agree_with_schema);
+    tcase_add_test(core, test_sha256_known_answers);
     tcase_add_test(limits, test_buf_stops_at_its_maximum);
     suite_add_tcase(s, core);
     suite_add_tcase(s, limits);
