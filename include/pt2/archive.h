@@ -82,6 +82,11 @@ PT2_API const struct pt2_payload *pt2_archive_payload(const struct pt2_archive *
 PT2_API const struct pt2_payload *pt2_archive_find_payload(const struct pt2_archive *archive,
                                                            const char *fqn);
 
+/* The bytes that a tensor of these sizes takes, contiguous.  False where a size is negative
+ * or the product does not fit. */
+PT2_API PT2_MUST_USE bool pt2_tensor_bytes(enum pt2_dtype dtype, unsigned n_dims,
+                                           const int64_t *sizes, uint64_t *ret_bytes);
+
 /* ---- writing ---- */
 
 struct pt2_writer;
@@ -112,5 +117,52 @@ PT2_API PT2_MUST_USE int pt2_writer_record(struct pt2_writer *writer, const char
  * file, where it began at fd's offset 0.  Does not sync. */
 PT2_API PT2_MUST_USE int pt2_writer_finish(struct pt2_writer *writer, uint8_t *ret_sha256,
                                            uint64_t *ret_bytes, struct pt2_err *err);
+
+/* ---- writing the layout of a .pt2 ----
+ *
+ * What torch.export.load wants, in the order that reads best:
+ *
+ *     pt2_writer_new(fd, root)
+ *     pt2_writer_fixed           archive_format, archive_version, byteorder, .data/version,
+ *                                an empty data/sample_inputs/model.pt
+ *     pt2_writer_model           models/model.json
+ *     for each weight:           pt2_writer_begin_tensor, _add ..., _end
+ *     pt2_writer_payloads        data/weights/model_weights_config.json
+ *     for each constant:         the same (a cache that starts as zeros: size 0)
+ *     pt2_writer_payloads        data/constants/model_constants_config.json
+ *     pt2_writer_record          extra/<name>, UTF-8 text only
+ *     pt2_writer_finish
+ *
+ * Both tables must be there, also where they are empty. */
+
+/* Which table: parameters and persistent buffers are weights, non-persistent buffers and
+ * tensor constants are constants. */
+enum pt2_table { PT2_TABLE_WEIGHTS, PT2_TABLE_CONSTANTS };
+
+/* A line of a payload table: a contiguous tensor. */
+struct pt2_payload_entry {
+    const char *fqn;
+    uint32_t record; /* N of weight_N or tensor_N; entries may share one (tied weights) */
+    enum pt2_dtype dtype;
+    unsigned n_dims;
+    int64_t sizes[PT2_MAX_DIMS];
+    bool is_param;      /* true exactly for what the signature calls a parameter */
+    bool requires_grad; /* floating-point types only */
+};
+
+PT2_API PT2_MUST_USE int pt2_writer_fixed(struct pt2_writer *writer, struct pt2_err *err);
+PT2_API PT2_MUST_USE int pt2_writer_model(struct pt2_writer *writer, const char *json,
+                                          size_t len, struct pt2_err *err);
+/* Begin record data/weights/weight_<n> or data/constants/tensor_<n>, aligned to
+ * PT2_TENSOR_ALIGN.  size 0 stands for zeros of whatever shape the table says.
+ * Errors: as pt2_writer_begin. */
+PT2_API PT2_MUST_USE int pt2_writer_begin_tensor(struct pt2_writer *writer,
+                                                 enum pt2_table table, uint32_t n,
+                                                 uint64_t size, struct pt2_err *err);
+/* Write the table's own record, entries in the order given.
+ * Errors: INVALID (an fqn twice, a shape that can not be), and those of pt2_writer_record. */
+PT2_API PT2_MUST_USE int pt2_writer_payloads(struct pt2_writer *writer, enum pt2_table table,
+                                             const struct pt2_payload_entry *entries,
+                                             size_t n_entries, struct pt2_err *err);
 
 #endif
