@@ -1,0 +1,69 @@
+/* routes.h - the table of everything that the daemon answers (routes.c).
+ *
+ * A row is a method and a path template; it names the handler, which lives in the file of
+ * the same name.  The OpenAPI document, 405's Allow and the metrics' labels come from
+ * this table.  Constant; any thread. */
+#ifndef HTTP_ROUTES_H
+#define HTTP_ROUTES_H
+
+#include "http/request.h"
+
+enum http_body {
+    HTTP_BODY_NONE,   /* a body is 415 */
+    HTTP_BODY_JSON,   /* application/json, one object, parsed into req->json */
+    HTTP_BODY_BYTES,  /* application/octet-stream, collected in req->body */
+    HTTP_BODY_STREAM, /* application/octet-stream, given to receive() as it comes */
+};
+
+enum {
+    HTTP_BLOCKING = 1,       /* the handler runs on the pool */
+    HTTP_PUBLIC = 2,         /* needs no token */
+    HTTP_WHILE_DRAINING = 4, /* answered while the daemon stops */
+    HTTP_OPTIONAL_BODY = 8,  /* HTTP_BODY_JSON: no body is an empty object */
+    HTTP_QUIET = 16,         /* logged at debug level only */
+};
+
+struct route {
+    const char *method; /* "GET" serves HEAD too */
+    const char *path;   /* "/v1/sessions/{id}/step": a {name} is one segment */
+    void (*handler)(struct http_request *req);
+    enum http_body body;
+    unsigned flags;
+    const char *query; /* names taken, by spaces: "limit after label."; a name that ends
+                          in a dot is a prefix; NULL: none.  Others are 422 */
+    const char *produces; /* media types of a good reply, by spaces, the default first;
+                             NULL: "application/json" */
+    /* The largest body; NULL: the configured max_request_bytes. */
+    uint64_t (*max_body)(const struct app *app);
+    /* Before the body is read (and before 100 Continue), on the HTTP thread, params and
+     * headers at hand: refuse what can be refused.  -1 with err: replied.  NULL: nothing
+     * to check. */
+    int (*prepare)(struct http_request *req, struct pt2_err *err);
+    /* HTTP_BODY_STREAM: the next bytes, on a pool thread, one call at a time.  -1 with
+     * err: the rest is thrown away and err replied; the handler is not called. */
+    int (*receive)(struct http_request *req, const void *data, size_t len,
+                   struct pt2_err *err);
+    /* For the OpenAPI document: see doc/http.md. */
+    const char *summary;
+    const char *takes;    /* schema of the JSON body, "ExportRequest"; NULL: none */
+    const char *gives;    /* schema of the good JSON reply; NULL: none */
+    const char *statuses; /* "202 404 422"; 2xx first */
+};
+
+size_t routes_count(void);
+const struct route *routes_at(size_t i);
+
+enum route_match { ROUTE_FOUND, ROUTE_NO_PATH, ROUTE_NO_METHOD, ROUTE_BAD_PATH };
+
+#define ROUTE_ALLOW_SIZE 64
+
+/* Find the row for a method and a raw path (as on the request line, without the query).
+ * ROUTE_FOUND: *ret_route, and params decoded into buf (room for strlen(path) + 1 bytes).
+ * ROUTE_NO_METHOD: ret_allow lists what the path has, "GET, HEAD, PUT".
+ * ROUTE_BAD_PATH: an escape that is none, %00, a '.' or '..' segment, not UTF-8. */
+enum route_match routes_find(const char *method, const char *path, char *buf,
+                             const struct route **ret_route,
+                             const char *ret_params[HTTP_MAX_PARAMS],
+                             char ret_allow[ROUTE_ALLOW_SIZE]);
+
+#endif
