@@ -46,6 +46,8 @@ int json_parse(const char *text, size_t len, json_t **ret_json, struct pt2_err *
         *ret_json = json;
         return 0;
     }
+    if (!*e.text) /* jansson's parser has no other failure without words */
+        return pt2_err_set(err, PT2_ERR_NOMEM, "no memory to parse JSON");
     switch (json_error_code(&e)) {
     case json_error_out_of_memory:
         return pt2_err_set(err, PT2_ERR_NOMEM, "no memory to parse JSON");
@@ -120,6 +122,16 @@ void json_problems_done(struct json_problems *problems)
 {
     json_decref(problems->errors);
     *problems = (struct json_problems){0};
+}
+
+json_t *json_problem_object(const struct pt2_err *err)
+{
+    char type[80];
+
+    snprintf(type, sizeof(type), "/problems/%s", pt2_error_name(err->code));
+    return json_pack("{s:s, s:s, s:i, s:o}", "type", type, "title",
+                     pt2_error_title(err->code), "status", pt2_error_status(err->code),
+                     "detail", json_string_lossy(err->text));
 }
 
 /* ---- pointers ---- */

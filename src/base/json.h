@@ -52,6 +52,10 @@ int json_problems_to_err(const struct json_problems *problems, enum pt2_error co
                          struct pt2_err *err);
 void json_problems_done(struct json_problems *problems);
 
+/* The problem object (RFC 9457) of an error: {"type", "title", "status", "detail"}.
+ * new; NULL: out of memory. */
+json_t *json_problem_object(const struct pt2_err *err);
+
 /* ---- reading an object ---- */
 
 /* Embedded by the caller; borrows the object and the problems. */

@@ -1,0 +1,33 @@
+/* sandbox.h - give up what a worker process never needs, by a seccomp filter.
+ *
+ * A list of system calls that then fail with EPERM, written without libseccomp.  It can
+ * not be taken back and holds for every thread of the process, those to come and programs
+ * that it executes too.  Whatever is asked for, these go: tracing and reading other
+ * processes, signals to them, namespaces and mounts, kernel modules, bpf, perf, keys,
+ * io_uring, clocks, and pushing input into a terminal.  Calls of another machine's ABI
+ * (32 bit) are denied as a whole.
+ *
+ * Not a substitute for file permissions: a process that may open files opens any that its
+ * user may.  doc/engines.md says what is left to whom. */
+#ifndef BASE_SANDBOX_H
+#define BASE_SANDBOX_H
+
+#include "base/util.h"
+
+#include <pt2/err.h>
+
+enum sandbox_deny {
+    SANDBOX_NO_NETWORK =
+        1 << 0, /* no sockets made, connected or bound; open ones go on */
+    SANDBOX_NO_EXEC =
+        1 << 1, /* no programs executed, no processes made; threads may be */
+    SANDBOX_NO_OPEN = 1 << 2, /* no file opened, made, removed, renamed or given other
+                               * rights; open ones go on */
+};
+
+/* Deny what deny (enum sandbox_deny, or-ed) says, from now on.  Sets no_new_privs.  Safe
+ * between fork and exec.
+ * Errors: INTERNAL (the kernel has no seccomp, or another filter forbids this one). */
+MUST_USE int sandbox_enter(unsigned deny, struct pt2_err *err);
+
+#endif

@@ -1,0 +1,43 @@
+/* tbl_metrics.h - every metric of GET /metrics, written once.
+ *
+ * METRIC(id, kind, name, labels, help): kind COUNTER (name ends in _total), GAUGE, or
+ * HISTOGRAM (seconds, 1 ms to 60 s); labels by spaces, "" for none. */
+METRIC(HTTP_REQUESTS, COUNTER, "pt2d_http_requests_total", "route method status",
+       "Requests that were answered")
+METRIC(HTTP_DURATION, HISTOGRAM, "pt2d_http_request_duration_seconds", "route",
+       "Time from the request line to the last byte of the reply")
+METRIC(HTTP_CONNECTIONS, GAUGE, "pt2d_http_connections", "", "Open connections")
+METRIC(HTTP_ACTIVE, GAUGE, "pt2d_http_requests_active", "", "Requests that are being served")
+METRIC(HTTP_SUSPENDED, GAUGE, "pt2d_http_requests_suspended", "",
+       "Requests that wait for work, with no thread")
+METRIC(HTTP_CANCELLED, COUNTER, "pt2d_http_requests_cancelled_total", "why",
+       "Waiting requests whose client went, whose deadline passed or that a stop ended")
+METRIC(HTTP_TIMEOUTS, COUNTER, "pt2d_http_timeouts_total", "what",
+       "Connections closed because a header, a body or the next request took too long")
+METRIC(HTTP_BODY_BYTES, GAUGE, "pt2d_http_body_bytes", "", "Memory held by request bodies")
+METRIC(HTTP_UPLOADS, GAUGE, "pt2d_http_uploads_active", "", "File uploads under way")
+METRIC(HTTP_POOL_QUEUE, GAUGE, "pt2d_http_pool_queue_length", "",
+       "Requests that wait for a pool thread")
+METRIC(HTTP_POOL_REFUSED, COUNTER, "pt2d_http_pool_refused_total", "",
+       "Requests answered 429 because the pool's queue was full")
+METRIC(SESSIONS, GAUGE, "pt2d_sessions", "", "Sessions, with those being made")
+METRIC(SESSION_CACHE_BYTES, GAUGE, "pt2d_session_cache_bytes", "",
+       "Memory of the sessions' caches")
+METRIC(SESSIONS_ENDED, COUNTER, "pt2d_sessions_ended_total", "how",
+       "Sessions that were deleted or expired")
+METRIC(PROGRAMS_OPEN, GAUGE, "pt2d_programs_open", "", "Programs with an engine and a thread")
+METRIC(ENGINES_DIED, COUNTER, "pt2d_engines_died_total", "",
+       "Engines whose worker died and that were opened anew")
+METRIC(CALLS_WAITING, GAUGE, "pt2d_session_calls_waiting", "",
+       "Calls on sessions that wait for their turn")
+METRIC(CALLS_RUNNING, GAUGE, "pt2d_session_calls_running", "", "Calls on sessions that have begun")
+METRIC(STEPS, COUNTER, "pt2d_steps_total", "result",
+       "Steps: ok, failed, or refused and given up before they began")
+METRIC(STEP_TOKENS, COUNTER, "pt2d_step_tokens_total", "", "Tokens of the steps that went well")
+METRIC(STEP_QUEUE, HISTOGRAM, "pt2d_step_queue_seconds", "", "How long a step waited for its turn")
+METRIC(STEP_RUN, HISTOGRAM, "pt2d_step_run_seconds", "",
+       "How long a step took once it had begun, others' turns between included")
+METRIC(PROCESS_CPU, COUNTER, "process_cpu_seconds_total", "", "CPU time used, in seconds")
+METRIC(PROCESS_MEMORY, GAUGE, "process_resident_memory_bytes", "", "Resident memory")
+METRIC(PROCESS_FDS, GAUGE, "process_open_fds", "", "Open file descriptors")
+METRIC(BUILD_INFO, GAUGE, "pt2d_build_info", "version", "Always 1; the version is a label")
