@@ -33,7 +33,8 @@ struct pt2_record {
 /* One tensor of data/weights or data/constants. */
 struct pt2_payload {
     const char *fqn;                 /* "model.model.norm.weight" */
-    const struct pt2_record *record; /* two payloads may share one (tied weights) */
+    const struct pt2_record *record; /* two payloads may share one (tied weights); its bytes
+                                      * may be deflated, and may lie unaligned */
     enum pt2_dtype dtype;
     unsigned n_dims;
     int64_t sizes[PT2_MAX_DIMS], strides[PT2_MAX_DIMS]; /* in elements */
@@ -75,6 +76,12 @@ PT2_API PT2_MUST_USE int pt2_archive_read(const struct pt2_archive *archive,
                                           void **ret_data, size_t *ret_size,
                                           struct pt2_err *err);
 
+/* Read every record and compare its CRC-32: once, before an archive from outside is used
+ * where it lies (opening checks the headers and the tables only).
+ * Errors: BAD_ARCHIVE (names the record), NOMEM. */
+PT2_API PT2_MUST_USE int pt2_archive_verify(const struct pt2_archive *archive,
+                                            struct pt2_err *err);
+
 /* The tensors, weights before constants, in the order of their tables. */
 PT2_API size_t pt2_archive_n_payloads(const struct pt2_archive *archive);
 PT2_API const struct pt2_payload *pt2_archive_payload(const struct pt2_archive *archive,
@@ -99,6 +106,13 @@ struct pt2_writer;
 PT2_API PT2_MUST_USE int pt2_writer_new(int fd, const char *root,
                                         struct pt2_writer **ret_writer, struct pt2_err *err);
 PT2_API void pt2_writer_free(struct pt2_writer *writer);
+
+/* With fd -1 a writer writes nothing and hashes nothing: pt2_writer_finish then answers the
+ * bytes that the same calls would have written, and a digest of zeros.  For such a writer
+ * this stands for pt2_writer_add of len bytes, which nobody needs to have.
+ * Errors: INVALID. */
+PT2_API PT2_MUST_USE int pt2_writer_skip(struct pt2_writer *writer, uint64_t len,
+                                         struct pt2_err *err);
 
 /* Begin a record of exactly size bytes, its first one aligned to align bytes (1: not at
  * all); then add them in any number of calls; then end it.
