@@ -1,0 +1,41 @@
+/* decoder_graph.h - a decoder spec as a program: forward(input_ids, cache_position).
+ *
+ * The spelling is profile "torch": index_copy_ into the caches, one bool mask per window,
+ * scaled_dot_product_attention with enable_gqa, RMS norms in their parts, rounding where
+ * eager Transformers rounds. */
+#ifndef EXPORT_DECODER_GRAPH_H
+#define EXPORT_DECODER_GRAPH_H
+
+#include "export/spec.h"
+#include "export/weights.h"
+
+#include <pt2/export.h>
+#include <pt2/program.h>
+
+/* A buffer of the program, in the order of the signature. */
+struct decoder_buffer {
+    char fqn[96];
+    enum pt2_dtype dtype;
+    unsigned n_dims;
+    int64_t sizes[4];
+    bool is_cache; /* starts as zeros; otherwise inv_freq */
+};
+
+static inline size_t decoder_n_buffers(const struct decoder_spec *spec)
+{
+    return 1 + 2 * (size_t)spec->n_layers;
+}
+/* inv_freq, then key_cache_0, value_cache_0, key_cache_1, ...: (batch, kv_heads,
+ * max_cache_len, head_dim).  options are resolved. */
+struct decoder_buffer decoder_buffer_at(const struct decoder_spec *spec,
+                                        const struct pt2_export_options *options,
+                                        size_t i);
+
+/* new: pt2_program_free.
+ * Errors: NOMEM, BAD_PROGRAM (too many nodes). */
+MUST_USE int decoder_graph_build(const struct decoder_spec *spec,
+                                 const struct weights *weights,
+                                 const struct pt2_export_options *options,
+                                 struct pt2_program **ret_program, struct pt2_err *err);
+
+#endif

@@ -1,0 +1,63 @@
+#include "export/deviations.h"
+
+#include <stdarg.h>
+
+int deviations_add(struct deviations *deviations, struct pt2_err *err, const char *fmt,
+                   ...)
+{
+    char **grown =
+        reallocarray(deviations->list, deviations->n + 1, sizeof(*deviations->list));
+    va_list ap;
+    int n;
+
+    if (!grown)
+        return pt2_err_set(err, PT2_ERR_NOMEM, "a deviation");
+    deviations->list = grown;
+    va_start(ap, fmt);
+    n = vasprintf(&grown[deviations->n], fmt, ap);
+    va_end(ap);
+    if (n < 0)
+        return pt2_err_set(err, PT2_ERR_NOMEM, "a deviation");
+    deviations->n++;
+    return 0;
+}
+
+int deviations_find(const struct decoder_spec *spec, const struct weights *weights,
+                    const struct pt2_export_options *options,
+                    struct deviations *deviations, struct pt2_err *err)
+{
+    long long len = options->max_cache_len, max = spec->max_position;
+
+    if (len > max &&
+        deviations_add(
+            deviations, err,
+            "max_cache_len, %lld, is beyond max_position_embeddings, %lld: the "
+            "positions from there on are computed by the same formula, but the model "
+            "does not claim to know them.",
+            len, max) < 0)
+        return -1;
+    if (spec->rope.type == ROPE_DYNAMIC &&
+        deviations_add(
+            deviations, err,
+            "rope_type dynamic: the frequencies are those up to "
+            "max_position_embeddings, %lld, which max_cache_len, %lld, does not "
+            "exceed; the reference export fails on this rope_type.",
+            max, len) < 0)
+        return -1;
+    if (weights->is_untied_by_data &&
+        deviations_add(
+            deviations, err,
+            "tie_word_embeddings is true, but the checkpoint holds both "
+            "embedding and head: both are exported; the reference ties them where "
+            "they are equal.") < 0)
+        return -1;
+    return 0;
+}
+
+void deviations_done(struct deviations *deviations)
+{
+    for (size_t i = 0; i < deviations->n; i++)
+        free(deviations->list[i]);
+    free(deviations->list);
+    *deviations = (struct deviations){0};
+}

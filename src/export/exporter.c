@@ -1,0 +1,444 @@
+/* exporter.c - from a checkpoint to an archive: resolve, build, write. */
+#include <pt2/export.h>
+
+#include "base/log.h"
+#include "export/convert.h"
+#include "export/decoder_graph.h"
+#include "export/deviations.h"
+#include "export/exporter.h"
+#include "export/extras.h"
+#include "export/weights.h"
+
+#define ROOT            "program" /* the archive's folder */
+#define REVISION        "1"       /* of the bytes that an export makes */
+#define SLICE_BYTES     ((size_t)1 << 20)
+#define N_SLICE_BUFFERS 2
+
+struct pt2_export {
+    const struct pt2_checkpoint *checkpoint; /* borrowed */
+    struct pt2_export_options options;       /* resolved */
+    struct decoder_spec spec;
+    struct weights weights;
+    struct deviations deviations;
+    struct extras extras;
+    struct pt2_program *program;
+    char *json; /* the program's */
+    size_t json_bytes;
+    float *inv_freq;
+    uint64_t program_bytes, cache_bytes;
+};
+
+DEFINE_AUTO(pt2_export)
+
+const char *pt2_exporter_version(void)
+{
+    return PACKAGE_VERSION "+" REVISION;
+}
+
+const char *pt2_attn_name(enum pt2_attn attn)
+{
+    return attn == PT2_ATTN_SDPA ? "sdpa" : "eager";
+}
+
+void pt2_export_free(struct pt2_export *exp)
+{
+    if (!exp)
+        return;
+    pt2_program_free(exp->program);
+    weights_done(&exp->weights);
+    deviations_done(&exp->deviations);
+    extras_done(&exp->extras);
+    free(exp->json);
+    free(exp->inv_freq);
+    free(exp);
+}
+
+/* ---- options ---- */
+
+static bool is_offered(enum pt2_dtype dtype)
+{
+    return dtype == PT2_FLOAT32 || dtype == PT2_BFLOAT16 || dtype == PT2_FLOAT16;
+}
+
+/* As from_pretrained(dtype="auto") does: what config.json says, else the weights. */
+int export_default_dtype(const struct pt2_checkpoint *checkpoint,
+                         enum pt2_dtype *ret_dtype, struct pt2_err *err)
+{
+    struct fields f = fields_of(pt2_checkpoint_config(checkpoint), "");
+    const char *field = field_is_there(&f, "dtype") ? "dtype" : "torch_dtype", *name;
+    enum pt2_dtype dtype = PT2_DTYPE_NONE;
+
+    if (field_string(&f, field, NULL, &name, err) < 0)
+        return -1;
+    if (name) {
+        dtype = pt2_dtype_from_name(name);
+        if (!is_offered(dtype))
+            return field_refuse(
+                &f, field, err,
+                "'%s'; an export has to ask for float32, bfloat16 or float16", name);
+    }
+    for (size_t i = 0; !name && i < pt2_checkpoint_n_tensors(checkpoint); i++) {
+        dtype = pt2_checkpoint_tensor(checkpoint, i)->dtype;
+        if (pt2_dtype_is_float(dtype))
+            break;
+    }
+    *ret_dtype =
+        is_offered(dtype) ? dtype : PT2_FLOAT32; /* float64 weights: torch's own */
+    return 0;
+}
+
+static int check_range(const char *name, int64_t value, int64_t max, struct pt2_err *err)
+{
+    if (value >= 1 && value <= max)
+        return 0;
+    return pt2_err_set(err, PT2_ERR_INVALID, "%s must be 1 to %lld, not %lld", name,
+                       (long long)max, (long long)value);
+}
+
+static int resolve(const struct pt2_export_options *asked,
+                   const struct decoder_spec *spec,
+                   const struct pt2_checkpoint *checkpoint, struct pt2_export_options *o,
+                   struct pt2_err *err)
+{
+    *o = *asked;
+    if (o->batch_size == 0)
+        o->batch_size = 1;
+    if (o->max_cache_len == 0)
+        o->max_cache_len = MIN(spec->max_position, PT2_EXPORT_DEFAULT_CACHE_LEN);
+    if (o->seq_len == 0)
+        o->seq_len = 1;
+    if (check_range("batch_size", o->batch_size, PT2_EXPORT_MAX_BATCH, err) < 0 ||
+        check_range("max_cache_len", o->max_cache_len, PT2_EXPORT_MAX_CACHE_LEN, err) < 0)
+        return -1;
+    if (o->seq_len < 1 || o->seq_len > o->max_cache_len)
+        return pt2_err_set(
+            err, PT2_ERR_INVALID,
+            "the sequence length must be 1 to max_cache_len, %lld, not %lld",
+            (long long)o->max_cache_len, (long long)o->seq_len);
+    if (o->dynamic_shapes && o->max_cache_len < 2)
+        return pt2_err_set(err, PT2_ERR_INVALID,
+                           "dynamic_shapes wants a max_cache_len of 2 or more");
+    if (o->batch_size * o->seq_len > PT2_EXPORT_MAX_TOKENS)
+        return pt2_err_set(
+            err, PT2_ERR_INVALID,
+            "batch_size times the sequence length must be at most %d, not %lld",
+            PT2_EXPORT_MAX_TOKENS, (long long)(o->batch_size * o->seq_len));
+    if (o->dtype == PT2_DTYPE_NONE)
+        return export_default_dtype(checkpoint, &o->dtype, err);
+    if (!is_offered(o->dtype))
+        return pt2_err_set(err, PT2_ERR_INVALID,
+                           "dtype must be float32, bfloat16 or float16, not %s",
+                           pt2_dtype_name(o->dtype));
+    return 0;
+}
+
+/* ---- making ---- */
+
+static int size_caches(struct pt2_export *exp, struct pt2_err *err)
+{
+    for (size_t i = 0; i < decoder_n_buffers(&exp->spec); i++) {
+        struct decoder_buffer b = decoder_buffer_at(&exp->spec, &exp->options, i);
+        uint64_t bytes;
+
+        if (!b.is_cache)
+            continue;
+        if (!pt2_tensor_bytes(b.dtype, b.n_dims, b.sizes, &bytes) ||
+            !size_add(exp->cache_bytes, bytes, &exp->cache_bytes) ||
+            exp->cache_bytes > INT64_MAX)
+            return pt2_err_set(err, PT2_ERR_INVALID,
+                               "a cache of %lld positions for a batch of %lld is too big",
+                               (long long)exp->options.max_cache_len,
+                               (long long)exp->options.batch_size);
+    }
+    return 0;
+}
+
+static int make_inv_freq(struct pt2_export *exp, struct pt2_err *err)
+{
+    exp->inv_freq = calloc((size_t)exp->spec.rope.dim / 2, sizeof(*exp->inv_freq));
+    if (!exp->inv_freq)
+        return pt2_err_set(err, PT2_ERR_NOMEM, "rotary frequencies");
+    rope_inv_freq(&exp->spec.rope, exp->inv_freq);
+    return 0;
+}
+
+int export_check_model(const struct pt2_checkpoint *checkpoint,
+                       const struct pt2_export_options *asked,
+                       struct decoder_spec *ret_spec, struct weights *ret_weights,
+                       struct pt2_export_options *ret_options, struct pt2_err *err)
+{
+    if (decoder_spec_read(pt2_checkpoint_config(checkpoint), ret_spec, err) < 0 ||
+        resolve(asked, ret_spec, checkpoint, ret_options, err) < 0 ||
+        rope_check_len(&ret_spec->rope, ret_options->max_cache_len, err) < 0)
+        return -1;
+    return weights_bind(ret_spec, checkpoint, ret_weights, err);
+}
+
+static int write_archive(struct pt2_export *exp, struct pt2_writer *writer,
+                         bool is_counting, pt2_export_progress *progress, void *ctx,
+                         struct pt2_err *err);
+
+/* The size of the file, from a writer that only counts. */
+static int count_bytes(struct pt2_export *exp, struct pt2_err *err)
+{
+    struct pt2_writer *writer;
+    uint8_t digest[32];
+    int r;
+
+    if (pt2_writer_new(-1, ROOT, &writer, err) < 0)
+        return -1;
+    r = write_archive(exp, writer, /* is_counting= */ true, NULL, NULL, err);
+    if (r == 0)
+        r = pt2_writer_finish(writer, digest, &exp->program_bytes, err);
+    pt2_writer_free(writer);
+    return r;
+}
+
+int pt2_export_new(const struct pt2_checkpoint *checkpoint,
+                   const struct pt2_export_options *options,
+                   struct pt2_export **ret_export, struct pt2_err *err)
+{
+    AUTO(pt2_export) exp = calloc(1, sizeof(*exp));
+
+    if (!exp)
+        return pt2_err_set(err, PT2_ERR_NOMEM, "an export");
+    exp->checkpoint = checkpoint;
+    if (export_check_model(checkpoint, options, &exp->spec, &exp->weights, &exp->options,
+                           err) < 0 ||
+        size_caches(exp, err) < 0 || make_inv_freq(exp, err) < 0 ||
+        deviations_find(&exp->spec, &exp->weights, &exp->options, &exp->deviations, err) <
+            0 ||
+        extras_find(&exp->spec, checkpoint, &exp->options, &exp->extras, &exp->deviations,
+                    err) < 0 ||
+        decoder_graph_build(&exp->spec, &exp->weights, &exp->options, &exp->program,
+                            err) < 0 ||
+        pt2_program_to_json(exp->program, &exp->json, &exp->json_bytes, err) < 0 ||
+        count_bytes(exp, err) < 0)
+        return -1;
+    *ret_export = TAKE(exp);
+    return 0;
+}
+
+const struct pt2_program *pt2_export_program(const struct pt2_export *exp)
+{
+    return exp->program;
+}
+
+const struct pt2_export_options *pt2_export_resolved(const struct pt2_export *exp)
+{
+    return &exp->options;
+}
+
+size_t pt2_export_n_deviations(const struct pt2_export *exp)
+{
+    return exp->deviations.n;
+}
+
+const char *pt2_export_deviation(const struct pt2_export *exp, size_t i)
+{
+    ASSERT(i < exp->deviations.n);
+    return exp->deviations.list[i];
+}
+
+uint64_t pt2_export_program_bytes(const struct pt2_export *exp)
+{
+    return exp->program_bytes;
+}
+
+uint64_t pt2_export_cache_bytes(const struct pt2_export *exp)
+{
+    return exp->cache_bytes;
+}
+
+uint64_t pt2_export_n_parameters(const struct pt2_export *exp)
+{
+    return exp->weights.n_elements;
+}
+
+/* ---- writing ---- */
+
+/* One write of an archive, and the memory for its slices. */
+struct job {
+    struct pt2_export *exp;
+    struct pt2_writer *writer;
+    bool is_counting;
+    pt2_export_progress *progress; /* may be NULL */
+    void *ctx;
+    uint8_t *from, *to; /* (SLICE_BYTES) each */
+    uint64_t done, total;
+    struct pt2_err *err;
+};
+
+static void report(const struct job *job, const char *stage)
+{
+    if (job->progress && !job->is_counting)
+        job->progress(job->ctx, stage, job->done, job->total);
+}
+
+/* Read, convert and write n elements of w from element i on. */
+static int write_slice(struct job *job, const struct weight *w, uint64_t i, size_t n)
+{
+    enum pt2_dtype from = w->source->dtype, to = job->exp->options.dtype;
+    size_t from_bytes = n * pt2_dtype_size(from), to_bytes = n * pt2_dtype_size(to);
+    const uint8_t *data = job->from;
+
+    if (pt2_checkpoint_read(job->exp->checkpoint, w->source, i * pt2_dtype_size(from),
+                            job->from, from_bytes, job->err) < 0)
+        return -1;
+    if (from != to) {
+        convert_elements(from, job->from, to, job->to, n);
+        data = job->to;
+    }
+    if (pt2_writer_add(job->writer, data, to_bytes, job->err) < 0)
+        return -1;
+    job->done += to_bytes;
+    report(job, "weights");
+    return 0;
+}
+
+static int write_weight(struct job *job, const struct weight *w)
+{
+    enum pt2_dtype from = w->source->dtype, to = job->exp->options.dtype;
+    uint64_t n = w->source->bytes / pt2_dtype_size(from), bytes = n * pt2_dtype_size(to);
+    size_t step = SLICE_BYTES / MAX(pt2_dtype_size(from), pt2_dtype_size(to));
+
+    if (pt2_writer_begin_tensor(job->writer, PT2_TABLE_WEIGHTS, w->record, bytes,
+                                job->err) < 0)
+        return -1;
+    if (job->is_counting) {
+        if (pt2_writer_skip(job->writer, bytes, job->err) < 0)
+            return -1;
+    } else {
+        for (uint64_t i = 0; i < n; i += step)
+            if (write_slice(job, w, i, (size_t)MIN((uint64_t)step, n - i)) < 0)
+                return -1;
+    }
+    return pt2_writer_end(job->writer, job->err);
+}
+
+static int write_weights(struct job *job)
+{
+    const struct pt2_export *exp = job->exp;
+    AUTO_PTR struct pt2_payload_entry *entries = calloc(exp->weights.n, sizeof(*entries));
+
+    if (!entries)
+        return pt2_err_set(job->err, PT2_ERR_NOMEM, "%zu weights", exp->weights.n);
+    job->done = 0;
+    job->total = exp->weights.n_elements * pt2_dtype_size(exp->options.dtype);
+    for (size_t i = 0; i < exp->weights.n; i++) {
+        const struct weight *w = &exp->weights.list[i];
+
+        entries[i] = (struct pt2_payload_entry){
+            .fqn = w->fqn,
+            .record = w->record,
+            .dtype = exp->options.dtype,
+            .n_dims = w->n_dims,
+            .sizes = {w->sizes[0], w->sizes[1]},
+            .is_param = true,
+            .requires_grad = true,
+        };
+        if (!w->is_alias && write_weight(job, w) < 0)
+            return -1;
+    }
+    return pt2_writer_payloads(job->writer, PT2_TABLE_WEIGHTS, entries, exp->weights.n,
+                               job->err);
+}
+
+/* Caches start as zeros, which a record of no bytes stands for. */
+static int write_buffers(struct job *job)
+{
+    const struct pt2_export *exp = job->exp;
+    size_t n = decoder_n_buffers(&exp->spec), bytes;
+    AUTO_PTR struct pt2_payload_entry *entries = calloc(n, sizeof(*entries));
+    AUTO_PTR struct decoder_buffer *buffers = calloc(n, sizeof(*buffers));
+
+    if (!entries || !buffers)
+        return pt2_err_set(job->err, PT2_ERR_NOMEM, "%zu buffers", n);
+    for (size_t i = 0; i < n; i++) {
+        struct decoder_buffer *b = &buffers[i];
+
+        *b = decoder_buffer_at(&exp->spec, &exp->options, i);
+        entries[i] = (struct pt2_payload_entry){
+            .fqn = b->fqn, .record = (uint32_t)i, .dtype = b->dtype, .n_dims = b->n_dims};
+        memcpy(entries[i].sizes, b->sizes, sizeof(b->sizes));
+        bytes = b->is_cache ? 0 : (size_t)b->sizes[0] * sizeof(float);
+        if (pt2_writer_begin_tensor(job->writer, PT2_TABLE_CONSTANTS, (uint32_t)i, bytes,
+                                    job->err) < 0 ||
+            pt2_writer_add(job->writer, exp->inv_freq, bytes, job->err) < 0 ||
+            pt2_writer_end(job->writer, job->err) < 0)
+            return -1;
+    }
+    return pt2_writer_payloads(job->writer, PT2_TABLE_CONSTANTS, entries, n, job->err);
+}
+
+static int write_extras(struct job *job)
+{
+    struct extras *extras = &job->exp->extras;
+
+    job->done = 0;
+    job->total = extras->bytes;
+    for (size_t i = 0; i < extras->n; i++) {
+        const struct extra *e = &extras->list[i];
+
+        if (job->is_counting && !e->text) {
+            if (pt2_writer_begin(job->writer, e->name, e->bytes, 1, job->err) < 0 ||
+                pt2_writer_skip(job->writer, e->bytes, job->err) < 0 ||
+                pt2_writer_end(job->writer, job->err) < 0)
+                return -1;
+            continue;
+        }
+        if (extras_write(e, job->exp->checkpoint, job->writer, job->from, SLICE_BYTES,
+                         job->err) < 0)
+            return -1;
+        job->done += e->bytes;
+        report(job, "extra");
+    }
+    return 0;
+}
+
+static int write_archive(struct pt2_export *exp, struct pt2_writer *writer,
+                         bool is_counting, pt2_export_progress *progress, void *ctx,
+                         struct pt2_err *err)
+{
+    AUTO_PTR uint8_t *slices = is_counting ? NULL : malloc(N_SLICE_BUFFERS * SLICE_BYTES);
+    struct job job = {.exp = exp,
+                      .writer = writer,
+                      .is_counting = is_counting,
+                      .progress = progress,
+                      .ctx = ctx,
+                      .from = slices,
+                      .to = slices ? slices + SLICE_BYTES : NULL,
+                      .err = err};
+
+    if (!slices && !is_counting)
+        return pt2_err_set(err, PT2_ERR_NOMEM, "slices of weights");
+    if (pt2_writer_fixed(writer, err) < 0 ||
+        pt2_writer_model(writer, exp->json, exp->json_bytes, err) < 0 ||
+        write_weights(&job) < 0 || write_buffers(&job) < 0 || write_extras(&job) < 0)
+        return -1;
+    return 0;
+}
+
+int pt2_export_write(struct pt2_export *exp, int fd, pt2_export_progress *progress,
+                     void *ctx, uint8_t *ret_sha256, uint64_t *ret_bytes,
+                     struct pt2_err *err)
+{
+    struct pt2_writer *writer;
+    uint8_t digest[32];
+    uint64_t bytes;
+    int r;
+
+    if (pt2_checkpoint_check_unchanged(exp->checkpoint, err) < 0 ||
+        pt2_writer_new(fd, ROOT, &writer, err) < 0)
+        return -1;
+    r = write_archive(exp, writer, /* is_counting= */ false, progress, ctx, err);
+    if (r == 0)
+        r = pt2_writer_finish(writer, digest, &bytes, err);
+    pt2_writer_free(writer);
+    if (r < 0 || pt2_checkpoint_check_unchanged(exp->checkpoint, err) < 0)
+        return -1;
+    ASSERT(bytes == exp->program_bytes);
+    memcpy(ret_sha256, digest, sizeof(digest));
+    *ret_bytes = bytes;
+    return 0;
+}

@@ -1,0 +1,88 @@
+/* graph.h - aten ops as calls: each adds one node to a program and answers its value.
+ *
+ * Spelled as torch.export spells them (argument names and kinds of the schemas), with the
+ * shape, strides and dtype that eager torch gives the result.  The first failure sticks:
+ * later calls do nothing and answer 0, graph_failed() says so, the caller's err why.
+ *
+ * One thread at a time. */
+#ifndef EXPORT_GRAPH_H
+#define EXPORT_GRAPH_H
+
+#include "base/util.h"
+
+#include <pt2/program.h>
+
+struct graph {
+    struct pt2_program *program; /* borrowed */
+    struct pt2_err *err;         /* borrowed; may be NULL */
+    bool failed;
+};
+
+static inline struct pt2_dim dim_of(int64_t n)
+{
+    return (struct pt2_dim){NULL, n};
+}
+
+void graph_init(struct graph *g, struct pt2_program *program, struct pt2_err *err);
+static inline bool graph_failed(const struct graph *g)
+{
+    return g->failed;
+}
+
+/* ---- inputs ---- */
+
+uint32_t graph_parameter(struct graph *g, const char *fqn, enum pt2_dtype dtype,
+                         unsigned n_dims, const int64_t *sizes);
+/* Not persistent: the caches and inv_freq. */
+uint32_t graph_buffer(struct graph *g, const char *fqn, enum pt2_dtype dtype,
+                      unsigned n_dims, const int64_t *sizes);
+/* An int64 input of the caller's, by its argument name. */
+uint32_t graph_user_input(struct graph *g, const char *name, unsigned n_dims,
+                          const struct pt2_dim *sizes);
+void graph_output(struct graph *g, uint32_t x);
+
+/* ---- element by element; the result is shaped and laid out like x ---- */
+
+uint32_t graph_unary(struct graph *g, const char *op, uint32_t x); /* "silu": aten.silu */
+uint32_t graph_gelu(struct graph *g, uint32_t x, bool tanh);
+/* op is add, mul or sub (aten.add.Tensor); y broadcasts to x. */
+uint32_t graph_binary(struct graph *g, const char *op, uint32_t x, uint32_t y);
+uint32_t graph_binary_number(struct graph *g, const char *op, uint32_t x, double y);
+uint32_t graph_binary_int(struct graph *g, const char *op, uint32_t x, int64_t y);
+uint32_t graph_pow(struct graph *g, uint32_t x, int64_t exponent);
+/* x itself where it has the dtype already. */
+uint32_t graph_to(struct graph *g, uint32_t x, enum pt2_dtype dtype);
+
+/* x: (n, 1), y: (m): (n, m).  op is mul (x's dtype), le, gt, lt (bool); is_swapped: y op
+ * x. */
+uint32_t graph_outer(struct graph *g, const char *op, uint32_t x, uint32_t y,
+                     bool is_swapped);
+uint32_t graph_and(struct graph *g, uint32_t x, uint32_t y);
+
+/* ---- shapes ---- */
+
+uint32_t graph_arange(struct graph *g, int64_t n);     /* int64 */
+uint32_t graph_column(struct graph *g, uint32_t x);    /* (n) -> (n, 1) */
+uint32_t graph_mean_last(struct graph *g, uint32_t x); /* keeps the dimension, as 1 */
+uint32_t graph_cat_last(struct graph *g, uint32_t x, uint32_t y); /* of one shape each */
+/* Elements start .. end - 1 of the last dimension, where end is not beyond it. */
+uint32_t graph_slice_last(struct graph *g, uint32_t x, int64_t start, int64_t end);
+uint32_t graph_transpose(struct graph *g, uint32_t x, unsigned a, unsigned b);
+/* One size at most may be symbolic; it is written as -1.  is_copy: reshape, not view. */
+uint32_t graph_view(struct graph *g, uint32_t x, unsigned n_dims,
+                    const struct pt2_dim *sizes, bool is_copy);
+
+/* ---- the rest ---- */
+
+#define GRAPH_NO_BIAS UINT32_MAX
+
+uint32_t graph_embedding(struct graph *g, uint32_t weight, uint32_t ids);
+uint32_t graph_linear(struct graph *g, uint32_t x, uint32_t weight, uint32_t bias);
+/* Write source (b, h, s, d) into buffer (b, h, l, d) at positions (s), in place. */
+uint32_t graph_index_copy(struct graph *g, uint32_t buffer, uint32_t positions,
+                          uint32_t source);
+/* q (b, h, s, d), k and v (b, kv, l, d), mask bool (s, l): (b, h, s, d). */
+uint32_t graph_attention(struct graph *g, uint32_t q, uint32_t k, uint32_t v,
+                         uint32_t mask, double scale);
+
+#endif

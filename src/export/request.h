@@ -1,0 +1,44 @@
+/* request.h - the body of POST /v1/exports, and the options in it.
+ *
+ * The daemon's endpoint and `pt2-export --job` read the same members with the same
+ * messages.  Members of later versions (quantization, the edge profile, ...) are known by
+ * name and refused by name.  Any thread. */
+#ifndef EXPORT_REQUEST_H
+#define EXPORT_REQUEST_H
+
+#include "base/json.h"
+#include "base/util.h"
+
+#include <jansson.h>
+#include <pt2/export.h>
+
+#define EXPORT_MODEL_MAX 255 /* bytes of a model's id */
+
+struct export_request {
+    const char *model; /* borrowed from the body; NULL where a job's options name none */
+    struct pt2_export_options options; /* as asked for, not yet resolved */
+    bool dry_run;
+    const json_t *labels; /* borrowed from the body; NULL: none */
+};
+
+/* Read a body.  wants_model: "model" is required (POST), otherwise optional and unused (a
+ * worker's job).  Every problem is put into problems; then the answer is -1 and err says
+ * the first of them. Errors: INVALID, UNSUPPORTED (all that is wrong is that it comes in
+ * a later version), NOMEM. */
+MUST_USE int export_request_parse(const json_t *body, bool wants_model,
+                                  struct json_problems *problems,
+                                  struct export_request *ret_request,
+                                  struct pt2_err *err);
+
+/* The options as an object with every member of the body but model, dry_run and labels:
+ * what a job shows as its `options`, and what --job reads on standard input.  Two
+ * requests that resolve to the same options give the same object.  new; NULL: out of
+ * memory. options must be resolved (pt2_export_resolved). */
+json_t *export_options_to_json(const struct pt2_export_options *options);
+
+/* What a dry run answers, and what a job's result says beside its digest: {"options",
+ * "program_bytes", "cache_bytes", "parameters", "deviations"}.  new; NULL: out of
+ * memory. */
+json_t *export_summary_to_json(const struct pt2_export *exp);
+
+#endif

@@ -1,0 +1,67 @@
+/* weights.h - which tensor of the checkpoint is which weight of the decoder.
+ *
+ * Borrows the spec and the checkpoint.  Immutable after weights_bind. */
+#ifndef EXPORT_WEIGHTS_H
+#define EXPORT_WEIGHTS_H
+
+#include "base/util.h"
+#include "export/spec.h"
+
+#include <pt2/checkpoint.h>
+
+/* What a weight is for.  A bias follows its weight. */
+enum weight_role {
+    WEIGHT_EMBED,
+    WEIGHT_ATTN_NORM,
+    WEIGHT_Q,
+    WEIGHT_Q_BIAS,
+    WEIGHT_K,
+    WEIGHT_K_BIAS,
+    WEIGHT_V,
+    WEIGHT_V_BIAS,
+    WEIGHT_O,
+    WEIGHT_O_BIAS,
+    WEIGHT_MLP_NORM,
+    WEIGHT_GATE,
+    WEIGHT_GATE_BIAS,
+    WEIGHT_UP,
+    WEIGHT_UP_BIAS,
+    WEIGHT_DOWN,
+    WEIGHT_DOWN_BIAS,
+    WEIGHT_NORM,
+    WEIGHT_HEAD,
+    N_WEIGHT_ROLES
+};
+
+#define WEIGHT_FQN_SIZE 160
+
+struct weight {
+    enum weight_role role;
+    int64_t layer;             /* -1: of no layer */
+    char fqn[WEIGHT_FQN_SIZE]; /* of the reference's ep.state_dict: "model." and the name
+                                */
+    const struct pt2_checkpoint_tensor *source;
+    unsigned n_dims;
+    int64_t sizes[2];
+    uint32_t record; /* number of its record in the archive */
+    bool is_alias; /* a tied head: the record is the embedding's, the graph takes that */
+};
+
+struct weights {
+    struct weight *list; /* in the order in which the graph takes them */
+    size_t n;
+    uint32_t n_records;
+    uint64_t n_elements;    /* of all records */
+    bool is_tied;           /* the last one is an alias */
+    bool is_untied_by_data; /* config.json ties, but the checkpoint holds both */
+};
+
+/* Find every weight, and no tensor that is none.
+ * Errors: BAD_CHECKPOINT (one is missing, of another shape, or too many), NOT_EXPORTABLE
+ * (a dtype that is not floating point), NOMEM. */
+MUST_USE int weights_bind(const struct decoder_spec *spec,
+                          const struct pt2_checkpoint *checkpoint,
+                          struct weights *ret_weights, struct pt2_err *err);
+void weights_done(struct weights *weights);
+
+#endif
