@@ -1,0 +1,255 @@
+/* lift.h - from a graph's tensors to rows; inside plan_compile only.
+ *
+ *     compile.c      the walk over the graph, the plan's memory
+ *     lift_value.c   registers, operands, the steps over elements
+ *     lift_view.c    ops that only show elements otherwise
+ *     lift_rows.c    ops on rows: elements, reductions, norms, linears, embeddings
+ *     lift_caches.c  caches and how they are written
+ *     lift_attend.c  scores, attention
+ *     lift_weights.c weights where they lie, constants, tables
+ *     fuse.c, fuse_gelu.c, fuse_rope.c   several steps as one
+ *     place.c        dead steps, registers, the tail
+ *
+ * Each value of the graph that depends on tokens is `lifted`: its dimensions are labelled,
+ * and those of a row have strides in a register.  Views are new labels and strides. */
+#ifndef NATIVE_LIFT_H
+#define NATIVE_LIFT_H
+
+#include "native/eval.h"
+#include "native/nodes.h"
+#include "native/plan.h"
+
+/* Stands for a sequence length that is not fixed, where sizes are compared: a prime beyond
+ * what other dimensions have. */
+#define ANY_LENGTH INT64_C(1000003)
+
+#define LIFT_MAX_WIDTH (INT32_MAX / 4) /* elements of a row, and of a dimension of it */
+
+enum label {
+    DIM_ONE, /* size 1: whatever is needed */
+    DIM_BATCH,
+    DIM_SEQ,
+    DIM_MERGED, /* batch * sequence */
+    DIM_ROW,
+    /* of caches */
+    DIM_KV,   /* key and value heads */
+    DIM_REP,  /* how often each is repeated */
+    DIM_HEAD, /* KV and REP merged, in that order */
+    DIM_POS,
+    DIM_DATA, /* of a head */
+};
+
+struct dim {
+    enum label label;
+    int64_t size;
+    int32_t stride; /* DIM_ROW: in the register; of scores: in heads */
+};
+
+enum kind {
+    KIND_NONE,
+    KIND_EVAL,   /* eval.h computes it */
+    KIND_IDS,    /* input_ids */
+    KIND_ROWS,
+    KIND_CACHE,
+    KIND_SCORES,
+};
+
+struct scores {
+    uint32_t cache;        /* of the keys */
+    struct plan_view q;    /* (heads, head_dim), heads strides[0] apart */
+    uint32_t heads, head_dim;
+    double inner, outer;   /* factors before and after tanh; without tanh: inner alone */
+    bool has_tanh, is_masked, is_probability;
+    int64_t window;
+};
+
+struct lifted {
+    enum kind kind;
+    unsigned n_dims;
+    struct dim dims[PT2_MAX_DIMS];
+    bool is_last;       /* of the sequence's last row alone */
+    uint32_t reg, offset; /* ROWS */
+    uint32_t cache;     /* CACHE */
+    double factor;      /* CACHE: its elements times this */
+    bool is_fresh;      /* CACHE: with this run's rows, out of place */
+    bool is_rolled;     /* CACHE: a copy, moved on for this run's rows, which it has not yet */
+    struct scores scores;
+};
+
+struct cache {
+    uint32_t value;
+    const char *fqn;
+    enum pt2_dtype dtype;
+    unsigned n_dims;
+    struct dim dims[PT2_MAX_DIMS];
+    int64_t length;     /* positions; below max_cache_len: it rolls (eval.h) */
+    uint32_t kv_heads, head_dim;
+    bool is_stored, is_in_place, is_mutated;
+    int32_t layer;      /* -1: not attended yet */
+    bool is_value;
+};
+
+/* Strided elements of a row, before they are brought to PLAN_MAX_DIMS. */
+struct strided {
+    struct plan_view view; /* its strides are not used */
+    unsigned n_dims;
+    int64_t sizes[PT2_MAX_DIMS];
+    int32_t strides[PT2_MAX_DIMS];
+};
+
+#define CAT_MAX 8
+#define STEP_CAT ((enum plan_op)(PLAN_LOGITS + 1)) /* until place.c: rows put together */
+
+struct cat { /* pieces with the same dimensions but for one */
+    unsigned n, dim;
+    struct strided pieces[CAT_MAX];
+};
+
+struct step {
+    struct plan_step s;
+    uint32_t cat; /* STEP_CAT */
+    bool is_dead;
+};
+
+struct lift {
+    const struct pt2_archive *archive;
+    const struct pt2_program *program;
+    const struct pt2_decoder *decoder;
+    struct eval *eval;
+    struct plan *plan;
+    struct lifted *values;   /* by the program's values */
+    uint32_t *roots, *same;  /* nodes.h */
+    struct step *steps;
+    size_t n_steps, room_steps;
+    uint32_t *widths;        /* of registers, each written by one step (or one cat) */
+    int64_t *makers;         /* of registers: the step */
+    size_t n_registers, room_registers;
+    struct cat *cats;
+    size_t n_cats, room_cats;
+    struct cache *caches;
+    size_t n_caches;
+    /* what was computed already, by values; -1: not */
+    int32_t *constant_of;
+    struct of_length {       /* for caches of which length; 0: not yet */
+        int64_t mask, window, positions, rolling;
+        bool is_positions, is_rolling;
+    } *known;                /* of the first of the values that are the same */
+    bool *needed;            /* by values: the answer, or a cache, needs it */
+    struct table_key {
+        uint32_t value;
+        int s_dim;
+    } *table_keys;           /* by tables */
+    const struct pt2_node *node; /* being lifted */
+    uint32_t node_i;
+    struct pt2_err *err;
+};
+
+/* PROGRAM_REFUSED with the node's name and op.  Returns -1. */
+int lift_refuse(struct lift *l, const char *fmt, ...) PT2_PRINTF(2, 3);
+int lift_no_memory(struct lift *l);
+
+/* ---- lift_value.c ---- */
+
+/* An argument that is lifted; NULL where it is not a tensor. */
+const struct lifted *lift_arg(const struct lift *l, const char *name);
+struct lifted *lift_out(struct lift *l);
+bool lift_is_rows(const struct lifted *v);
+/* A new register of so many elements a row. */
+MUST_USE int lift_register(struct lift *l, int64_t width, uint32_t *ret);
+/* A step that is not filled in yet; NULL: no memory. */
+struct plan_step *lift_step(struct lift *l, enum plan_op op);
+/* The dimensions of dims that are ROW, contiguous in a new register. */
+MUST_USE int lift_new_rows(struct lift *l, const struct lifted *like, struct lifted *ret);
+/* The row's elements of a value, in its order. */
+struct strided lift_strided(const struct lifted *v);
+/* Bring two (b may be NULL) with the same sizes to a step's four dimensions.
+ * Errors: PROGRAM_REFUSED where they are more. */
+MUST_USE int lift_dims(struct lift *l, const struct strided *a, const struct strided *b,
+                       struct plan_step *step);
+MUST_USE int lift_unary(struct lift *l, enum kernel_unary f, const struct lifted *in,
+                        struct lifted *ret);
+/* The same elements, side by side in a register of their own. */
+MUST_USE int lift_copy(struct lift *l, const struct lifted *in, struct lifted *ret);
+/* A value whose ROW dimensions lie side by side, in order. */
+bool lift_is_contiguous(const struct lifted *v);
+MUST_USE int lift_contiguous(struct lift *l, const struct lifted *in, struct lifted *ret);
+
+/* An operand of a step over elements: rows, a table, a constant, a number. */
+struct operand {
+    enum plan_source source;
+    const struct lifted *rows; /* NULL: not rows */
+    struct plan_view view;     /* of the others */
+    unsigned n_dims;           /* of the others: labels and strides as of rows */
+    struct dim dims[PT2_MAX_DIMS];
+};
+/* What an argument is, beside a value of rows. */
+MUST_USE int lift_operand(struct lift *l, const struct pt2_arg *arg, const struct lifted *beside,
+                          struct operand *ret);
+MUST_USE int lift_binary(struct lift *l, enum kernel_binary f, const struct operand *a,
+                         const struct operand *b, struct lifted *ret);
+MUST_USE int lift_binary_number(struct lift *l, enum kernel_binary f, const struct lifted *a,
+                                double number, struct lifted *ret);
+
+/* ---- lift_view.c ---- */
+
+/* Is it an op that shows elements otherwise?  Then do it (rows, caches, scores, ids). */
+MUST_USE int lift_view(struct lift *l, const struct node_op *op, bool *ret_is);
+/* The dimensions of a value as these sizes (one may be -1).
+ * Errors: PROGRAM_REFUSED. */
+MUST_USE int lift_reshape(struct lift *l, const struct lifted *in, const int64_t *sizes,
+                          unsigned n, struct lifted *ret);
+/* An argument that is a list of sizes; ANY_LENGTH for the length of the run. */
+MUST_USE int lift_sizes(struct lift *l, const char *name, int64_t *ret, unsigned *ret_n);
+
+/* ---- lift_rows.c, lift_attend.c ---- */
+
+MUST_USE int lift_rows(struct lift *l, const struct node_op *op, bool *ret_is);
+MUST_USE int lift_attend(struct lift *l, const struct node_op *op, bool *ret_is);
+
+/* ---- lift_caches.c ---- */
+
+/* Does it hold this run's rows? */
+bool lift_cache_is_ready(const struct lift *l, const struct lifted *v);
+/* The buffers that are caches, before the walk; and what must hold after it. */
+MUST_USE int lift_caches(struct lift *l);
+MUST_USE int lift_caches_done(struct lift *l);
+/* A cache by an index of its positions: it rolls. */
+MUST_USE int lift_roll(struct lift *l, const struct lifted *self);
+/* index_copy, index_put of rows into a cache; in place or not. */
+MUST_USE int lift_write(struct lift *l, const struct lifted *self, bool is_in_place);
+/* copy_ of the new contents, made out of place, to the buffer. */
+MUST_USE int lift_write_back(struct lift *l, const struct lifted *self);
+/* Keys and values that are attended together are a layer: which? */
+MUST_USE int lift_layer(struct lift *l, uint32_t key, uint32_t value, uint32_t *ret);
+
+/* ---- lift_weights.c ---- */
+
+struct weights {
+    const void *data; /* (n_out, k) */
+    enum pt2_dtype dtype;
+    uint32_t n_out, k;
+    const char *fqn;
+};
+/* A matrix as linear wants it: as it is, or (is_transposed) given as (k, n_out). */
+MUST_USE int lift_weights(struct lift *l, uint32_t value, bool is_transposed,
+                          struct weights *ret);
+MUST_USE int lift_constant(struct lift *l, uint32_t value, uint32_t *ret);
+/* A constant that is one number. */
+MUST_USE int lift_number(struct lift *l, uint32_t value, bool *ret_is, double *ret);
+MUST_USE int lift_table(struct lift *l, uint32_t value, int s_dim, uint32_t *ret);
+
+/* ---- fuse.c, fuse_rope.c, place.c ---- */
+
+MUST_USE int fuse_steps(struct lift *l);
+void fuse_ropes(struct lift *l, const uint32_t *uses);
+void fuse_gelu(struct lift *l, struct plan_step *s);
+/* The step that makes the register that a view shows; NULL: not a register. */
+struct step *fuse_maker(const struct lift *l, const struct plan_view *view);
+/* How often each register is read. */
+MUST_USE int fuse_uses(const struct lift *l, uint32_t **ret_uses);
+/* Call fn for each view that a step reads. */
+void fuse_each_view(struct lift *l, struct step *step,
+                    void (*fn)(void *context, struct plan_view *view), void *context);
+MUST_USE int place_steps(struct lift *l);
+
+#endif

@@ -1,0 +1,188 @@
+/* plan.h - a program compiled for rows.
+ *
+ * A row is what the graph computes for one token of one batch element: each value's
+ * dimensions but batch and sequence.  The plan is a list of steps over rows; any number of
+ * rows, of any sessions, go through it together, so weights are read once for all of them.
+ *
+ *     registers   float32, for each row `width` elements; the steps read and write these
+ *     tables      float32, (max_cache_len, width): values that depend on the position alone
+ *                 (rotary cos and sin), computed when the plan is made
+ *     weights     in the mapped archive, in their dtype
+ *     constants   float32, small, widened when the plan is made (norm weights, biases)
+ *     caches      blocks.h: pairs of key and value rows for each layer
+ *
+ * Made by plan_compile (compile.c and its parts), run by run.c, printed by print.c.
+ * Immutable once made; any thread. */
+#ifndef NATIVE_PLAN_H
+#define NATIVE_PLAN_H
+
+#include "native/kernels.h"
+
+#include <pt2/archive.h>
+#include <pt2/program.h>
+
+#define PLAN_MAX_DIMS 4 /* of a step over strided elements */
+#define PLAN_MAX_OUTS 8 /* linears that share their input */
+#define PLAN_MAX_POSITIONS (INT64_C(1) << 20) /* of a cache: each is computed */
+
+enum plan_source { PLAN_REGISTER, PLAN_TABLE, PLAN_CONSTANT, PLAN_NUMBER };
+
+/* What a step reads: elements of one of these, strided.  Element (i0, i1, i2, i3) of a row is
+ * at offset + i0 * strides[0] + i1 * strides[1] + ...; a stride of 0 repeats.
+ *
+ *     UNARY, BINARY, GATE, COPY   by the step's sizes[0..3]; GATE: both with strides[3] 1
+ *     REDUCE, SOFTMAX             sizes[3] is the dimension that they go over
+ *     RMS_NORM, LAYER_NORM, ROPE, STORE, ATTEND   strides[0] from one group or head to the
+ *                                 next; what is in a head lies side by side
+ *     LINEAR, LOGITS              side by side */
+struct plan_view {
+    enum plan_source source;
+    uint32_t i;    /* the register, table or constant */
+    float number;  /* PLAN_NUMBER */
+    uint32_t offset;
+    int32_t strides[PLAN_MAX_DIMS];
+};
+
+enum plan_op {
+    PLAN_EMBED,   /* out[:] = weights[token] (widened), times scale */
+    PLAN_LINEAR,  /* out_j = in · weights_j^T + bias_j, for each of n_outs */
+    PLAN_RMS_NORM,
+    PLAN_LAYER_NORM,
+    PLAN_ROPE,    /* n_groups heads of `size`, the first n_rot of each turned, the rest copied */
+    PLAN_STORE,   /* in: a key or value row (kv_heads, head_dim) into the cache at the row's position */
+    PLAN_ATTEND,  /* in: queries (heads, head_dim); out: (heads, head_dim) */
+    PLAN_UNARY,
+    PLAN_BINARY,
+    PLAN_GATE,    /* out = f(in) * b */
+    PLAN_COPY,    /* out elements = in elements */
+    PLAN_REDUCE,  /* sum, mean or max of the last dimension */
+    PLAN_SOFTMAX, /* over the last dimension */
+    PLAN_LOGITS,  /* the row's answer: in, (vocab_size) */
+};
+
+struct plan_linear_out {
+    uint32_t out;      /* register */
+    uint32_t n_out;
+    const void *weights; /* (n_out, k), in the mapped archive */
+    enum pt2_dtype dtype;
+    int32_t bias;      /* constant (n_out); -1: none */
+    const char *fqn;   /* of the weights, for printing; borrowed from the program */
+};
+
+struct plan_attend {
+    uint32_t layer;      /* of the cache */
+    uint32_t heads, kv_heads, head_dim, v_head_dim;
+    float scale;         /* of the scores */
+    float soft_cap;      /* 0: none: scores = cap * tanh(scores / cap) */
+    int64_t window;      /* a row at p sees max(0, p - window + 1) .. p; 0: all up to p */
+    int32_t sinks;       /* constant (heads): a logit each beside the scores; -1: none */
+};
+
+struct plan_step {
+    enum plan_op op;
+    uint32_t out;             /* register; in full, contiguous from `out_offset` */
+    uint32_t out_offset;
+    uint32_t sizes[PLAN_MAX_DIMS]; /* row-major; the leading ones that it has not are 1 */
+    struct plan_view in, b;   /* b: the second operand of BINARY, GATE */
+    union {
+        enum kernel_unary unary; /* UNARY, GATE */
+        enum kernel_binary binary;
+        struct {
+            struct plan_linear_out outs[PLAN_MAX_OUTS];
+            uint32_t n_outs, k;
+        } linear; /* in is contiguous, k elements */
+        struct {
+            const void *weights; /* (n_rows, width) */
+            enum pt2_dtype dtype;
+            uint32_t n_rows, width;
+            float scale;
+            const char *fqn;
+        } embed;
+        struct {
+            int32_t weight, bias; /* constants; -1: none */
+            float eps;
+            bool unit_offset;
+            uint32_t n_groups, size;
+        } norm;
+        struct {
+            uint32_t cos, sin; /* tables, n_rot wide */
+            uint32_t n_groups, size, n_rot;
+            bool interleaved;
+        } rope;
+        struct {
+            uint32_t layer;
+            bool is_value;
+        } store;
+        struct plan_attend attend;
+        enum { PLAN_SUM, PLAN_MEAN, PLAN_MAX } reduce;
+    };
+};
+
+struct plan_cache { /* a layer's pair */
+    const char *key_fqn, *value_fqn; /* borrowed from the program */
+    enum pt2_dtype dtype;
+    uint32_t kv_heads, head_dim, v_head_dim;
+    /* Positions that the program's buffers hold.  Below max_cache_len they roll; the plan's
+     * cache does not, it has all positions and attention a window over them. */
+    int64_t length;
+};
+
+/* A buffer of the program that a session has its own of: a cache, or a counter of the
+ * positions that are written. */
+struct plan_buffer {
+    const char *fqn; /* borrowed from the program */
+    enum pt2_dtype dtype;
+    unsigned n_dims;
+    int64_t sizes[PT2_MAX_DIMS]; /* of a cache ([batch,] kv_heads, max_cache_len, head_dim) */
+    bool is_counter;
+    int64_t length; /* positions of a cache; below max_cache_len it rolls */
+    uint32_t layer; /* of a cache, and which of the pair it is */
+    bool is_value;
+};
+
+struct plan {
+    struct pt2_decoder decoder;
+    enum pt2_dtype dtype;          /* of the program's weights, mainly: for printing */
+    struct plan_step *steps;
+    size_t n_steps;
+    /* Steps from this one on are wanted for the rows whose logits are asked for alone: none
+     * of them stores or attends. */
+    size_t tail;
+    uint32_t *widths;              /* of the registers, each a multiple of 16 */
+    size_t n_registers;
+    float **tables;                /* (max_cache_len, width), 64-aligned */
+    uint32_t *table_widths;
+    size_t n_tables;
+    float **constants;
+    uint32_t *constant_sizes;
+    size_t n_constants;
+    struct plan_cache *caches;
+    size_t n_caches;
+    struct plan_buffer *buffers; /* in the order of the program's inputs */
+    size_t n_buffers;
+    void **copies;                 /* matrices that do not lie in the file as steps want them */
+    size_t n_copies;
+    uint64_t private_bytes;        /* tables, constants and all else that is not mapped */
+    uint64_t weight_bytes;         /* read by one row */
+};
+
+/* Compile the program.  archive and program are borrowed and must outlive the plan.
+ * new: plan_free.
+ * Errors: PROGRAM_REFUSED (what can't be compiled: the node and why; such a program runs on
+ * aten), NOMEM, LIMIT. */
+MUST_USE int plan_compile(const struct pt2_archive *archive, const struct pt2_program *program,
+                          struct plan **ret_plan, struct pt2_err *err);
+void plan_free(struct plan *plan);
+DEFINE_AUTO(plan)
+
+/* The plan for people, a step a line: shapes, bytes read, kernel.  new: the caller frees.
+ * Errors: NOMEM. */
+MUST_USE int plan_print(const struct plan *plan, const struct kernels *kernels, char **ret_text,
+                        struct pt2_err *err);
+
+/* Compile the program and print its plan, with the kernels of this machine.  new: the caller
+ * frees.  Errors: those of both. */
+MUST_USE int plan_describe(const struct pt2_archive *archive, const struct pt2_program *program,
+                           char **ret_text, struct pt2_err *err);
+
+#endif

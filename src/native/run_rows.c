@@ -1,0 +1,281 @@
+#include "native/run_impl.h"
+
+#include <math.h>
+
+const float *run_view(const struct plan_runner *r, const struct plan_view *view, size_t row)
+{
+    switch (view->source) {
+    case PLAN_REGISTER:
+        return r->registers[view->i] + row * r->plan->widths[view->i] + view->offset;
+    case PLAN_TABLE:
+        return r->plan->tables[view->i] +
+               (size_t)r->rows[row].position * r->plan->table_widths[view->i] + view->offset;
+    case PLAN_CONSTANT:
+        return r->plan->constants[view->i] + view->offset;
+    default:
+        return &view->number;
+    }
+}
+
+float *run_out(const struct plan_runner *r, const struct plan_step *s, size_t row)
+{
+    return r->registers[s->out] + row * r->plan->widths[s->out] + s->out_offset;
+}
+
+/* ---- linear ---- */
+
+/* Outputs are dealt in blocks, so that no two parts write in one cache line. */
+#define OUT_BLOCK 16
+
+void run_linear(struct plan_runner *r, const struct plan_step *s, unsigned part)
+{
+    size_t n_blocks = 0, from, to, before = 0;
+    struct kernel_rows x = {0};
+    enum pt2_dtype packed = PT2_DTYPE_NONE;
+
+    for (uint32_t o = 0; o < s->linear.n_outs; o++)
+        n_blocks += (s->linear.outs[o].n_out + OUT_BLOCK - 1) / OUT_BLOCK;
+    from = n_blocks * part / r->n_parts;
+    to = n_blocks * (part + 1) / r->n_parts;
+    for (uint32_t o = 0; o < s->linear.n_outs; o++) {
+        const struct plan_linear_out *out = &s->linear.outs[o];
+        size_t mine = (out->n_out + OUT_BLOCK - 1) / OUT_BLOCK;
+        size_t first = MIN(out->n_out, (MAX(from, before) - before) * OUT_BLOCK);
+        size_t last = MIN(out->n_out, (MAX(to, before) - before) * OUT_BLOCK);
+        size_t ldy = r->plan->widths[out->out];
+        float *y = r->registers[out->out] + first;
+
+        before += mine;
+        if (first >= last)
+            continue;
+        if (packed != out->dtype)
+            x = r->kernels->pack[out->dtype](run_view(r, &s->in, 0), r->plan->widths[s->in.i],
+                                             r->n_rows, s->linear.k, r->packed[part]);
+        packed = out->dtype;
+        r->kernels->linear[out->dtype](
+            x, r->n_rows,
+            (const uint8_t *)out->weights +
+                first * s->linear.k * pt2_dtype_size(out->dtype),
+            s->linear.k, last - first, y, ldy);
+        if (out->bias >= 0)
+            for (size_t row = 0; row < r->n_rows; row++)
+                r->kernels->binary(KERNEL_ADD, y + row * ldy, 1,
+                                   r->plan->constants[out->bias] + first, 1, last - first,
+                                   y + row * ldy);
+    }
+}
+
+/* ---- steps of one row ---- */
+
+static void embed(const struct plan_runner *r, const struct plan_step *s, size_t row)
+{
+    size_t width = s->embed.width, size = pt2_dtype_size(s->embed.dtype);
+    float *out = run_out(r, s, row);
+
+    r->kernels->widen[s->embed.dtype]((const uint8_t *)s->embed.weights +
+                                          (size_t)r->rows[row].token * width * size,
+                                      width, out);
+    if (s->embed.scale != 1.0f)
+        r->kernels->binary(KERNEL_MUL, out, 1, &s->embed.scale, 0, width, out);
+}
+
+static const float *constant(const struct plan_runner *r, int32_t i)
+{
+    return i < 0 ? NULL : r->plan->constants[i];
+}
+
+static void norm(const struct plan_runner *r, const struct plan_step *s, size_t row)
+{
+    const float *in = run_view(r, &s->in, row);
+    float *out = run_out(r, s, row);
+
+    for (uint32_t g = 0; g < s->norm.n_groups; g++) {
+        const float *x = in + (size_t)g * (size_t)s->in.strides[0];
+        float *y = out + (size_t)g * s->norm.size;
+
+        if (s->op == PLAN_RMS_NORM)
+            r->kernels->rms_norm(x, s->norm.size, s->norm.eps, constant(r, s->norm.weight),
+                                 s->norm.unit_offset, y);
+        else
+            r->kernels->layer_norm(x, s->norm.size, s->norm.eps, constant(r, s->norm.weight),
+                                   constant(r, s->norm.bias), y);
+    }
+}
+
+static void rope(const struct plan_runner *r, const struct plan_step *s, size_t row)
+{
+    const float *in = run_view(r, &s->in, row);
+    size_t position = (size_t)r->rows[row].position;
+    const float *cos =
+        r->plan->tables[s->rope.cos] + position * r->plan->table_widths[s->rope.cos];
+    const float *sin =
+        r->plan->tables[s->rope.sin] + position * r->plan->table_widths[s->rope.sin];
+    float *out = run_out(r, s, row);
+
+    for (uint32_t g = 0; g < s->rope.n_groups; g++) {
+        const float *x = in + (size_t)g * (size_t)s->in.strides[0];
+        float *y = out + (size_t)g * s->rope.size;
+
+        r->kernels->rope(x, s->rope.n_rot, cos, sin, s->rope.interleaved, y);
+        memcpy(y + s->rope.n_rot, x + s->rope.n_rot,
+               (s->rope.size - s->rope.n_rot) * sizeof(float));
+    }
+}
+
+static void cache_store(const struct plan_runner *r, const struct plan_step *s, size_t row)
+{
+    const struct plan_cache *cache = &r->plan->caches[s->store.layer];
+    size_t dim = s->store.is_value ? cache->v_head_dim : cache->head_dim;
+    size_t position = (size_t)r->rows[row].position;
+    struct block *block = r->rows[row].table->blocks[position / BLOCK_POSITIONS];
+    uint8_t *data = block->data + (s->store.is_value ? r->store->value_offsets
+                                                     : r->store->key_offsets)[s->store.layer];
+    const float *in = run_view(r, &s->in, row);
+
+    for (size_t g = 0; g < cache->kv_heads; g++)
+        r->kernels->narrow[cache->dtype](
+            in + g * (size_t)s->in.strides[0], dim,
+            data + (g * BLOCK_POSITIONS + position % BLOCK_POSITIONS) * dim *
+                       pt2_dtype_size(cache->dtype));
+}
+
+/* ---- strided elements ---- */
+
+/* Where the three outer indices lead; the inner one goes on from there. */
+static size_t outer_offset(const struct plan_view *v, const size_t *at)
+{
+    return at[0] * (size_t)v->strides[0] + at[1] * (size_t)v->strides[1] +
+           at[2] * (size_t)v->strides[2];
+}
+
+static bool next_outer(const struct plan_step *s, size_t *at)
+{
+    for (int d = 2; d >= 0; d--) {
+        if (++at[d] < s->sizes[d])
+            return true;
+        at[d] = 0;
+    }
+    return false;
+}
+
+static void copy_strided(const float *x, ptrdiff_t stride, size_t n, float *y)
+{
+    for (size_t i = 0; i < n; i++)
+        y[i] = x[(ptrdiff_t)i * stride];
+}
+
+static void line_of_two(const struct plan_runner *r, const struct plan_step *s,
+                        const float *a, const float *b, float *y)
+{
+    ptrdiff_t a_step = s->in.strides[3], b_step = s->b.strides[3];
+    size_t n = s->sizes[3];
+
+    if (s->op == PLAN_GATE) {
+        r->kernels->gate(s->unary, a, b, n, y);
+    } else if ((a_step == 0 || a_step == 1) && (b_step == 0 || b_step == 1)) {
+        r->kernels->binary(s->binary, a, (size_t)a_step, b, (size_t)b_step, n, y);
+    } else {
+        for (size_t i = 0; i < n; i++)
+            r->kernels->binary(s->binary, a + (ptrdiff_t)i * a_step, 1,
+                               b + (ptrdiff_t)i * b_step, 1, 1, y + i);
+    }
+}
+
+static void elements(const struct plan_runner *r, const struct plan_step *s, size_t row)
+{
+    const float *a = run_view(r, &s->in, row);
+    const float *b = run_has_second(s) ? run_view(r, &s->b, row) : NULL;
+    float *y = run_out(r, s, row);
+    size_t at[3] = {0};
+
+    do {
+        const float *x = a + outer_offset(&s->in, at);
+
+        if (run_has_second(s)) {
+            line_of_two(r, s, x, b + outer_offset(&s->b, at), y);
+        } else if (s->in.strides[3] == 1) {
+            if (s->op == PLAN_UNARY)
+                r->kernels->unary(s->unary, x, s->sizes[3], y);
+            else
+                memcpy(y, x, s->sizes[3] * sizeof(float));
+        } else {
+            copy_strided(x, s->in.strides[3], s->sizes[3], y);
+            if (s->op == PLAN_UNARY)
+                r->kernels->unary(s->unary, y, s->sizes[3], y);
+        }
+        y += s->sizes[3];
+    } while (next_outer(s, at));
+}
+
+/* Over the last dimension of the input, of sizes[3] elements: a number for each line, or
+ * for SOFTMAX the line itself. */
+static void lines(const struct plan_runner *r, const struct plan_step *s, size_t row)
+{
+    const float *in = run_view(r, &s->in, row);
+    float *y = run_out(r, s, row);
+    size_t at[3] = {0}, n = s->sizes[3];
+
+    do {
+        const float *x = in + outer_offset(&s->in, at);
+        float result = s->reduce == PLAN_MAX ? -INFINITY : 0;
+
+        if (s->op == PLAN_SOFTMAX) {
+            copy_strided(x, s->in.strides[3], n, y);
+            r->kernels->softmax(y, n);
+            y += n;
+            continue;
+        }
+        for (size_t i = 0; i < n; i++) {
+            float e = x[(ptrdiff_t)i * s->in.strides[3]];
+
+            if (s->reduce != PLAN_MAX)
+                result += e;
+            else if (e > result || e != e)
+                result = e;
+        }
+        *y++ = s->reduce == PLAN_MEAN ? result / (float)n : result;
+    } while (next_outer(s, at));
+}
+
+static void run_row(const struct plan_runner *r, const struct plan_step *s, size_t row)
+{
+    switch (s->op) {
+    case PLAN_EMBED:
+        embed(r, s, row);
+        break;
+    case PLAN_RMS_NORM:
+    case PLAN_LAYER_NORM:
+        norm(r, s, row);
+        break;
+    case PLAN_ROPE:
+        rope(r, s, row);
+        break;
+    case PLAN_STORE:
+        cache_store(r, s, row);
+        break;
+    case PLAN_UNARY:
+    case PLAN_BINARY:
+    case PLAN_GATE:
+    case PLAN_COPY:
+        elements(r, s, row);
+        break;
+    case PLAN_REDUCE:
+    case PLAN_SOFTMAX:
+        lines(r, s, row);
+        break;
+    case PLAN_LOGITS:
+        if (r->rows[row].logits)
+            memcpy(r->rows[row].logits, run_view(r, &s->in, row),
+                   (size_t)r->plan->decoder.vocab_size * sizeof(float));
+        break;
+    case PLAN_LINEAR:
+    case PLAN_ATTEND:
+        break; /* cut in other ways */
+    }
+}
+
+void run_rows(struct plan_runner *r, const struct plan_step *s, struct share rows)
+{
+    for (size_t row = rows.from; row < rows.to; row++)
+        run_row(r, s, row);
+}
