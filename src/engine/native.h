@@ -1,0 +1,70 @@
+/* native.h - what the files of the native engine share: a compiled plan with its memory.
+ *
+ * A cache is a block table for each of the batch; positions that were not written read as
+ * zeros.  A buffer that rolls in the program (it holds fewer positions than max_cache_len)
+ * has all of them here, and is rolled when it is read or written from outside.  Private to native_*.c and the tests of the engine. */
+#ifndef ENGINE_NATIVE_H
+#define ENGINE_NATIVE_H
+
+#include "engine/engine.h"
+#include "native/run.h"
+
+struct native_engine {
+    struct pt2_engine base;
+    struct pt2_archive *archive; /* weights are used where they lie in it */
+    struct pt2_program *program;
+    struct plan *plan;
+    struct block_store store;
+    struct plan_runner *runner;
+    uint32_t n_ids;  /* ids below this have a row in every embedding */
+    size_t n_tables; /* of all caches */
+    struct run_row rows[RUN_MAX_ROWS]; /* that the next run will compute */
+    size_t n_rows;
+};
+
+struct native_cache {
+    struct pt2_cache base;
+    struct block_table *tables; /* batch_size of them */
+    int64_t floor;              /* positions below are not there: never restored */
+};
+
+static inline struct native_engine *native_engine(const struct pt2_engine *engine)
+{
+    return (struct native_engine *)engine;
+}
+
+static inline struct native_cache *native_cache(const struct pt2_cache *cache)
+{
+    return (struct native_cache *)cache;
+}
+
+/* ---- native_step.c, native_cache.c: struct engine_ops' functions ---- */
+
+void native_steps(struct pt2_engine *engine, struct pt2_step *steps, size_t n);
+
+int native_cache_new(struct pt2_engine *engine, struct pt2_cache **ret_cache,
+                     struct pt2_err *err);
+int native_cache_fork(const struct pt2_cache *cache, struct pt2_cache **ret_cache,
+                      struct pt2_err *err);
+int native_cache_adopt(struct pt2_cache *cache, struct pt2_engine *engine,
+                       struct pt2_err *err);
+void native_cache_free(struct pt2_cache *cache);
+int64_t native_rewind_floor(const struct pt2_cache *cache, int64_t position);
+uint64_t native_cache_cost(const struct pt2_engine *engine);
+uint64_t native_cache_growth(const struct pt2_cache *cache, int64_t start, int64_t s);
+uint64_t native_cache_bytes(const struct pt2_engine *engine);
+void native_cache_read(const struct pt2_cache *cache, size_t i, int64_t first, int64_t n,
+                       char *to);
+int native_cache_write(struct pt2_cache *cache, size_t i, int64_t first, int64_t n,
+                       const char *from, struct pt2_err *err);
+int native_undo_new(struct pt2_cache *cache, int64_t first, int64_t n,
+                    struct pt2_undo **ret_undo, struct pt2_err *err);
+void native_undo_apply(struct pt2_undo *undo);
+void native_undo_free(struct pt2_undo *undo);
+
+/* Make the blocks of positions first .. first + n - 1 the cache's own, in all tables.
+ * Errors: NOMEM. */
+MUST_USE int native_cache_own(struct native_cache *cache, int64_t first, int64_t n,
+                              struct pt2_err *err);
+
+#endif

@@ -1,0 +1,296 @@
+/* native_cache.c - one session's blocks: made, forked, copied out and in. */
+#include "engine/native.h"
+
+#include "base/log.h"
+
+static size_t n_batch(const struct pt2_engine *engine)
+{
+    return (size_t)engine->decoder.batch_size;
+}
+
+/* ---- making ---- */
+
+static void tables_free(struct pt2_engine *base, struct block_table *tables)
+{
+    struct native_engine *engine = native_engine(base);
+
+    for (size_t b = 0; tables && b < n_batch(base); b++) {
+        engine->n_tables -= tables[b].blocks != NULL;
+        block_table_done(&tables[b], &engine->store);
+    }
+    free(tables);
+}
+
+/* As many tables as the batch has elements, empty, or with the contents of from. */
+static int tables_new(struct pt2_engine *base, const struct block_table *from,
+                      struct block_table **ret_tables, struct pt2_err *err)
+{
+    struct native_engine *engine = native_engine(base);
+    struct block_table *tables = calloc(n_batch(base), sizeof(*tables));
+
+    if (!tables)
+        return pt2_err_set(err, PT2_ERR_NOMEM, "cache");
+    for (size_t b = 0; b < n_batch(base); b++) {
+        int r = from ? block_table_fork(&from[b], &tables[b], &engine->store, err)
+                     : block_table_init(&tables[b], base->decoder.max_cache_len, err);
+
+        if (r < 0) {
+            tables_free(base, tables);
+            return -1;
+        }
+        engine->n_tables++;
+    }
+    *ret_tables = tables;
+    return 0;
+}
+
+static int cache_new(struct pt2_engine *engine, const struct native_cache *from,
+                     struct pt2_cache **ret_cache, struct pt2_err *err)
+{
+    AUTO_PTR struct native_cache *cache = calloc(1, sizeof(*cache));
+
+    if (!cache)
+        return pt2_err_set(err, PT2_ERR_NOMEM, "cache");
+    cache->base = (struct pt2_cache){CACHE_MAGIC, engine};
+    cache->floor = from ? from->floor : 0;
+    if (tables_new(engine, from ? from->tables : NULL, &cache->tables, err) < 0)
+        return -1;
+    *ret_cache = &TAKE(cache)->base;
+    return 0;
+}
+
+int native_cache_new(struct pt2_engine *engine, struct pt2_cache **ret_cache,
+                     struct pt2_err *err)
+{
+    return cache_new(engine, NULL, ret_cache, err);
+}
+
+int native_cache_fork(const struct pt2_cache *cache, struct pt2_cache **ret_cache,
+                      struct pt2_err *err)
+{
+    return cache_new(cache->engine, native_cache(cache), ret_cache, err);
+}
+
+int native_cache_adopt(struct pt2_cache *cache, struct pt2_engine *engine,
+                       struct pt2_err *err)
+{
+    struct native_cache *old = native_cache(cache);
+    struct block_table *tables = NULL;
+    int64_t n = engine->decoder.max_cache_len;
+    size_t size = native_engine(engine)->store.block_bytes;
+
+    if (tables_new(engine, NULL, &tables, err) < 0)
+        return -1;
+    for (size_t b = 0; b < n_batch(engine); b++)
+        for (size_t i = 0; i < tables[b].n; i++) {
+            int64_t first = (int64_t)i * BLOCK_POSITIONS;
+
+            if (!old->tables[b].blocks[i])
+                continue;
+            if (block_table_own(&tables[b], &native_engine(engine)->store, first,
+                                MIN(BLOCK_POSITIONS, n - first), err) < 0) {
+                tables_free(engine, tables);
+                return -1;
+            }
+            memcpy(tables[b].blocks[i]->data, old->tables[b].blocks[i]->data, size);
+        }
+    tables_free(cache->engine, old->tables);
+    old->tables = tables;
+    cache->engine = engine;
+    return 0;
+}
+
+void native_cache_free(struct pt2_cache *cache)
+{
+    tables_free(cache->engine, native_cache(cache)->tables);
+    free(cache);
+}
+
+/* ---- memory ---- */
+
+static uint64_t table_bytes(const struct pt2_engine *engine)
+{
+    return ((uint64_t)engine->decoder.max_cache_len / BLOCK_POSITIONS + 1) *
+               sizeof(struct block *) +
+           sizeof(struct block_table);
+}
+
+uint64_t native_cache_cost(const struct pt2_engine *engine)
+{
+    return n_batch(engine) * table_bytes(engine);
+}
+
+uint64_t native_cache_growth(const struct pt2_cache *cache, int64_t start, int64_t s)
+{
+    size_t n = 0;
+
+    for (size_t b = 0; b < n_batch(cache->engine); b++)
+        n += block_table_n_lacking(&native_cache(cache)->tables[b], start, s);
+    return n * block_store_block_size(&native_engine(cache->engine)->store);
+}
+
+uint64_t native_cache_bytes(const struct pt2_engine *base)
+{
+    const struct native_engine *engine = native_engine(base);
+
+    return engine->n_tables * table_bytes(base) +
+           engine->store.n_blocks * block_store_block_size(&engine->store);
+}
+
+int native_cache_own(struct native_cache *cache, int64_t first, int64_t n,
+                     struct pt2_err *err)
+{
+    struct native_engine *engine = native_engine(cache->base.engine);
+
+    for (size_t b = 0; b < n_batch(&engine->base); b++)
+        if (block_table_own(&cache->tables[b], &engine->store, first, n, err) < 0)
+            return -1;
+    return 0;
+}
+
+/* ---- reading and writing ---- */
+
+/* One head's elements of a position: where they lie in the block, NULL where nothing was
+ * written. */
+static uint8_t *element(const struct native_cache *cache, const struct plan_buffer *buffer,
+                        size_t b, int64_t head, int64_t position, size_t head_bytes)
+{
+    const struct block_store *store = &native_engine(cache->base.engine)->store;
+    struct block *block = cache->tables[b].blocks[position / BLOCK_POSITIONS];
+    const uint64_t *offsets = buffer->is_value ? store->value_offsets : store->key_offsets;
+
+    if (!block)
+        return NULL;
+    return block->data + offsets[buffer->layer] +
+           (size_t)(head * BLOCK_POSITIONS + position % BLOCK_POSITIONS) * head_bytes;
+}
+
+/* Positions first .. first + n - 1, in rows `stride` apart: packed is (batch, kv_heads,
+ * stride, head_dim). */
+static void copy_part(const struct native_cache *cache, const struct plan_buffer *buffer,
+                      int64_t first, int64_t n, int64_t stride, char *packed, bool in)
+{
+    int64_t n_heads = buffer->sizes[buffer->n_dims - 3];
+    size_t bytes =
+        (size_t)buffer->sizes[buffer->n_dims - 1] * pt2_dtype_size(buffer->dtype);
+
+    for (size_t b = 0; b < n_batch(cache->base.engine); b++)
+        for (int64_t h = 0; h < n_heads; h++, packed += (size_t)stride * bytes)
+            for (int64_t i = 0; i < n; i++) {
+                uint8_t *at = element(cache, buffer, b, h, first + i, bytes);
+                char *row = packed + (size_t)i * bytes;
+
+                if (in)
+                    memcpy(at, row, bytes);
+                else if (at)
+                    memcpy(row, at, bytes);
+                else
+                    memset(row, 0, bytes);
+            }
+}
+
+static bool rolls(const struct native_cache *cache, const struct plan_buffer *buffer)
+{
+    return !buffer->is_counter && buffer->length < cache->base.engine->decoder.max_cache_len;
+}
+
+/* The first of the positions that a rolling buffer holds of 0 .. end - 1. */
+static int64_t rolled_first(const struct plan_buffer *buffer, int64_t end)
+{
+    return MAX(end - buffer->length, 0);
+}
+
+void native_cache_read(const struct pt2_cache *base, size_t i, int64_t first, int64_t n,
+                       char *to)
+{
+    const struct native_cache *cache = native_cache(base);
+    const struct plan_buffer *buffer = &native_engine(base->engine)->plan->buffers[i];
+    int64_t end = first + n, held;
+
+    if (rolls(cache, buffer)) {
+        memset(to, 0, base->engine->layout.buffers[i].bytes);
+        held = rolled_first(buffer, end);
+        copy_part(cache, buffer, held, end - held, buffer->length, to, /* in= */ false);
+    } else if (!buffer->is_counter) {
+        copy_part(cache, buffer, first, n, n, to, /* in= */ false);
+    } else if (buffer->dtype == PT2_INT64) {
+        memcpy(to, &end, sizeof(end));
+    } else {
+        memcpy(to, &(int32_t){(int32_t)end}, sizeof(int32_t));
+    }
+}
+
+/* What counters hold is known from the positions of a step. */
+int native_cache_write(struct pt2_cache *base, size_t i, int64_t first, int64_t n,
+                       const char *from, struct pt2_err *err)
+{
+    struct native_cache *cache = native_cache(base);
+    const struct plan_buffer *buffer = &native_engine(base->engine)->plan->buffers[i];
+    int64_t end = first + n, stride = n;
+
+    if (buffer->is_counter || n == 0)
+        return 0;
+    if (rolls(cache, buffer)) {
+        first = rolled_first(buffer, end);
+        n = end - first;
+        stride = buffer->length;
+    }
+    if (native_cache_own(cache, first, n, err) < 0)
+        return -1;
+    copy_part(cache, buffer, first, n, stride, (char *)from, /* in= */ true);
+    if (rolls(cache, buffer))
+        cache->floor = first > 0 ? end : 0;
+    return 0;
+}
+
+int64_t native_rewind_floor(const struct pt2_cache *cache, int64_t position)
+{
+    return MIN(native_cache(cache)->floor, position);
+}
+
+/* ---- undo: the blocks as they are, shared until they are written ---- */
+
+struct native_undo {
+    struct pt2_undo base;
+    struct block_table *tables; /* NULL once applied */
+    int64_t floor;
+};
+
+int native_undo_new(struct pt2_cache *base, int64_t first, int64_t n,
+                    struct pt2_undo **ret_undo, struct pt2_err *err)
+{
+    struct native_cache *cache = native_cache(base);
+    struct native_undo *undo = calloc(1, sizeof(*undo));
+
+    (void)first;
+    (void)n;
+    if (!undo)
+        return pt2_err_set(err, PT2_ERR_NOMEM, "no memory to undo a step");
+    undo->base.cache = base;
+    undo->floor = cache->floor;
+    if (tables_new(base->engine, cache->tables, &undo->tables, err) < 0) {
+        free(undo);
+        return -1;
+    }
+    *ret_undo = &undo->base;
+    return 0;
+}
+
+void native_undo_apply(struct pt2_undo *base)
+{
+    struct native_undo *undo = (struct native_undo *)base;
+    struct native_cache *cache = native_cache(base->cache);
+
+    ASSERT(undo->tables);
+    tables_free(base->cache->engine, cache->tables);
+    cache->tables = TAKE(undo->tables);
+    cache->floor = undo->floor;
+}
+
+void native_undo_free(struct pt2_undo *base)
+{
+    struct native_undo *undo = (struct native_undo *)base;
+
+    tables_free(base->cache->engine, undo->tables);
+    free(undo);
+}
