@@ -1,0 +1,21 @@
+/* builds_db.h - exports found again: which program a key has made.
+ *
+ * A key is the digest of all that the bytes of an export depend on (jobs/build_key.h).  A
+ * row goes with its program.  Any thread; waits for the database.
+ * Errors of all: IO, NO_SPACE, NOMEM. */
+#ifndef STORE_BUILDS_DB_H
+#define STORE_BUILDS_DB_H
+
+#include "base/sha256.h"
+#include "store/store.h"
+
+/* *ret_deviations is new (free), a JSON array; written only where *ret_found. */
+MUST_USE int builds_db_find(struct store *store, const char key[SHA256_HEX],
+                            bool *ret_found, char ret_program[SHA256_HEX],
+                            char **ret_deviations, struct pt2_err *err);
+/* The program's row must be there. */
+MUST_USE int builds_db_put(struct store *store, const char key[SHA256_HEX],
+                           const char *program, const char *deviations,
+                           struct pt2_err *err);
+
+#endif

@@ -1,0 +1,266 @@
+#include "store/program_checks.h"
+
+#include "base/clock.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "store/programs_db.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <time.h>
+
+#define REASON_SIZE   480
+#define RETRY_AFTER_S 5 /* the database did not answer */
+#define VERSION_SIZE  128
+
+struct program_checks {
+    struct store *store;
+    struct objects *objects;
+    struct pt2_engine_options engine;
+    char version[VERSION_SIZE];
+    char passing[VERSION_SIZE + 32]; /* of verdicts that hold until the next start */
+    pthread_t thread;
+    bool is_started;
+    pthread_mutex_t mutex; /* guards what follows */
+    pthread_cond_t changed;
+    bool is_stopping, has_work;
+    uint64_t n_done; /* verdicts written */
+};
+
+/* ---- one program ---- */
+
+static json_t *verdict_json(bool ok, const char *reason)
+{
+    if (ok)
+        return json_pack("{s:b, s:n}", "ok", 1, "reason");
+    return json_pack("{s:b, s:o}", "ok", 0, "reason", json_string_lossy(reason));
+}
+
+/* *ret_passing is set where the verdict says more of the machine than of the program. */
+static json_t *ask(const struct program_checks *checks, const char *path,
+                   enum pt2_engine_kind kind, bool *ret_passing)
+{
+    char reason[REASON_SIZE] = "";
+    struct pt2_err err = {0};
+    bool ok = false;
+
+    if (pt2_engine_check(path, kind, &checks->engine, &ok, reason, sizeof(reason),
+                         &err) == 0)
+        return verdict_json(ok, reason);
+    if (err.code != PT2_ERR_ENGINE_DIED)
+        *ret_passing = true;
+    return verdict_json(false, err.text);
+}
+
+static int check_program(struct program_checks *checks, const char *id,
+                         struct pt2_err *err)
+{
+    char path[PATH_MAX];
+    bool is_passing = false;
+    json_auto_t *engines = NULL;
+    json_t *native, *aten;
+    AUTO_PTR char *text = NULL;
+
+    objects_path(checks->objects, id, path);
+    native = ask(checks, path, PT2_ENGINE_NATIVE, &is_passing);
+    aten = ask(checks, path, PT2_ENGINE_ATEN, &is_passing);
+    engines = json_pack("{s:o, s:o}", "native", native, "aten", aten);
+    text = engines ? json_dumps(engines, JSON_COMPACT) : NULL;
+    if (!text)
+        return pt2_err_set(err, PT2_ERR_NOMEM, "engines' verdicts");
+    return programs_db_set_engines(checks->store, id, text,
+                                   is_passing ? checks->passing : checks->version, err);
+}
+
+/* ---- the thread ---- */
+
+static void wait_locked(struct program_checks *checks, int64_t ms)
+{
+    struct timespec until;
+
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += ms / 1000;
+    until.tv_nsec += ms % 1000 * 1000000;
+    if (until.tv_nsec >= 1000000000) {
+        until.tv_sec++;
+        until.tv_nsec -= 1000000000;
+    }
+    pthread_cond_timedwait(&checks->changed, &checks->mutex, &until);
+}
+
+/* False: stop. */
+static bool wait_for_work(struct program_checks *checks)
+{
+    bool go_on;
+
+    pthread_mutex_lock(&checks->mutex);
+    while (!checks->has_work && !checks->is_stopping)
+        pthread_cond_wait(&checks->changed, &checks->mutex);
+    checks->has_work = false;
+    go_on = !checks->is_stopping;
+    pthread_mutex_unlock(&checks->mutex);
+    return go_on;
+}
+
+static bool is_stopping(struct program_checks *checks)
+{
+    bool stop;
+
+    pthread_mutex_lock(&checks->mutex);
+    stop = checks->is_stopping;
+    pthread_mutex_unlock(&checks->mutex);
+    return stop;
+}
+
+static void count_done(struct program_checks *checks)
+{
+    pthread_mutex_lock(&checks->mutex);
+    checks->n_done++;
+    pthread_cond_broadcast(&checks->changed);
+    pthread_mutex_unlock(&checks->mutex);
+}
+
+static int check_all(struct program_checks *checks, struct pt2_err *err)
+{
+    char id[PROGRAM_ID_SIZE];
+    bool found = true;
+
+    while (!is_stopping(checks)) {
+        if (programs_db_unchecked(checks->store, checks->version, checks->passing, id,
+                                  &found, err) < 0)
+            return -1;
+        if (!found)
+            return 0;
+        if (check_program(checks, id, err) < 0)
+            return -1;
+        count_done(checks);
+    }
+    return 0;
+}
+
+static void *run_checks(void *ctx)
+{
+    struct program_checks *checks = ctx;
+
+    while (wait_for_work(checks)) {
+        struct pt2_err err = {0};
+
+        if (check_all(checks, &err) == 0)
+            continue;
+        log_warning("engines' verdicts: %s; asking again in %d s", err.text,
+                    RETRY_AFTER_S);
+        pthread_mutex_lock(&checks->mutex);
+        if (!checks->is_stopping)
+            wait_locked(checks, RETRY_AFTER_S * 1000);
+        checks->has_work = true;
+        pthread_mutex_unlock(&checks->mutex);
+    }
+    return NULL;
+}
+
+int program_checks_new(struct store *store, struct objects *objects,
+                       const struct programs_options *options,
+                       struct program_checks **ret_checks, struct pt2_err *err)
+{
+    struct program_checks *checks = calloc(1, sizeof(*checks));
+    pthread_condattr_t attr;
+
+    if (!checks)
+        return pt2_err_set(err, PT2_ERR_NOMEM, "engines' verdicts");
+    checks->store = store;
+    checks->objects = objects;
+    checks->engine = options->engine;
+    checks->has_work = true;
+    snprintf(checks->version, sizeof(checks->version), "%s", options->engine_version);
+    snprintf(checks->passing, sizeof(checks->passing), "%s/%lld", checks->version,
+             (long long)clock_unix_ms());
+    pthread_mutex_init(&checks->mutex, NULL);
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&checks->changed, &attr);
+    pthread_condattr_destroy(&attr);
+    if (pthread_create(&checks->thread, NULL, run_checks, checks) != 0) {
+        program_checks_free(checks);
+        return pt2_err_set(err, PT2_ERR_INTERNAL, "no thread for engines' verdicts");
+    }
+    checks->is_started = true;
+    *ret_checks = checks;
+    return 0;
+}
+
+void program_checks_free(struct program_checks *checks)
+{
+    if (!checks)
+        return;
+    if (checks->is_started) {
+        pthread_mutex_lock(&checks->mutex);
+        checks->is_stopping = true;
+        pthread_cond_broadcast(&checks->changed);
+        pthread_mutex_unlock(&checks->mutex);
+        pthread_join(checks->thread, NULL);
+    }
+    pthread_cond_destroy(&checks->changed);
+    pthread_mutex_destroy(&checks->mutex);
+    free(checks);
+}
+
+void program_checks_wake(struct program_checks *checks)
+{
+    pthread_mutex_lock(&checks->mutex);
+    checks->has_work = true;
+    pthread_cond_broadcast(&checks->changed);
+    pthread_mutex_unlock(&checks->mutex);
+}
+
+/* ---- reading ---- */
+
+static bool is_current(const struct program_checks *checks, const struct program_row *row)
+{
+    return row->engines && row->engines_version &&
+           (streq(row->engines_version, checks->version) ||
+            streq(row->engines_version, checks->passing));
+}
+
+static bool has_verdict(struct program_checks *checks, const char *id)
+{
+    AUTO_PROGRAM_ROW row = {0};
+    bool found = false;
+
+    if (programs_db_find(checks->store, id, &found, &row, NULL) < 0)
+        return false;
+    return !found || is_current(checks, &row);
+}
+
+void program_checks_wait(struct program_checks *checks, const char *id, int64_t ms)
+{
+    int64_t until = clock_unix_ms() + ms, left;
+    uint64_t n_done;
+
+    for (;;) {
+        pthread_mutex_lock(&checks->mutex);
+        n_done = checks->n_done;
+        pthread_mutex_unlock(&checks->mutex);
+        if (has_verdict(checks, id))
+            return;
+        pthread_mutex_lock(&checks->mutex);
+        while (n_done == checks->n_done && !checks->is_stopping &&
+               (left = until - clock_unix_ms()) > 0)
+            wait_locked(checks, left);
+        left = checks->is_stopping ? 0 : until - clock_unix_ms();
+        pthread_mutex_unlock(&checks->mutex);
+        if (left <= 0)
+            return;
+    }
+}
+
+json_t *program_checks_json(const struct program_checks *checks,
+                            const struct program_row *row)
+{
+    static const char *const unchecked = "not checked yet";
+    json_t *json = is_current(checks, row) ? json_loads(row->engines, 0, NULL) : NULL;
+
+    if (json)
+        return json;
+    return json_pack("{s:{s:n, s:s}, s:{s:n, s:s}}", "native", "ok", "reason", unchecked,
+                     "aten", "ok", "reason", unchecked);
+}

@@ -1,0 +1,548 @@
+#include "store/programs.h"
+
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "native/plan.h"
+#include "store/aliases_db.h"
+#include "store/jobs_db.h"
+#include "store/program_checks.h"
+#include "store/program_facts.h"
+#include "store/programs_db.h"
+
+#include <pthread.h>
+
+#define WAIT_ENGINES_MS 10000
+#define MAX_MATCHES     8 /* ids that an ambiguous prefix lists */
+
+struct pin {
+    char id[PROGRAM_ID_SIZE];
+    size_t n;         /* users */
+    bool is_deleting; /* no more of them */
+};
+
+struct programs {
+    struct store *store;     /* borrowed */
+    struct objects *objects; /* borrowed */
+    struct program_checks *checks;
+    pthread_mutex_t change; /* held while an object and its row come or go */
+    pthread_mutex_t mutex;  /* guards the pins; never held while waiting */
+    struct pin *pins;
+    size_t n_pins;
+};
+
+/* ---- start and stop ---- */
+
+static int is_recorded(void *ctx, const char *id, bool *ret_keep, struct pt2_err *err)
+{
+    struct programs *programs = ctx;
+
+    return programs_db_find(programs->store, id, ret_keep, NULL, err);
+}
+
+int programs_new(struct store *store, struct objects *objects,
+                 const struct programs_options *options, struct programs **ret_programs,
+                 struct pt2_err *err)
+{
+    AUTO(programs) programs = calloc(1, sizeof(*programs));
+
+    if (!programs)
+        return pt2_err_set(err, PT2_ERR_NOMEM, "programs");
+    programs->store = store;
+    programs->objects = objects;
+    pthread_mutex_init(&programs->change, NULL);
+    pthread_mutex_init(&programs->mutex, NULL);
+    if (objects_sweep(objects, is_recorded, programs, err) < 0 ||
+        program_checks_new(store, objects, options, &programs->checks, err) < 0)
+        return -1;
+    *ret_programs = TAKE(programs);
+    return 0;
+}
+
+void programs_free(struct programs *programs)
+{
+    if (!programs)
+        return;
+    program_checks_free(programs->checks);
+    pthread_mutex_destroy(&programs->mutex);
+    pthread_mutex_destroy(&programs->change);
+    free(programs->pins);
+    free(programs);
+}
+
+/* ---- names ---- */
+
+static bool is_hex(const char *s)
+{
+    return strspn(s, "0123456789abcdef") == strlen(s);
+}
+
+static int not_found(const char *name, struct pt2_err *err)
+{
+    return pt2_err_set(err, PT2_ERR_NOT_FOUND, "there is no program '%.100s'", name);
+}
+
+/* 1: found, 0: the name is none of these, -1: err. */
+static int resolve_alias(struct programs *programs, const char *name,
+                         char ret_id[PROGRAM_ID_SIZE], struct pt2_err *err)
+{
+    struct alias alias;
+    bool found;
+
+    if (aliases_db_find(programs->store, name, &found, &alias, err) < 0)
+        return -1;
+    if (found)
+        memcpy(ret_id, alias.program, PROGRAM_ID_SIZE);
+    return found;
+}
+
+static int resolve_export(struct programs *programs, const char *name,
+                          char ret_id[PROGRAM_ID_SIZE], struct pt2_err *err)
+{
+    AUTO_JOB_ROW row = {0};
+    bool found;
+
+    if (jobs_db_find(programs->store, name, &found, &row, err) < 0)
+        return -1;
+    if (!found)
+        return 0;
+    if (row.state != JOB_SUCCEEDED)
+        return pt2_err_set(err, PT2_ERR_CONFLICT, "export '%s' is %s, it has no program",
+                           name, job_state_name(row.state));
+    memcpy(ret_id, row.program, PROGRAM_ID_SIZE);
+    if (programs_db_find(programs->store, ret_id, &found, NULL, err) < 0)
+        return -1;
+    if (!found)
+        return pt2_err_set(err, PT2_ERR_NOT_FOUND,
+                           "program '%s' of export '%s' was deleted", ret_id, name);
+    return 1;
+}
+
+static int ambiguous(const char *name, char (*ids)[PROGRAM_ID_SIZE], size_t n,
+                     struct pt2_err *err)
+{
+    AUTO_BUF list = BUF_INIT(1024);
+
+    for (size_t i = 0; i < n && i < 4; i++)
+        buf_printf(&list, "%s%s", i ? ", " : "", ids[i]);
+    return pt2_err_set(err, PT2_ERR_AMBIGUOUS, "'%s' begins %s%zu programs' ids: %s%s",
+                       name, n == MAX_MATCHES ? "at least " : "", n,
+                       list.data ? list.data : "", n > 4 ? ", …" : "");
+}
+
+static int resolve_prefix(struct programs *programs, const char *name,
+                          char ret_id[PROGRAM_ID_SIZE], struct pt2_err *err)
+{
+    char ids[MAX_MATCHES][PROGRAM_ID_SIZE];
+    size_t len = strlen(name), n;
+
+    if (len < PROGRAM_MIN_PREFIX || len >= PROGRAM_ID_SIZE || !is_hex(name))
+        return 0;
+    if (programs_db_match(programs->store, name, MAX_MATCHES, ids, &n, err) < 0)
+        return -1;
+    if (n > 1)
+        return ambiguous(name, ids, n, err);
+    if (n == 1)
+        memcpy(ret_id, ids[0], PROGRAM_ID_SIZE);
+    return n == 1;
+}
+
+/* A full id is the longest prefix there is, and never an alias. */
+int programs_resolve(struct programs *programs, const char *name,
+                     char ret_id[PROGRAM_ID_SIZE], bool *ret_by_alias,
+                     struct pt2_err *err)
+{
+    int r = resolve_alias(programs, name, ret_id, err);
+    bool by_alias = r > 0;
+
+    if (r == 0 && after_prefix(name, "exp_"))
+        r = resolve_export(programs, name, ret_id, err);
+    if (r == 0)
+        r = resolve_prefix(programs, name, ret_id, err);
+    if (r < 0)
+        return -1;
+    if (r == 0)
+        return not_found(name, err);
+    if (ret_by_alias)
+        *ret_by_alias = by_alias;
+    return 0;
+}
+
+void programs_path(const struct programs *programs, const char *id,
+                   char ret_path[PATH_MAX])
+{
+    objects_path(programs->objects, id, ret_path);
+}
+
+/* ---- pins ---- */
+
+static struct pin *find_pin_locked(struct programs *programs, const char *id)
+{
+    for (size_t i = 0; i < programs->n_pins; i++)
+        if (streq(programs->pins[i].id, id))
+            return &programs->pins[i];
+    return NULL;
+}
+
+/* NULL: out of memory. */
+static struct pin *make_pin_locked(struct programs *programs, const char *id)
+{
+    struct pin *pin = find_pin_locked(programs, id);
+    struct pin *pins;
+
+    if (pin)
+        return pin;
+    pins = realloc(programs->pins, (programs->n_pins + 1) * sizeof(*pins));
+    if (!pins)
+        return NULL;
+    programs->pins = pins;
+    pin = &pins[programs->n_pins++];
+    *pin = (struct pin){0};
+    snprintf(pin->id, sizeof(pin->id), "%s", id);
+    return pin;
+}
+
+static void drop_pin_locked(struct programs *programs, struct pin *pin)
+{
+    if (pin->n == 0 && !pin->is_deleting)
+        *pin = programs->pins[--programs->n_pins];
+}
+
+static int count_pin(struct programs *programs, const char *id, struct pt2_err *err)
+{
+    struct pin *pin;
+    int r = 0;
+
+    pthread_mutex_lock(&programs->mutex);
+    pin = make_pin_locked(programs, id);
+    if (!pin)
+        r = pt2_err_set(err, PT2_ERR_NOMEM, "a pin");
+    else if (pin->is_deleting)
+        r = not_found(id, err);
+    else
+        pin->n++;
+    pthread_mutex_unlock(&programs->mutex);
+    return r;
+}
+
+int programs_pin(struct programs *programs, const char *id, struct pt2_err *err)
+{
+    bool found = false;
+
+    if (strlen(id) >= PROGRAM_ID_SIZE)
+        return not_found(id, err);
+    if (count_pin(programs, id, err) < 0)
+        return -1;
+    if (programs_db_find(programs->store, id, &found, NULL, err) == 0 && found)
+        return 0;
+    programs_unpin(programs, id);
+    return not_found(id, err); /* the first error wins */
+}
+
+void programs_unpin(struct programs *programs, const char *id)
+{
+    struct pin *pin;
+
+    pthread_mutex_lock(&programs->mutex);
+    pin = find_pin_locked(programs, id);
+    ASSERT(pin && pin->n > 0);
+    pin->n--;
+    drop_pin_locked(programs, pin);
+    pthread_mutex_unlock(&programs->mutex);
+}
+
+/* ---- reading ---- */
+
+static json_t *row_json(const struct programs *programs, const struct program_row *row)
+{
+    json_t *json = json_loads(row->facts, 0, NULL), *head;
+    char created[CLOCK_TEXT_SIZE];
+
+    clock_to_text(row->created_ms, created);
+    head = json_pack("{s:s, s:I, s:s, s:s, s:s?}", "id", row->id, "bytes",
+                     (json_int_t)row->bytes, "created", created, "origin",
+                     row->origin == PROGRAM_EXPORT ? "export" : "upload", "model",
+                     row->model);
+    if (!head || !json || json_object_update(head, json) < 0 ||
+        json_object_set_new(head, "engines", program_checks_json(programs->checks, row)) <
+            0) {
+        json_decref(head);
+        head = NULL;
+    }
+    json_decref(json);
+    return head;
+}
+
+int programs_get(struct programs *programs, const char *id, bool wait_engines,
+                 json_t **ret_json, struct pt2_err *err)
+{
+    AUTO_PROGRAM_ROW row = {0};
+    bool found;
+
+    if (wait_engines)
+        program_checks_wait(programs->checks, id, WAIT_ENGINES_MS);
+    if (programs_db_find(programs->store, id, &found, &row, err) < 0)
+        return -1;
+    if (!found)
+        return not_found(id, err);
+    *ret_json = row_json(programs, &row);
+    return *ret_json ? 0 : pt2_err_set(err, PT2_ERR_NOMEM, "a program");
+}
+
+struct listing {
+    const struct programs *programs;
+    json_t *list;
+    int64_t limit, last;
+    bool has_more;
+};
+
+static int list_row(void *ctx, const struct program_row *row, struct pt2_err *err)
+{
+    struct listing *listing = ctx;
+
+    if ((int64_t)json_array_size(listing->list) == listing->limit) {
+        listing->has_more = true;
+        return 0;
+    }
+    listing->last = row->seq;
+    if (json_array_append_new(listing->list, row_json(listing->programs, row)) < 0)
+        return pt2_err_set(err, PT2_ERR_NOMEM, "a list of programs");
+    return 0;
+}
+
+int programs_list(struct programs *programs, int64_t limit, int64_t after,
+                  json_t **ret_list, int64_t *ret_next, struct pt2_err *err)
+{
+    json_auto_t *list = json_array();
+    struct listing listing = {.programs = programs, .list = list, .limit = limit};
+
+    if (programs_db_list(programs->store, after, limit + 1, list_row, &listing, err) < 0)
+        return -1;
+    *ret_next = listing.has_more ? listing.last : 0;
+    *ret_list = json_incref(list);
+    return 0;
+}
+
+/* A program with its archive, which must outlive what is compiled from it. */
+struct opened {
+    struct pt2_archive *archive;
+    struct pt2_program *program;
+};
+
+static void opened_done(struct opened *opened)
+{
+    pt2_program_free(opened->program);
+    pt2_archive_free(opened->archive);
+}
+
+/* Errors as of those who call; opened_done also where it fails. */
+static int open_program(struct programs *programs, const char *id, struct opened *ret,
+                        struct pt2_err *err)
+{
+    AUTO_FD int fd = -1;
+    uint64_t bytes;
+
+    *ret = (struct opened){0};
+    if (objects_open_file(programs->objects, id, &fd, &bytes, err) < 0 ||
+        pt2_archive_open_fd(fd, "program.pt2", &ret->archive, err) < 0)
+        return -1;
+    return pt2_program_read(ret->archive, &ret->program, err);
+}
+
+int programs_graph(struct programs *programs, const char *id, char **ret_text,
+                   struct pt2_err *err)
+{
+    struct opened opened;
+    int r = open_program(programs, id, &opened, err);
+
+    if (r == 0)
+        r = pt2_program_print(opened.program, ret_text, err);
+    opened_done(&opened);
+    return r;
+}
+
+int programs_plan(struct programs *programs, const char *id, char **ret_text,
+                  struct pt2_err *err)
+{
+    struct opened opened;
+    int r = open_program(programs, id, &opened, err);
+
+    if (r == 0)
+        r = plan_describe(opened.archive, opened.program, ret_text, err);
+    opened_done(&opened);
+    return r;
+}
+
+int programs_decoder(struct programs *programs, const char *id,
+                     struct pt2_decoder *ret_decoder, struct pt2_err *err)
+{
+    struct opened opened;
+    int r = open_program(programs, id, &opened, err);
+
+    if (r == 0)
+        r = pt2_program_decoder(opened.program, ret_decoder, err);
+    opened_done(&opened);
+    return r;
+}
+
+/* ---- changing ---- */
+
+static int record_within(struct programs *programs, const struct program_row *row,
+                         const struct program_source *source, bool *ret_is_new,
+                         struct pt2_err *err)
+{
+    if (programs_db_insert(programs->store, row, ret_is_new, err) < 0)
+        return -1;
+    return source->also ? source->also(source->ctx, row->id, err) : 0;
+}
+
+static int record(struct programs *programs, const struct program_row *row,
+                  const struct program_source *source, bool *ret_is_new,
+                  struct pt2_err *err)
+{
+    if (store_begin(programs->store, err) < 0)
+        return -1;
+    if (record_within(programs, row, source, ret_is_new, err) < 0) {
+        store_rollback(programs->store);
+        return -1;
+    }
+    return store_commit(programs->store, err);
+}
+
+/* A file that could not be recorded is nobody's. */
+static void take_back(struct programs *programs, const char *id)
+{
+    bool found = true;
+
+    if (programs_db_find(programs->store, id, &found, NULL, NULL) == 0 && !found)
+        (void)!objects_remove(programs->objects, id, NULL);
+}
+
+static int keep(struct programs *programs, struct object_temp *temp,
+                const struct program_row *row, const struct program_source *source,
+                bool *ret_is_new, struct pt2_err *err)
+{
+    int r;
+
+    pthread_mutex_lock(&programs->change);
+    r = objects_keep(programs->objects, temp, row->id, err);
+    if (r == 0)
+        r = record(programs, row, source, ret_is_new, err);
+    if (r < 0)
+        take_back(programs, row->id);
+    pthread_mutex_unlock(&programs->change);
+    return r;
+}
+
+int programs_add(struct programs *programs, struct object_temp *temp,
+                 const uint8_t sha256[SHA256_BYTES], const struct program_source *source,
+                 char ret_id[PROGRAM_ID_SIZE], bool *ret_is_new, struct pt2_err *err)
+{
+    struct program_row row = {.created_ms = clock_unix_ms(), .origin = source->origin};
+    json_auto_t *facts = NULL;
+    AUTO_PTR char *text = NULL;
+    AUTO_PTR char *model = NULL;
+    bool is_new = false;
+    off_t bytes = lseek(temp->fd, 0, SEEK_END);
+
+    if (bytes < 0)
+        return pt2_err_errno(err, PT2_ERR_IO, "%s", temp->path);
+    /* Our own worker wrote its sums a moment ago; others' may be damaged. */
+    if (program_facts_read(temp->fd, source->origin == PROGRAM_UPLOAD, &facts, err) < 0)
+        return -1;
+    text = json_dumps(facts, JSON_COMPACT);
+    model = source->model ? strdup(source->model) : NULL;
+    if (!text || (source->model && !model))
+        return pt2_err_set(err, PT2_ERR_NOMEM, "a program");
+    sha256_to_hex(sha256, row.id);
+    row.bytes = bytes;
+    row.facts = text;
+    row.model = model;
+    if (object_temp_sync(temp, err) < 0 ||
+        keep(programs, temp, &row, source, &is_new, err) < 0)
+        return -1;
+    object_temp_drop(temp);
+    program_checks_wake(programs->checks);
+    memcpy(ret_id, row.id, PROGRAM_ID_SIZE);
+    if (ret_is_new)
+        *ret_is_new = is_new;
+    return 0;
+}
+
+static int delete_row_within(struct programs *programs, const char *id,
+                             struct pt2_err *err)
+{
+    char alias[ALIAS_SIZE];
+    bool found;
+
+    if (aliases_db_of(programs->store, id, &found, alias, err) < 0)
+        return -1;
+    if (found)
+        return pt2_err_set(err, PT2_ERR_IN_USE, "alias '%s' points to program '%s'",
+                           alias, id);
+    if (programs_db_delete(programs->store, id, &found, err) < 0)
+        return -1;
+    return found ? 0 : not_found(id, err);
+}
+
+static int delete_row(struct programs *programs, const char *id, struct pt2_err *err)
+{
+    if (store_begin(programs->store, err) < 0)
+        return -1;
+    if (delete_row_within(programs, id, err) < 0) {
+        store_rollback(programs->store);
+        return -1;
+    }
+    return store_commit(programs->store, err);
+}
+
+static int begin_delete(struct programs *programs, const char *id, struct pt2_err *err)
+{
+    struct pin *pin;
+    int r = 0;
+
+    pthread_mutex_lock(&programs->mutex);
+    pin = make_pin_locked(programs, id);
+    if (!pin)
+        r = pt2_err_set(err, PT2_ERR_NOMEM, "a pin");
+    else if (pin->n > 0)
+        r = pt2_err_set(err, PT2_ERR_IN_USE, "program '%s' is used by %zu session%s", id,
+                        pin->n, pin->n == 1 ? "" : "s");
+    else
+        pin->is_deleting = true;
+    pthread_mutex_unlock(&programs->mutex);
+    return r;
+}
+
+static void end_delete(struct programs *programs, const char *id)
+{
+    struct pin *pin;
+
+    pthread_mutex_lock(&programs->mutex);
+    pin = find_pin_locked(programs, id);
+    pin->is_deleting = false;
+    drop_pin_locked(programs, pin);
+    pthread_mutex_unlock(&programs->mutex);
+}
+
+int programs_delete(struct programs *programs, const char *id, struct pt2_err *err)
+{
+    uint8_t digest[SHA256_BYTES];
+    int r;
+
+    if (!sha256_from_hex(id, digest))
+        return pt2_err_set(err, PT2_ERR_NOT_FOUND,
+                           "'%.100s' is no program's full id (64 hex digits), which "
+                           "deleting takes",
+                           id);
+    pthread_mutex_lock(&programs->change);
+    r = begin_delete(programs, id, err);
+    if (r == 0) {
+        r = delete_row(programs, id, err);
+        if (r == 0)
+            r = objects_remove(programs->objects, id, err);
+        end_delete(programs, id);
+    }
+    pthread_mutex_unlock(&programs->change);
+    return r;
+}

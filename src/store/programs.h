@@ -1,0 +1,108 @@
+/* programs.h - the .pt2 programs that the daemon keeps: rows and objects.
+ *
+ * A program's id is the SHA-256 of its file, 64 lower-case hex digits.  What GET shows is
+ * taken from the archive once, when it is added.  Which engines take it (engine.h) is
+ * found out by a thread of its own, in the background, and kept with the engines'
+ * version.
+ *
+ * A pin holds a program in place while something uses it: it can't be deleted.  Any
+ * thread; all calls but programs_path and programs_unpin wait for the database or the
+ * disk, so not on an HTTP thread. */
+#ifndef STORE_PROGRAMS_H
+#define STORE_PROGRAMS_H
+
+#include "base/sha256.h"
+#include "store/objects.h"
+#include "store/store.h"
+
+#include <jansson.h>
+#include <pt2/engine.h>
+
+struct programs;
+
+#define PROGRAM_ID_SIZE    SHA256_HEX /* 64 digits and the '\0' */
+#define PROGRAM_MIN_PREFIX 8
+
+struct programs_options {
+    struct pt2_engine_options engine; /* for the engines' verdicts */
+    const char *engine_version;       /* verdicts of another one are asked for anew */
+};
+
+/* Start; removes objects that no row names.  store and objects are borrowed.  new: free
+ * with programs_free, which waits for a check that runs.
+ * Errors: IO, NO_SPACE, NOMEM, INTERNAL (no thread). */
+MUST_USE int programs_new(struct store *store, struct objects *objects,
+                          const struct programs_options *options,
+                          struct programs **ret_programs, struct pt2_err *err);
+void programs_free(struct programs *programs);
+DEFINE_AUTO(programs)
+
+/* ---- names ---- */
+
+/* Which program does a client mean?  Full id, alias, export id, unique prefix of 8 or
+ * more digits, in that order.  *ret_by_alias (may be NULL): the name can move. Errors:
+ * NOT_FOUND, AMBIGUOUS (lists the matches), CONFLICT (an export that has not succeeded),
+ * IO. */
+MUST_USE int programs_resolve(struct programs *programs, const char *name,
+                              char ret_id[PROGRAM_ID_SIZE], bool *ret_by_alias,
+                              struct pt2_err *err);
+
+/* The file of a full id, for engines; keep a pin while it is in use. */
+void programs_path(const struct programs *programs, const char *id,
+                   char ret_path[PATH_MAX]);
+
+/* Count one more user of a full id; unpin as often.  Errors: NOT_FOUND, IO, NOMEM. */
+MUST_USE int programs_pin(struct programs *programs, const char *id, struct pt2_err *err);
+void programs_unpin(struct programs *programs, const char *id);
+
+/* ---- reading ---- */
+
+/* The object that GET /v1/programs/{id} answers; new.  Waits for the engines' verdicts
+ * where wait_engines, otherwise they may be {"ok": null, "reason": "not checked yet"}.
+ * Errors: NOT_FOUND, IO, NOMEM. */
+MUST_USE int programs_get(struct programs *programs, const char *id, bool wait_engines,
+                          json_t **ret_json, struct pt2_err *err);
+/* Up to limit of them, oldest first, after the one of that cursor (0: from the first).
+ * *ret_list is new, an array; *ret_next the next cursor, 0: no more. */
+MUST_USE int programs_list(struct programs *programs, int64_t limit, int64_t after,
+                           json_t **ret_list, int64_t *ret_next, struct pt2_err *err);
+/* The graph for people, new (free).  Errors: NOT_FOUND, IO, NOMEM, BAD_ARCHIVE. */
+MUST_USE int programs_graph(struct programs *programs, const char *id, char **ret_text,
+                            struct pt2_err *err);
+/* The native engine's plan of it for people, new (free).  Compiles it: up to a second.
+ * Errors: NOT_FOUND, IO, NOMEM, LIMIT, BAD_ARCHIVE, PROGRAM_REFUSED (it has none: why). */
+MUST_USE int programs_plan(struct programs *programs, const char *id, char **ret_text,
+                           struct pt2_err *err);
+/* The facts of its decoder.  Errors: NOT_FOUND, PROGRAM_REFUSED, IO, NOMEM. */
+MUST_USE int programs_decoder(struct programs *programs, const char *id,
+                              struct pt2_decoder *ret_decoder, struct pt2_err *err);
+
+/* ---- changing ---- */
+
+enum program_origin { PROGRAM_EXPORT, PROGRAM_UPLOAD };
+
+struct program_source {
+    enum program_origin origin;
+    const char *model; /* id of the model; NULL: not known */
+    /* Called within the transaction that records the program (or finds it there), for
+     * rows that belong to it; -1 undoes it.  NULL: none. */
+    int (*also)(void *ctx, const char *id, struct pt2_err *err);
+    void *ctx;
+};
+
+/* Check the archive in temp and its program, keep it as an object and record it.  temp
+ * holds all bytes, whose digest is sha256; it is emptied on success.  *ret_is_new (may be
+ * NULL): it was not there before.
+ * Errors: BAD_ARCHIVE, BAD_PROGRAM (the text names the part), IO, NO_SPACE, NOMEM, and
+ * those of also. */
+MUST_USE int programs_add(struct programs *programs, struct object_temp *temp,
+                          const uint8_t sha256[SHA256_BYTES],
+                          const struct program_source *source,
+                          char ret_id[PROGRAM_ID_SIZE], bool *ret_is_new,
+                          struct pt2_err *err);
+/* id: a full one.  Errors: NOT_FOUND, IN_USE (pinned, or an alias points there; says
+ * which), IO. */
+MUST_USE int programs_delete(struct programs *programs, const char *id,
+                             struct pt2_err *err);
+
+#endif
