@@ -60,8 +60,9 @@ bool http_query_each(const struct http_request *req, size_t i, const char **ret_
  * 422 and returns -1. */
 MUST_USE int http_query_int(struct http_request *req, const char *name, int64_t min,
                             int64_t max, int64_t *ret);
-/* A request header, NULL where absent, borrowed until the reply.  HTTP or pool thread,
- * not after the handler has returned. */
+/* A request header, NULL where absent, borrowed until the request is freed (the core
+ * keeps a copy of them all).  Of several with this name, the first.  Any thread that
+ * holds the request. */
 const char *http_header(const struct http_request *req, const char *name);
 
 /* Any thread. */
@@ -84,6 +85,16 @@ void http_on_cancel(struct http_request *req,
 void http_set_deadline(struct http_request *req, int64_t ms);
 /* Has the client gone?  Any thread that holds a reference. */
 bool http_is_gone(const struct http_request *req);
+
+/* Have fn told what was replied: exactly once, on the thread whose reply came first,
+ * before a byte of it is sent; so fn may still record it durably (it may block where that
+ * thread may).  status is the reply's; location its Location header or NULL; json its
+ * body where it was replied with http_reply_json or as a problem, otherwise NULL.  Where
+ * the request ends without a reply (out of memory), status is 0.  ctx is fn's to free.
+ * One fn for a request; set it before anything that may reply is handed on. */
+typedef void http_reply_fn(void *ctx, struct http_request *req, unsigned status,
+                           const char *location, const json_t *json);
+void http_on_reply(struct http_request *req, http_reply_fn *fn, void *ctx);
 
 /* Run fn(req) on the pool, where it may block; for handlers that decide late.  Takes its
  * own reference.  Replies 429 itself where the pool's queue is full, and 503 while

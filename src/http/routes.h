@@ -21,6 +21,9 @@ enum {
     HTTP_WHILE_DRAINING = 4, /* answered while the daemon stops */
     HTTP_OPTIONAL_BODY = 8,  /* HTTP_BODY_JSON: no body is an empty object */
     HTTP_QUIET = 16,         /* logged at debug level only */
+    HTTP_POLL = 32,  /* waits for news, not for work: gets HTTP_SHUTDOWN as soon as the
+                        daemon begins to stop, others only after the grace time */
+    HTTP_EARLY = 64, /* needs none of the daemon's parts: answered while it starts */
 };
 
 struct route {
@@ -33,8 +36,9 @@ struct route {
                           in a dot is a prefix; NULL: none.  Others are 422 */
     const char *produces; /* media types of a good reply, by spaces, the default first;
                              NULL: "application/json" */
-    /* The largest body; NULL: the configured max_request_bytes. */
-    uint64_t (*max_body)(const struct app *app);
+    /* The largest body, params and headers at hand; asked for again as it comes.  NULL:
+     * the configured max_request_bytes. */
+    uint64_t (*max_body)(const struct http_request *req);
     /* Before the body is read (and before 100 Continue), on the HTTP thread, params and
      * headers at hand: refuse what can be refused.  -1 with err: replied.  NULL: nothing
      * to check. */
@@ -48,21 +52,27 @@ struct route {
     const char *takes;    /* schema of the JSON body, "ExportRequest"; NULL: none */
     const char *gives;    /* schema of the good JSON reply; NULL: none */
     const char *statuses; /* "202 404 422"; 2xx first */
+    const char *headers;  /* request headers that it reads: "Idempotency-Key"; or NULL */
 };
-
-size_t routes_count(void);
-const struct route *routes_at(size_t i);
 
 enum route_match { ROUTE_FOUND, ROUTE_NO_PATH, ROUTE_NO_METHOD, ROUTE_BAD_PATH };
 
 #define ROUTE_ALLOW_SIZE 64
 
+/* A table other than routes.c's, for tests. */
+struct route_table {
+    const struct route *rows;
+    size_t n;
+};
+const struct route_table *routes_table(void); /* routes.c's */
+
 /* Find the row for a method and a raw path (as on the request line, without the query).
  * ROUTE_FOUND: *ret_route, and params decoded into buf (room for strlen(path) + 1 bytes).
  * ROUTE_NO_METHOD: ret_allow lists what the path has, "GET, HEAD, PUT".
- * ROUTE_BAD_PATH: an escape that is none, %00, a '.' or '..' segment, not UTF-8. */
-enum route_match routes_find(const char *method, const char *path, char *buf,
-                             const struct route **ret_route,
+ * ROUTE_BAD_PATH: an escape that is none, %00, a '.' or '..' segment, not UTF-8.
+ * A literal segment wins over a {name}; an empty one matches nothing. */
+enum route_match routes_find(const struct route_table *table, const char *method,
+                             const char *path, char *buf, const struct route **ret_route,
                              const char *ret_params[HTTP_MAX_PARAMS],
                              char ret_allow[ROUTE_ALLOW_SIZE]);
 

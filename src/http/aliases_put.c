@@ -1,0 +1,62 @@
+#include "http/alias_json.h"
+#include "http/endpoints.h"
+#include "http/reply.h"
+#include "store/programs.h"
+
+#define MAX_PROGRAM_NAME 255
+
+static bool read_program(struct http_request *req, const char **ret_program)
+{
+    struct json_problems problems = {0};
+    struct json_obj o;
+    bool is_good;
+
+    json_obj_begin(&o, req->json, "", &problems);
+    json_require(&o, "program");
+    json_get_string(&o, "program", MAX_PROGRAM_NAME, ret_program);
+    json_obj_end(&o);
+    is_good = !json_problems_any(&problems);
+    if (!is_good)
+        http_reply_problems(req, &problems);
+    json_problems_done(&problems);
+    return is_good;
+}
+
+static void reply_put(struct http_request *req, bool is_new)
+{
+    struct pt2_err err = {0};
+    struct alias alias;
+    bool found;
+
+    if (aliases_db_find(req->app->store, req->params[0], &found, &alias, &err) < 0) {
+        http_reply_err(req, &err);
+    } else if (!found) {
+        http_reply_problem(req, PT2_ERR_CONFLICT, "alias '%s' was deleted meanwhile",
+                           req->params[0]);
+    } else {
+        if (is_new)
+            http_reply_header(req, "Location", "/v1/aliases/%s", alias.name);
+        http_reply_json(req, is_new ? 201 : 200, alias_to_json(&alias));
+    }
+}
+
+void aliases_put(struct http_request *req)
+{
+    const char *name = req->params[0], *program = NULL;
+    char id[PROGRAM_ID_SIZE];
+    struct pt2_err err = {0};
+    bool is_new = false;
+
+    if (alias_check_name(name, &err) < 0)
+        http_reply_err(req, &err);
+    else if (!read_program(req, &program))
+        return;
+    else if (programs_resolve(req->app->programs, program, id, NULL, &err) < 0)
+        http_reply_err_with(req, &err,
+                            json_pack("{s:[{s:s, s:s}]}", "errors", "pointer", "/program",
+                                      "detail", err.text));
+    else if (aliases_db_put(req->app->store, name, id, &is_new, &err) < 0)
+        http_reply_err(req, &err);
+    else
+        reply_put(req, is_new);
+}

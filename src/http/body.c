@@ -1,0 +1,332 @@
+/* body.c - taking a request's body: into memory, or to the route's receive(). */
+#include "http/exchange.h"
+
+#include "base/metrics.h"
+#include "http/pool.h"
+#include "http/server_parts.h"
+#include "http/watcher.h"
+
+#define SLICE   (256 << 10) /* what receive() gets at once */
+#define RESERVE (64 << 10)  /* how a body of unknown length takes from the budget */
+
+/* A file on its way through: one slice fills on the HTTP thread while receive() has the
+ * other one on the pool.  Where both are full the connection is suspended, so a client
+ * sends as fast as the disk takes. */
+struct upload {
+    char *filling, *working; /* SLICE bytes each */
+    size_t n_filling, n_working;
+    /* guarded by x->lock */
+    bool is_busy;   /* receive() has `working` */
+    bool is_paused; /* the connection is suspended until it gives it back */
+    struct pt2_err err;
+};
+
+/* ---- memory ---- */
+
+static int reserve(struct http_exchange *x, uint64_t bytes, struct pt2_err *err)
+{
+    struct http_server *server = x->server;
+    uint64_t now = atomic_fetch_add(&server->body_bytes, bytes) + bytes;
+
+    x->body_reserved += bytes;
+    metrics_set(METRIC_HTTP_BODY_BYTES, (double)now, NULL);
+    if (now <= server->limits.max_body_memory)
+        return 0;
+    return pt2_err_set(err, PT2_ERR_BUDGET,
+                       "the bodies of all requests together may have %llu bytes",
+                       (unsigned long long)server->limits.max_body_memory);
+}
+
+static int begin_upload(struct http_exchange *x, struct pt2_err *err)
+{
+    int64_t max = x->server->limits.max_uploads;
+
+    x->upload = calloc(1, sizeof(*x->upload));
+    if (!x->upload)
+        return pt2_err_set(err, PT2_ERR_NOMEM, "upload");
+    metrics_add(METRIC_HTTP_UPLOADS, 1, NULL);
+    if (atomic_fetch_add(&x->server->n_uploads, 1) >= max)
+        return pt2_err_set(err, PT2_ERR_QUEUE_FULL, "%lld of %lld uploads run already",
+                           (long long)max, (long long)max);
+    x->upload->filling = malloc(SLICE);
+    x->upload->working = malloc(SLICE);
+    if (!x->upload->filling || !x->upload->working)
+        return pt2_err_set(err, PT2_ERR_NOMEM, "upload");
+    return 0;
+}
+
+static uint64_t max_body(const struct http_exchange *x)
+{
+    const struct route *route = x->req.route;
+    uint64_t max = route->max_body ? route->max_body(&x->req)
+                                   : x->server->limits.max_request_bytes;
+
+    /* what is kept in memory must have room there, however long one waits */
+    return route->body == HTTP_BODY_STREAM ? max
+                                           : MIN(max, x->server->limits.max_body_memory);
+}
+
+static int too_large(const struct http_exchange *x, struct pt2_err *err)
+{
+    if (x->content_length == UINT64_MAX)
+        return pt2_err_set(err, PT2_ERR_TOO_LARGE,
+                           "the body may have at most %llu bytes, not more",
+                           (unsigned long long)max_body(x));
+    return pt2_err_set(
+        err, PT2_ERR_TOO_LARGE, "the body may have at most %llu bytes, not %llu",
+        (unsigned long long)max_body(x), (unsigned long long)x->content_length);
+}
+
+int body_begin(struct http_exchange *x, struct pt2_err *err)
+{
+    bool is_known = x->content_length != UINT64_MAX;
+
+    if (is_known && x->content_length > max_body(x))
+        return too_large(x, err);
+    if (x->req.route->body == HTTP_BODY_STREAM)
+        return begin_upload(x, err);
+    buf_init(&x->body, max_body(x));
+    if (reserve(x, is_known ? x->content_length : RESERVE, err) < 0)
+        return -1;
+    if (is_known && !buf_room(&x->body, x->content_length))
+        return pt2_err_set(err, PT2_ERR_NOMEM, "request body");
+    return 0;
+}
+
+void body_done(struct http_exchange *x)
+{
+    buf_done(&x->body);
+    if (x->body_reserved) {
+        uint64_t now =
+            atomic_fetch_sub(&x->server->body_bytes, x->body_reserved) - x->body_reserved;
+
+        metrics_set(METRIC_HTTP_BODY_BYTES, (double)now, NULL);
+    }
+    if (x->upload) {
+        free(x->upload->filling);
+        free(x->upload->working);
+        free(x->upload);
+        atomic_fetch_sub(&x->server->n_uploads, 1);
+        metrics_add(METRIC_HTTP_UPLOADS, -1, NULL);
+    }
+}
+
+/* ---- to receive() ---- */
+
+static void receive_slice(void *arg, bool is_stopping)
+{
+    struct http_exchange *x = arg;
+    struct upload *u = x->upload;
+    struct pt2_err err = {0};
+
+    if (is_stopping)
+        pt2_err_set(&err, PT2_ERR_DRAINING, "the daemon is stopping");
+    else if (x->req.route->receive(&x->req, u->working, u->n_working, &err) < 0 &&
+             err.code == PT2_ERR_NONE)
+        pt2_err_set(&err, PT2_ERR_INTERNAL, "upload");
+    pthread_mutex_lock(&x->lock);
+    u->is_busy = false;
+    u->err = err;
+    if (u->is_paused) {
+        u->is_paused = false;
+        MHD_resume_connection(x->conn);
+    }
+    pthread_mutex_unlock(&x->lock);
+    exchange_unref(x);
+}
+
+enum handed { HANDED, PAUSED, FAILED };
+
+/* Give the filling slice to receive(); PAUSED: it still has the last one, and the
+ * connection is suspended meanwhile.  With nothing to give: wait for the last one. */
+static enum handed hand_slice(struct http_exchange *x, struct pt2_err *err)
+{
+    struct upload *u = x->upload;
+    enum handed handed = HANDED;
+    bool is_given = false;
+
+    pthread_mutex_lock(&x->lock);
+    if (u->is_busy) {
+        u->is_paused = true;
+        MHD_suspend_connection(x->conn);
+        handed = PAUSED;
+    } else if (u->err.code != PT2_ERR_NONE) {
+        *err = u->err;
+        handed = FAILED;
+    } else if (u->n_filling > 0) {
+        char *empty = u->working;
+
+        u->working = u->filling;
+        u->n_working = u->n_filling;
+        u->filling = empty;
+        u->n_filling = 0;
+        u->is_busy = is_given = true;
+    }
+    pthread_mutex_unlock(&x->lock);
+    if (!is_given)
+        return handed;
+    exchange_ref(x);
+    if (pool_push(x->server->pool, receive_slice, x, /* must_fit= */ true, err) == 0)
+        return HANDED;
+    exchange_unref(x);
+    pthread_mutex_lock(&x->lock);
+    u->is_busy = false;
+    pthread_mutex_unlock(&x->lock);
+    return FAILED;
+}
+
+/* *len becomes what did not fit. */
+static enum handed stream_take(struct http_exchange *x, const char *data, size_t *len,
+                               struct pt2_err *err)
+{
+    struct upload *u = x->upload;
+
+    while (*len > 0) {
+        size_t n = MIN(*len, SLICE - u->n_filling);
+
+        memcpy(u->filling + u->n_filling, data, n);
+        u->n_filling += n;
+        data += n;
+        *len -= n;
+        /* Never suspend with nothing left: libmicrohttpd 0.9.75 would go on to the next
+         * chunk of a chunked body in spite of it. */
+        if (*len > 0) {
+            enum handed handed = hand_slice(x, err);
+
+            if (handed != HANDED)
+                return handed;
+        }
+    }
+    return HANDED;
+}
+
+/* ---- into memory ---- */
+
+static int memory_take(struct http_exchange *x, const char *data, size_t len,
+                       struct pt2_err *err)
+{
+    while (x->body.len + len > x->body_reserved)
+        if (reserve(x, RESERVE, err) < 0)
+            return -1;
+    buf_add(&x->body, data, len);
+    if (buf_failed(&x->body))
+        return pt2_err_set(err, PT2_ERR_NOMEM, "request body");
+    return 0;
+}
+
+/* ---- as it comes ---- */
+
+/* The client gets body_timeout, and the time that its bytes take at the slowest rate;
+ * the time that receive() made it wait does not count. */
+static void expect_more(struct http_exchange *x)
+{
+    const struct http_limits *limits = &x->server->limits;
+    uint64_t ms = x->body_seen / limits->min_body_rate * 1000;
+
+    link_expect(x->link, LINK_BODY,
+                x->body_began_ms + x->body_paused_ms + limits->body_timeout_ms +
+                    (int64_t)MIN(ms, (uint64_t)INT32_MAX * 1000));
+}
+
+/* Before a pause and after it. */
+static void pause_clock(struct http_exchange *x)
+{
+    link_expect_nothing(x->link);
+    x->body_paused_ms -= http_now_ms();
+    x->body_is_paused = true;
+}
+
+static void resume_clock(struct http_exchange *x)
+{
+    if (x->body_is_paused)
+        x->body_paused_ms += http_now_ms();
+    x->body_is_paused = false;
+}
+
+enum MHD_Result body_take(struct http_exchange *x, const char *data, size_t *len)
+{
+    struct pt2_err err = {0};
+    size_t n = *len, left = 0;
+    enum handed handed = HANDED;
+
+    resume_clock(x);
+    if (x->body_seen + n > max_body(x)) {
+        too_large(x, &err);
+        handed = FAILED;
+    } else if (x->upload) {
+        left = n;
+        handed = stream_take(x, data, &left, &err);
+    } else if (memory_take(x, data, n, &err) < 0) {
+        handed = FAILED;
+    }
+    x->body_seen += n - left;
+    *len = left;
+    if (handed == FAILED) {
+        *len = 0;
+        x->body_seen += left;
+        return refuse(x, &err);
+    }
+    if (handed == PAUSED)
+        pause_clock(x);
+    else
+        expect_more(x);
+    return MHD_YES;
+}
+
+/* ---- complete ---- */
+
+static int parse_json(struct http_exchange *x, struct pt2_err *err)
+{
+    if (!x->has_body) {
+        x->req.json = json_object();
+        return x->req.json ? 0 : pt2_err_set(err, PT2_ERR_NOMEM, "request body");
+    }
+    if (json_parse(x->body.data ? x->body.data : "", x->body.len, &x->req.json, err) < 0)
+        return -1;
+    if (!json_is_object(x->req.json))
+        return pt2_err_set(err, PT2_ERR_INVALID, "the body must be one JSON object");
+    return 0;
+}
+
+/* The last bytes have to get through to receive() first. */
+static enum handed finish_upload(struct http_exchange *x, struct pt2_err *err)
+{
+    enum handed handed = hand_slice(x, err);
+
+    while (handed == HANDED) {
+        bool is_through;
+
+        pthread_mutex_lock(&x->lock);
+        is_through = !x->upload->is_busy && x->upload->err.code == PT2_ERR_NONE &&
+                     x->upload->n_filling == 0;
+        pthread_mutex_unlock(&x->lock);
+        if (is_through)
+            break;
+        handed = hand_slice(x, err);
+    }
+    return handed;
+}
+
+enum MHD_Result body_end(struct http_exchange *x)
+{
+    struct pt2_err err = {0};
+    enum handed handed = HANDED;
+
+    link_expect_nothing(x->link);
+    resume_clock(x);
+    if (x->upload) {
+        handed = finish_upload(x, &err);
+    } else if (x->req.route->body == HTTP_BODY_JSON && parse_json(x, &err) < 0) {
+        handed = FAILED;
+    }
+    if (handed == PAUSED)
+        return MHD_YES;
+    if (handed == FAILED) {
+        http_reply_err(&x->req, &err);
+        x->phase = PHASE_SERVED;
+        return exchange_answer(x);
+    }
+    x->req.body = x->body.data ? x->body.data : "";
+    x->req.body_len = x->body.len;
+    return exchange_serve(x);
+}

@@ -1,0 +1,81 @@
+#include "http/program_upload.h"
+
+#include "http/config.h"
+#include "http/program_reply.h"
+#include "http/reply.h"
+
+#include <errno.h>
+
+struct upload {
+    struct object_temp temp;
+    struct sha256 hash;
+    uint64_t expected_bytes; /* Content-Length; 0: not said */
+};
+
+uint64_t program_upload_max(const struct http_request *req)
+{
+    return config_get_size(req->app->config, "programs.max_upload_bytes");
+}
+
+static void upload_free(void *context)
+{
+    struct upload *upload = context;
+
+    object_temp_drop(&upload->temp);
+    free(upload);
+}
+
+int program_upload_prepare(struct http_request *req, struct pt2_err *err)
+{
+    const char *length = http_header(req, "Content-Length");
+    struct upload *upload = calloc(1, sizeof(*upload));
+
+    if (!upload)
+        return pt2_err_set(err, PT2_ERR_NOMEM, "an upload");
+    upload->temp = (struct object_temp)OBJECT_NO_TEMP;
+    upload->expected_bytes = length ? strtoull(length, NULL, 10) : 0;
+    sha256_start(&upload->hash);
+    req->context = upload;
+    req->context_free = upload_free;
+    return objects_check_room(req->app->objects, upload->expected_bytes, err);
+}
+
+int program_upload_receive(struct http_request *req, const void *data, size_t len,
+                           struct pt2_err *err)
+{
+    struct upload *upload = req->context;
+
+    if (upload->temp.fd < 0 &&
+        objects_temp(req->app->objects, upload->expected_bytes, &upload->temp, err) < 0)
+        return -1;
+    sha256_add(&upload->hash, data, len);
+    return object_temp_write(&upload->temp, data, len, err);
+}
+
+int program_upload_finish(struct http_request *req, uint8_t ret_sha256[SHA256_BYTES])
+{
+    struct upload *upload = req->context;
+
+    if (upload->temp.fd < 0) {
+        http_reply_problem(req, PT2_ERR_BAD_ARCHIVE,
+                           "the body is empty, a .pt2 archive is due");
+        return -1;
+    }
+    sha256_finish(&upload->hash, ret_sha256);
+    return 0;
+}
+
+void program_upload_keep(struct http_request *req, const uint8_t sha256[SHA256_BYTES])
+{
+    const struct program_source source = {.origin = PROGRAM_UPLOAD};
+    struct upload *upload = req->context;
+    char id[PROGRAM_ID_SIZE];
+    struct pt2_err err = {0};
+    bool is_new = false;
+
+    if (programs_add(req->app->programs, &upload->temp, sha256, &source, id, &is_new,
+                     &err) < 0)
+        http_reply_err(req, &err);
+    else
+        program_reply_added(req, id, is_new);
+}

@@ -1,0 +1,38 @@
+/* server_parts.h - what the core's files share of the server; within the core only. */
+#ifndef HTTP_SERVER_PARTS_H
+#define HTTP_SERVER_PARTS_H
+
+#include "http/listener.h"
+#include "http/server.h"
+
+#include <microhttpd.h>
+#include <stdatomic.h>
+
+struct auth;
+struct pool;
+struct watcher;
+
+/* From the configuration, read once. */
+struct http_limits {
+    uint64_t max_header_bytes, max_request_bytes, max_body_memory, min_body_rate;
+    int64_t header_timeout_ms, idle_timeout_ms, body_timeout_ms, max_uploads;
+};
+
+struct http_server {
+    struct app *app;
+    const struct route_table *table;
+    struct http_limits limits;
+    struct MHD_Daemon *daemon;
+    struct watcher *watcher;
+    struct pool *pool;
+    struct auth *auth;
+    struct listener listeners[LISTENERS_MAX];
+    size_t n_listeners;
+    char id_prefix[20]; /* of the request ids made here */
+    atomic_uint_fast64_t next_id;
+    atomic_int state; /* enum http_server_state */
+    atomic_int_fast64_t n_active, n_uploads;
+    atomic_uint_fast64_t body_bytes; /* of all requests */
+};
+
+#endif

@@ -1,0 +1,116 @@
+/* tbl_params.h - every parameter of pt2d, written once.
+ *
+ * PARAM(section, key, type, unit, default, min, max, prose)
+ *
+ *   type     INT      a whole number, from min to max
+ *            SIZE     bytes; "64 MiB", "1 GiB"; from min to max
+ *            TIME     "500 ms", "30 s", "10 min", "24 h"; a bare number is seconds; min
+ * and max in milliseconds BOOL     yes or no TEXT     min to max bytes CHOICE   one of
+ * the words in unit, which has '|' between them unit     for readers: "threads", "bytes";
+ * "" where there is none default  as it would be written in the file prose    what it
+ * does, and what an empty value means; one or two sentences
+ *
+ * Lines of one section stand together, the sections in the order of pt2d.conf.  After a
+ * change: make params. */
+
+/* the daemon itself */
+PARAM(daemon, state_dir, TEXT, "directory", "", 0, 4095,
+      "Where the database, programs and temporary files lie; made where missing.  Empty: "
+      "$STATE_DIRECTORY where the service manager set it, /var/lib/pt2d for root, "
+      "otherwise "
+      "$XDG_STATE_HOME/pt2d or ~/.local/state/pt2d.")
+PARAM(daemon, models_dir, TEXT, "directory", "", 0, 4095,
+      "Where the checkpoints lie, as NAME or ORG/NAME beneath it.  Empty: models in the "
+      "state "
+      "directory where that is there, otherwise the bundled models.")
+PARAM(daemon, grace, TIME, "", "30 s", 0, 3600000,
+      "How long requests and exports that run may take to finish after SIGTERM.")
+PARAM(daemon, log_level, CHOICE, "error|warning|info|debug", "info", 0, 0,
+      "What is logged.  Reloaded by SIGHUP.")
+
+/* HTTP */
+PARAM(http, listen, TEXT, "addresses", "127.0.0.1:8250", 1, 1024,
+      "Where to listen: HOST:PORT, [IPV6]:PORT or unix:PATH, several with spaces "
+      "between.  Port 0 "
+      "picks a free one.  Sockets that the service manager passes take its place.")
+PARAM(http, socket_mode, CHOICE, "0600|0660|0666", "0660", 0, 0,
+      "Permissions of unix sockets.")
+PARAM(http, token_file, TEXT, "file", "", 0, 4095,
+      "A file of bearer tokens, a line each: NAME TOKEN; # begins a comment.  Requests "
+      "then need "
+      "Authorization: Bearer TOKEN, but for health, readiness and version.  Reloaded by "
+      "SIGHUP.  "
+      "Empty: no tokens.")
+PARAM(http, threads, INT, "threads", "2", 1, 64,
+      "Threads that read and write sockets; none of them ever waits for work.")
+PARAM(http, pool_threads, INT, "threads", "4", 1, 256,
+      "Threads for the handlers that wait for the disk or the database.")
+PARAM(http, pool_queue, INT, "requests", "256", 1, 65536,
+      "Requests that may wait for those threads; beyond, the answer is 429.")
+PARAM(http, max_connections, INT, "connections", "1000", 4, 100000,
+      "Connections open at once; further ones wait to be accepted.")
+PARAM(
+    http, max_header_bytes, SIZE, "bytes", "16 KiB", 1024, 32768,
+    "Request line and header fields of one request together; beyond, the answer is 431.")
+PARAM(http, max_request_bytes, SIZE, "bytes", "8 MiB", 1024, 1073741824,
+      "The largest JSON body.")
+PARAM(http, max_body_memory, SIZE, "bytes", "256 MiB", 1048576, 1099511627776,
+      "Memory for the bodies of all requests together; beyond, the answer is 429.")
+PARAM(http, max_uploads, INT, "requests", "32", 1, 10000,
+      "File uploads at once; beyond, the answer is 429.")
+PARAM(http, header_timeout, TIME, "", "30 s", 100, 3600000,
+      "How long a client may take from its request line to the end of the header.")
+PARAM(http, idle_timeout, TIME, "", "75 s", 1000, 86400000,
+      "How long a connection may stay open between requests, and a reply without the "
+      "client "
+      "taking a byte.")
+PARAM(http, body_timeout, TIME, "", "30 s", 100, 86400000,
+      "How long a client may take for a body, plus the time that its bytes take at "
+      "min_body_rate.")
+PARAM(http, min_body_rate, SIZE, "bytes a second", "4 KiB", 1, 1073741824,
+      "The slowest upload that is waited for, after body_timeout.")
+
+/* exports */
+PARAM(exports, workers, INT, "processes", "2", 1, 256,
+      "Exports that run at once, each in a process of its own.")
+PARAM(exports, max_queued, INT, "jobs", "1000", 1, 1000000,
+      "Exports that may wait; beyond, the answer is 429.")
+PARAM(exports, timeout, TIME, "", "1 h", 1000, 604800000,
+      "How long one export may run before its process is killed.")
+PARAM(exports, max_memory, SIZE, "bytes", "1 GiB", 0, 1099511627776,
+      "Address space of one export's process.  0: no limit.")
+PARAM(exports, keep, TIME, "", "720 h", 0, 315360000000,
+      "How long finished exports are listed; their programs stay.  0: for ever.")
+
+/* programs */
+PARAM(programs, max_upload_bytes, SIZE, "bytes", "64 GiB", 1, 1125899906842624,
+      "The largest .pt2 that can be uploaded; beyond, the answer is 413.")
+
+/* sessions */
+PARAM(sessions, node, TEXT, "name", "local", 1, 32,
+      "This daemon's name within session ids (a-z, 0-9), so that a proxy can route by it.")
+PARAM(sessions, ttl, TIME, "", "10 min", 1000, 2592000000,
+      "How long a session lives after its last use where the client says nothing.")
+PARAM(sessions, max_ttl, TIME, "", "24 h", 1000, 2592000000,
+      "The longest ttl that a client may ask for.")
+PARAM(sessions, max_sessions, INT, "sessions", "1024", 1, 1000000,
+      "Sessions at once; beyond, the answer is 429.")
+PARAM(sessions, max_cache_bytes, SIZE, "bytes", "4 GiB", 1048576, 1099511627776,
+      "Memory for the caches of all sessions together; beyond, the answer is 429.")
+PARAM(sessions, max_waiting, INT, "calls", "16", 1, 10000,
+      "Calls that may wait for one session; beyond, the answer is 429.")
+PARAM(sessions, max_answer_bytes, SIZE, "bytes", "64 MiB", 65536, 17179869184,
+      "The largest answer to steps; beyond, the answer is 422.")
+
+/* engines */
+PARAM(engine, max_programs, INT, "programs", "8", 1, 1000,
+      "Programs open at once, each with a worker process; beyond, opening a session is 429.")
+PARAM(engine, idle, TIME, "", "60 s", 1, 86400000,
+      "How long a program without sessions stays open.")
+PARAM(engine, threads, INT, "threads", "0", 0, 1024,
+      "Compute threads: of each program on aten, of all together on native; 0: as many "
+      "as there are cores.")
+PARAM(engine, max_step_bytes, SIZE, "bytes", "4 GiB", 16777216, 1099511627776,
+      "Memory that one run of a program's graph may take; beyond, its step fails.")
+PARAM(engine, step_timeout, TIME, "", "10 min", 1000, 86400000,
+      "How long one run may take; then its worker is killed and the step fails.")
