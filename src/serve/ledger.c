@@ -1,0 +1,57 @@
+#include "serve/ledger.h"
+
+#include "base/log.h"
+#include "store/sessions_db.h"
+
+static int opened(void *context, const char *id, const char *program, struct pt2_err *err)
+{
+    struct ledger *ledger = context;
+
+    if (programs_pin(ledger->programs, program, err) < 0)
+        return -1;
+    if (sessions_db_add(ledger->store, id, err) == 0)
+        return 0;
+    programs_unpin(ledger->programs, program);
+    return -1;
+}
+
+static void closed(void *context, const char *id, const char *program, enum serve_end how)
+{
+    struct ledger *ledger = context;
+    struct pt2_err err = {0};
+    int ret;
+
+    programs_unpin(ledger->programs, program);
+    if (how == SERVE_EXPIRED)
+        ret = sessions_db_expire(ledger->store, id, &err);
+    else
+        ret = sessions_db_remove(ledger->store, id, &err);
+    if (ret < 0) /* nobody waits for an answer here */
+        log_warning("session %s ended, but the database does not know, ignoring: %s", id,
+                    err.text);
+}
+
+struct serve_hooks ledger_hooks(struct ledger *ledger)
+{
+    return (struct serve_hooks){.context = ledger, .opened = opened, .closed = closed};
+}
+
+int ledger_fate(struct store *store, const char *id, struct pt2_err *err)
+{
+    enum session_fate fate = SESSION_NEVER;
+
+    if (sessions_db_fate(store, id, &fate, err) < 0)
+        return -1;
+    switch (fate) {
+    case SESSION_LIVE: /* its end is about to be written */
+    case SESSION_EXPIRED:
+        return pt2_err_set(err, PT2_ERR_SESSION_EXPIRED,
+                           "session '%s' was not used for longer than its ttl", id);
+    case SESSION_LOST:
+        return pt2_err_set(err, PT2_ERR_SESSION_LOST,
+                           "session '%s' ended when the daemon was restarted", id);
+    default:
+        return pt2_err_set(err, PT2_ERR_NOT_FOUND, "there is no session '%.*s'",
+                           SERVE_ID_SIZE, id);
+    }
+}

@@ -1,0 +1,503 @@
+#include "serve/serve.h"
+
+#include "base/log.h"
+#include "base/metrics.h"
+#include "serve/impl.h"
+
+#include <errno.h>
+#include <sys/eventfd.h>
+
+static void publish_gauges_locked(const struct serve *serve)
+{
+    metrics_set(METRIC_SESSIONS, serve->n_sessions, NULL);
+    metrics_set(METRIC_SESSION_CACHE_BYTES, (double)serve->cache_bytes, NULL);
+}
+
+/* ---- calls ---- */
+
+void serve_call_init(struct serve_call *call, enum serve_verb verb,
+                     void (*done)(struct serve_call *call), void *context)
+{
+    *call = (struct serve_call){
+        .verb = verb, .done = done, .context = context, .position = -1};
+}
+
+void serve_call_done(struct serve_call *call)
+{
+    serve_info_done(&call->info);
+    free(TAKE(call->logits));
+    free(TAKE(call->file));
+}
+
+static void count_step(const struct serve_call *call)
+{
+    const char *result = call->err.code == PT2_ERR_NONE ? "ok"
+                         : call->begun_ns == 0          ? "refused"
+                                                        : "failed";
+
+    metrics_add(METRIC_STEPS, 1, METRICS_LABELS(result));
+    if (call->err.code != PT2_ERR_NONE)
+        return;
+    metrics_add(METRIC_STEP_TOKENS, (double)call->step.s, NULL);
+    metrics_observe(METRIC_STEP_QUEUE, (double)call->queue_ns / 1e9, NULL);
+    metrics_observe(METRIC_STEP_RUN, (double)call->run_ns / 1e9, NULL);
+}
+
+void serve_finish(struct serve *serve, struct serve_call *call)
+{
+    int64_t now = clock_mono_ns(), begun = call->begun_ns ? call->begun_ns : now;
+
+    pthread_mutex_lock(&serve->lock);
+    call->state = SERVE_DONE;
+    publish_gauges_locked(serve);
+    pthread_mutex_unlock(&serve->lock);
+    call->queue_ns = begun - call->submitted_ns;
+    call->run_ns = now - begun;
+    if (call->verb == SERVE_STEP)
+        count_step(call);
+    call->done(call);
+}
+
+/* A waiting call that is no longer in its queue: nobody else may touch it. */
+static void give_up_locked(struct serve_call *call, enum pt2_error code, const char *why)
+{
+    pt2_err_set(&call->err, code, "%s", why);
+    call->state = SERVE_DONE;
+    call->session = NULL;
+    call->runner = NULL;
+}
+
+/* Unlock, and finish the calls of a list. */
+static void finish_list_unlock(struct serve *serve, struct serve_call *list)
+{
+    pthread_mutex_unlock(&serve->lock);
+    while (list) {
+        struct serve_call *next = list->next;
+
+        metrics_add(METRIC_CALLS_WAITING, -1, NULL);
+        serve_finish(serve, list);
+        list = next;
+    }
+}
+
+/* ---- submitting ---- */
+
+static int enqueue_open_locked(struct serve *serve, struct serve_call *call)
+{
+    struct runner *r;
+
+    if (serve->n_sessions >= serve->options.max_sessions)
+        return pt2_err_set(&call->err, PT2_ERR_BUDGET, "there are %u sessions already",
+                           serve->n_sessions);
+    if (runner_for_locked(serve, call, &r, &call->err) < 0)
+        return -1;
+    serve->n_sessions++;
+    runner_push_open_locked(r, call);
+    return 0;
+}
+
+static int no_session(const char *id, struct pt2_err *err)
+{
+    return pt2_err_set(err, PT2_ERR_NOT_FOUND, "there is no session '%.*s'",
+                       SERVE_ID_SIZE, id);
+}
+
+static int enqueue_locked(struct serve *serve, const char *id, struct serve_call *call)
+{
+    struct session *s = session_find_locked(serve, id);
+
+    if (!s)
+        return no_session(id, &call->err);
+    call->position = s->position;
+    if (s->n_waiting >= serve->options.max_waiting)
+        return pt2_err_set(&call->err, PT2_ERR_QUEUE_FULL,
+                           "%u calls wait for session '%s' already", s->n_waiting, id);
+    session_push_locked(s, call);
+    runner_returned_locked(s);
+    if (!s->running)
+        runner_push_ready_locked(s->runner, s);
+    return 0;
+}
+
+/* Where nothing is before it, a light call is done at once.  True: it was. */
+static bool do_at_once_locked(struct serve *serve, const char *id,
+                              struct serve_call *call)
+{
+    struct session *s = id && work_is_light(call) ? session_find_locked(serve, id) : NULL;
+
+    if (!s || !session_is_idle_locked(s))
+        return false;
+    work_light_locked(s, call);
+    call->position = s->position;
+    return true;
+}
+
+void serve_submit(struct serve *serve, const char *id, struct serve_call *call)
+{
+    int ret = -1;
+
+    call->submitted_ns = clock_mono_ns();
+    pthread_mutex_lock(&serve->lock);
+    if (call->cancelled) {
+        call->state = SERVE_DONE; /* err says why */
+    } else if (serve->draining) {
+        pt2_err_set(&call->err, PT2_ERR_DRAINING, "the daemon is stopping");
+    } else if (!do_at_once_locked(serve, id, call)) {
+        call->state = SERVE_WAITING;
+        ret = id ? enqueue_locked(serve, id, call) : enqueue_open_locked(serve, call);
+        if (ret == 0) /* from here on the runner may have it */
+            metrics_add(METRIC_CALLS_WAITING, 1, NULL);
+    }
+    if (ret < 0)
+        call->state = SERVE_DONE; /* a cancel comes too late */
+    pthread_mutex_unlock(&serve->lock);
+    if (ret < 0)
+        serve_finish(serve, call);
+}
+
+/* Take a waiting call out of its queue.  False: it is in none. */
+static bool unqueue_locked(struct serve *serve, struct serve_call *call)
+{
+    struct runner *r = call->runner;
+
+    if (call->verb != SERVE_OPEN)
+        return session_remove_locked(call->session, call);
+    if (!runner_remove_open_locked(r, call))
+        return false;
+    serve->n_sessions--;
+    if (--r->n_sessions == 0)
+        r->idle_since_ns = clock_mono_ns();
+    pthread_cond_signal(&r->wake);
+    return true;
+}
+
+bool serve_cancel(struct serve *serve, struct serve_call *call, enum pt2_error code,
+                  const char *why)
+{
+    pthread_mutex_lock(&serve->lock);
+    if (call->state == SERVE_NEW) {
+        call->cancelled = true; /* serve_submit finishes it */
+        pt2_err_set(&call->err, code, "%s", why);
+    } else if (call->state == SERVE_WAITING && unqueue_locked(serve, call)) {
+        if (call->session) {
+            call->position = call->session->position;
+            call->session->used_ns = clock_mono_ns();
+        }
+        call->next = NULL;
+        give_up_locked(call, code, why);
+        finish_list_unlock(serve, call);
+        return true;
+    } else {
+        pthread_mutex_unlock(&serve->lock);
+        return false;
+    }
+    pthread_mutex_unlock(&serve->lock);
+    return true;
+}
+
+/* ---- sessions ---- */
+
+int serve_facts(struct serve *serve, const char *id, struct serve_facts *ret_facts,
+                struct pt2_err *err)
+{
+    struct session *s;
+
+    pthread_mutex_lock(&serve->lock);
+    s = session_find_locked(serve, id);
+    if (s)
+        *ret_facts = s->facts;
+    pthread_mutex_unlock(&serve->lock);
+    return s ? 0 : no_session(id, err);
+}
+
+int serve_list(struct serve *serve, uint64_t before, size_t max,
+               bool (*filter)(void *context, const struct serve_info *info),
+               void *context, struct serve_info **ret, size_t *ret_n, struct pt2_err *err)
+{
+    struct serve_info *list = calloc(max + 1, sizeof(*list));
+    size_t n = 0;
+    int status = 0;
+
+    if (!list)
+        return pt2_err_set(err, PT2_ERR_NOMEM, "no memory to list sessions");
+    pthread_mutex_lock(&serve->lock);
+    for (struct session *s = serve->newest; s && n < max && status == 0; s = s->older) {
+        if (before != 0 && s->number >= before)
+            continue;
+        status = session_info_locked(s, &list[n], err);
+        if (status == 0 && filter && !filter(context, &list[n]))
+            serve_info_done(&list[n]);
+        else if (status == 0)
+            n++;
+    }
+    pthread_mutex_unlock(&serve->lock);
+    if (status < 0) {
+        while (n > 0)
+            serve_info_done(&list[--n]);
+        free(list);
+        return -1;
+    }
+    *ret = list;
+    *ret_n = n;
+    return 0;
+}
+
+static void tell_closed(struct serve *serve, const char *id, const char *program,
+                        enum serve_end how)
+{
+    const struct serve_hooks *hooks = &serve->options.hooks;
+
+    if (hooks->closed)
+        hooks->closed(hooks->context, id, program, how);
+    metrics_add(METRIC_SESSIONS_ENDED, 1,
+                METRICS_LABELS(how == SERVE_EXPIRED ? "expired" : "deleted"));
+}
+
+int serve_delete(struct serve *serve, const char *id, struct pt2_err *err)
+{
+    char program[SERVE_PROGRAM_SIZE];
+    struct serve_call *waiting = NULL;
+    struct session *s;
+
+    pthread_mutex_lock(&serve->lock);
+    s = session_find_locked(serve, id);
+    if (!s) {
+        pthread_mutex_unlock(&serve->lock);
+        return no_session(id, err);
+    }
+    memcpy(program, s->facts.program, sizeof(program));
+    waiting = TAKE(s->first);
+    s->last = &s->first;
+    s->n_waiting = 0;
+    for (struct serve_call *call = waiting; call; call = call->next)
+        give_up_locked(call, PT2_ERR_GONE, "the session was deleted");
+    session_doom_locked(serve, s);
+    publish_gauges_locked(serve);
+    finish_list_unlock(serve, waiting);
+    tell_closed(serve, id, program, SERVE_DELETED);
+    return 0;
+}
+
+/* ---- the keeper: expires sessions, joins runners that have finished ---- */
+
+static void join_finished_locked(struct serve *serve)
+{
+    while (serve->finished) {
+        struct runner *r = serve->finished;
+
+        serve->finished = r->next;
+        pthread_mutex_unlock(&serve->lock);
+        pthread_join(r->thread, NULL);
+        runner_free(r);
+        pthread_mutex_lock(&serve->lock);
+        serve->n_threads--;
+    }
+}
+
+/* A session whose time is over, NULL where there is none; then *ret_next_ns is when the
+ * next one's may be. */
+static struct session *find_expired_locked(struct serve *serve, int64_t *ret_next_ns)
+{
+    int64_t now = clock_mono_ns(), next = now + 3600 * (int64_t)1000000000;
+
+    for (struct session *s = serve->oldest; s; s = s->newer) {
+        int64_t expires = session_expires_ns_locked(s);
+
+        if (!session_is_idle_locked(s)) /* its time begins again at the end of its work */
+            expires = MAX(expires, now + s->ttl_s * 1000000000);
+        if (expires <= now)
+            return s;
+        next = MIN(next, expires);
+    }
+    *ret_next_ns = next;
+    return NULL;
+}
+
+static void expire_locked(struct serve *serve, struct session *s)
+{
+    char id[SERVE_ID_SIZE], program[SERVE_PROGRAM_SIZE];
+
+    memcpy(id, s->id, sizeof(id));
+    memcpy(program, s->facts.program, sizeof(program));
+    session_doom_locked(serve, s);
+    publish_gauges_locked(serve);
+    pthread_mutex_unlock(&serve->lock);
+    tell_closed(serve, id, program, SERVE_EXPIRED);
+    pthread_mutex_lock(&serve->lock);
+}
+
+static void *keep(void *arg)
+{
+    struct serve *serve = arg;
+
+    pthread_mutex_lock(&serve->lock);
+    while (!serve->ending) {
+        int64_t next_ns = 0;
+        struct session *s = find_expired_locked(serve, &next_ns);
+        struct timespec until = {next_ns / 1000000000, next_ns % 1000000000};
+
+        if (s)
+            expire_locked(serve, s);
+        else if (serve->finished)
+            join_finished_locked(serve);
+        else
+            pthread_cond_timedwait(&serve->keeper_wake, &serve->lock, &until);
+    }
+    pthread_mutex_unlock(&serve->lock);
+    return NULL;
+}
+
+/* ---- beginning and end ---- */
+
+static void init_cond(pthread_cond_t *cond)
+{
+    pthread_condattr_t attr;
+
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(cond, &attr);
+    pthread_condattr_destroy(&attr);
+}
+
+static void set_defaults(struct serve_options *o)
+{
+    if (o->max_cache_bytes == 0)
+        o->max_cache_bytes = (uint64_t)4 << 30;
+    if (o->max_sessions == 0)
+        o->max_sessions = 1024;
+    if (o->max_programs == 0)
+        o->max_programs = 8;
+    if (o->max_waiting == 0)
+        o->max_waiting = 16;
+    if (o->program_idle_ms == 0)
+        o->program_idle_ms = 60000;
+}
+
+static bool is_node(const char *name)
+{
+    size_t n = strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789");
+
+    return n > 0 && n <= 32 && name[n] == '\0';
+}
+
+static void release(struct serve *serve)
+{
+    if (serve->stop_fd >= 0)
+        close(serve->stop_fd);
+    pthread_cond_destroy(&serve->keeper_wake);
+    pthread_cond_destroy(&serve->quiet);
+    pthread_mutex_destroy(&serve->lock);
+    free(serve);
+}
+
+int serve_new(const struct serve_options *options, struct serve **ret_serve,
+              struct pt2_err *err)
+{
+    const char *node = options->node ? options->node : "local";
+    struct serve *serve;
+
+    if (!is_node(node))
+        return pt2_err_set(err, PT2_ERR_INVALID,
+                           "the node's name must be 1 to 32 of a-z and 0-9, not '%s'",
+                           node);
+    serve = calloc(1, sizeof(*serve));
+    if (!serve)
+        return pt2_err_set(err, PT2_ERR_NOMEM, "no memory for sessions");
+    serve->options = *options;
+    set_defaults(&serve->options);
+    snprintf(serve->node, sizeof(serve->node), "%s", node);
+    pthread_mutex_init(&serve->lock, NULL);
+    init_cond(&serve->keeper_wake);
+    init_cond(&serve->quiet);
+    serve->stop_fd = eventfd(0, EFD_CLOEXEC);
+    if (serve->stop_fd >= 0)
+        errno = pthread_create(&serve->keeper, NULL, keep, serve);
+    if (errno != 0) {
+        pt2_err_errno(err, PT2_ERR_INTERNAL, "cannot start a thread for sessions");
+        release(serve);
+        return -1;
+    }
+    *ret_serve = serve;
+    return 0;
+}
+
+/* Put the calls that wait in a queue before those of *list, as given up. */
+static void drain_queue_locked(struct serve_call **queue, struct serve_call ***last,
+                               struct serve_call **list)
+{
+    for (struct serve_call *call = *queue; call; call = call->next)
+        give_up_locked(call, PT2_ERR_DRAINING, "the daemon is stopping");
+    **last = *list;
+    *list = *queue;
+    *queue = NULL;
+    *last = queue;
+}
+
+void serve_drain(struct serve *serve)
+{
+    struct serve_call *waiting = NULL;
+
+    pthread_mutex_lock(&serve->lock);
+    serve->draining = true;
+    for (struct session *s = serve->newest; s; s = s->older) {
+        drain_queue_locked(&s->first, &s->last, &waiting);
+        s->n_waiting = 0;
+    }
+    for (struct runner *r = serve->runners; r; r = r->next) {
+        for (struct serve_call *call = r->opens; call; call = call->next) {
+            serve->n_sessions--;
+            r->n_sessions--;
+        }
+        drain_queue_locked(&r->opens, &r->last_open, &waiting);
+    }
+    finish_list_unlock(serve, waiting);
+}
+
+bool serve_is_idle(struct serve *serve)
+{
+    bool is_idle;
+
+    pthread_mutex_lock(&serve->lock);
+    is_idle = serve->n_busy == 0;
+    pthread_mutex_unlock(&serve->lock);
+    return is_idle;
+}
+
+void serve_stop(struct serve *serve, int64_t grace_ms)
+{
+    int64_t end_ns = clock_mono_ns() + grace_ms * 1000000;
+    struct timespec until = {end_ns / 1000000000, end_ns % 1000000000};
+    int status = 0;
+
+    serve_drain(serve);
+    pthread_mutex_lock(&serve->lock);
+    while (serve->n_busy > 0 && status != ETIMEDOUT)
+        status = pthread_cond_timedwait(&serve->quiet, &serve->lock, &until);
+    serve->abandoning = true;
+    ASSERT(eventfd_write(serve->stop_fd, 1) == 0);
+    while (serve->n_busy > 0)
+        pthread_cond_wait(&serve->quiet, &serve->lock);
+    pthread_mutex_unlock(&serve->lock);
+}
+
+void serve_free(struct serve *serve)
+{
+    if (!serve)
+        return;
+    serve_stop(serve, 0);
+    pthread_mutex_lock(&serve->lock);
+    serve->ending = true;
+    pthread_cond_broadcast(&serve->keeper_wake);
+    for (struct runner *r = serve->runners; r; r = r->next)
+        pthread_cond_signal(&r->wake);
+    pthread_mutex_unlock(&serve->lock);
+    pthread_join(serve->keeper, NULL);
+    pthread_mutex_lock(&serve->lock);
+    join_finished_locked(serve);
+    while (serve->n_threads > 0) {
+        pthread_cond_wait(&serve->quiet, &serve->lock);
+        join_finished_locked(serve);
+    }
+    pthread_mutex_unlock(&serve->lock);
+    release(serve);
+}
