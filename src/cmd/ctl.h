@@ -1,7 +1,9 @@
-/* ctl.h - what the commands of pt2ctl share: the call's settings, how it fails, its options.
+/* ctl.h - what the commands of pt2ctl share: the call's settings, how it fails, its
+ * options.
  *
  * One thread.  A command is a function of struct ctl and its arguments that returns 0 or
- * -1; a failure is recorded by ctl_fail (the first one wins) and printed once, by main. */
+ * -1; a failure is recorded by ctl_fail (the first one wins) and printed once, by main.
+ */
 #ifndef CMD_CTL_H
 #define CMD_CTL_H
 
@@ -18,8 +20,8 @@ enum ctl_exit {
     CTL_USAGE = 2,       /* the command line is wrong */
     CTL_UNREACHABLE = 3, /* no daemon answered */
     CTL_BROKEN = 4,      /* the daemon failed (5xx), or its answer makes no sense */
-    CTL_FILE = 5,        /* a local file could not be read or written, or has another digest */
-    CTL_MISSING = 6,     /* no such model, export, program or session (404) */
+    CTL_FILE = 5, /* a local file could not be read or written, or has another digest */
+    CTL_MISSING = 6, /* no such model, export, program or session (404) */
     CTL_INTERRUPTED = 130,
 };
 
@@ -80,7 +82,7 @@ struct ctl_usage {
 };
 
 /* Sort argv into options and arguments; --server, --json, --quiet and --help are known
- * everywhere.  ret_args has room for argc pointers.
+ * everywhere.  ret_args has room for usage->max_args pointers.
  * After --help the usage is printed and ctl->help is set; the command then returns 0. */
 MUST_USE int ctl_options(struct ctl *ctl, int argc, char **argv,
                          const struct ctl_usage *usage, const char **ret_args,

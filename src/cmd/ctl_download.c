@@ -14,8 +14,9 @@
 
 struct download {
     struct ctl *ctl;
-    const char *id, *path;
-    char *part_path;
+    const char *id;
+    const struct output *output;
+    char *part_path; /* owned; of a stream: its own path */
     FILE *part;
     struct sha256 hash;
     uint64_t done, total; /* total 0: not known yet */
@@ -29,13 +30,18 @@ struct download {
 /* Throw away what is there, for an answer that starts at byte 0. */
 static bool start_over(struct download *d)
 {
+    if (d->output->is_stream && d->done > 0) {
+        d->disk_failed = true; /* what went through a pipe can not be taken back */
+        d->disk_errno = ESPIPE;
+        return false;
+    }
     if (fflush(d->part) != 0 || ftruncate(fileno(d->part), 0) < 0 ||
         fseeko(d->part, 0, SEEK_SET) < 0) {
         d->disk_failed = true;
         d->disk_errno = errno;
         return false;
     }
-    d->done = 0;
+    d->done = d->resumed = 0;
     sha256_start(&d->hash);
     return true;
 }
@@ -81,11 +87,8 @@ static int fetch_rest(struct download *d)
 {
     AUTO_PTR char *path = ctl_path("/v1/programs/%s/file", d->id);
     char range[64], if_range[SHA256_HEX + 16];
-    struct ctl_request request = {.method = "GET",
-                                  .path = path,
-                                  .accept = "*/*",
-                                  .on_data = on_data,
-                                  .ctx = d};
+    struct ctl_request request = {
+        .method = "GET", .path = path, .accept = "*/*", .on_data = on_data, .ctx = d};
     AUTO_REPLY reply;
     int r;
 
@@ -99,7 +102,8 @@ static int fetch_rest(struct download *d)
     r = ctl_http(d->ctl, &request, &reply);
     if (d->disk_failed) {
         ctl_forgive(d->ctl);
-        return ctl_fail(d->ctl, CTL_FILE, "%s: %s", d->part_path, strerror(d->disk_errno));
+        return ctl_fail(d->ctl, CTL_FILE, "%s: %s", d->part_path,
+                        strerror(d->disk_errno));
     }
     if (r < 0 && reply.status == 416 && d->done > 0) {
         ctl_forgive(d->ctl); /* more bytes than the program has: they are not its */
@@ -115,7 +119,8 @@ static int fetch_all(struct download *d)
     if (ask_total(d) < 0)
         return -1;
     if (d->done > d->total && !start_over(d))
-        return ctl_fail(d->ctl, CTL_FILE, "%s: %s", d->part_path, strerror(d->disk_errno));
+        return ctl_fail(d->ctl, CTL_FILE, "%s: %s", d->part_path,
+                        strerror(d->disk_errno));
     while (d->done < d->total) {
         uint64_t before = d->done;
         struct timespec pause = {.tv_sec = 0, .tv_nsec = 200000000};
@@ -125,12 +130,14 @@ static int fetch_all(struct download *d)
         if (d->ctl->exit != CTL_OK && d->ctl->exit != CTL_UNREACHABLE)
             return -1;
         idle = d->done > before ? 0 : idle + 1;
+        ctl_forgive(d->ctl);
         if (idle >= TRIES)
             return ctl_fail(d->ctl, CTL_UNREACHABLE,
                             "the download stopped at %llu of %llu bytes",
                             (unsigned long long)d->done, (unsigned long long)d->total);
-        ctl_forgive(d->ctl);
-        pause.tv_sec = idle;
+        pause.tv_nsec <<= idle; /* up to 3.2 s */
+        pause.tv_sec = pause.tv_nsec / 1000000000;
+        pause.tv_nsec %= 1000000000;
         nanosleep(&pause, NULL);
         if (ctl_interrupted)
             return ctl_fail(d->ctl, CTL_INTERRUPTED,
@@ -140,15 +147,38 @@ static int fetch_all(struct download *d)
     return 0;
 }
 
+static int open_stream(struct download *d)
+{
+    struct pt2_err err = {0};
+    int fd;
+
+    if (output_open_stream(d->output, /* wait= */ true, &fd, &err) < 0)
+        return ctl_fail_err(d->ctl, CTL_FILE, &err);
+    d->part = fdopen(fd, "wb");
+    if (!d->part) {
+        close(fd);
+        return ctl_fail_nomem(d->ctl);
+    }
+    sha256_start(&d->hash);
+    return 0;
+}
+
 /* Open the part file and hash what it holds. */
 static int open_part(struct download *d)
 {
-    int fd = open(d->part_path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    int fd = open(d->part_path,
+                  O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, 0666);
     static char block[1 << 16];
+    struct stat st;
     size_t n;
 
     if (fd < 0)
         return ctl_fail(d->ctl, CTL_FILE, "%s: %s", d->part_path, strerror(errno));
+    if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
+        close(fd);
+        return ctl_fail(d->ctl, CTL_FILE, "%s is in the way: it is no regular file",
+                        d->part_path);
+    }
     if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
         close(fd);
         return ctl_fail(d->ctl, CTL_FILE, "%s: another download writes it", d->part_path);
@@ -169,30 +199,56 @@ static int open_part(struct download *d)
     return 0;
 }
 
-/* The digest must be the id; then the file gets its name. */
+static bool is_right(const struct download *d, char *ret_hex)
+{
+    struct sha256 hash = d->hash;
+    uint8_t digest[SHA256_BYTES];
+
+    sha256_finish(&hash, digest);
+    sha256_to_hex(digest, ret_hex);
+    return streq(ret_hex, d->id);
+}
+
+/* The file gets its name; its digest is right. */
 static int keep(struct download *d)
 {
-    uint8_t digest[SHA256_BYTES];
-    char hex[SHA256_HEX];
+    struct pt2_err err = {0};
+    bool is_stream = d->output->is_stream;
 
-    sha256_finish(&d->hash, digest);
-    sha256_to_hex(digest, hex);
-    if (!streq(hex, d->id)) {
-        unlink(d->part_path);
-        return ctl_fail(d->ctl, CTL_FILE,
-                        "the bytes that came have the SHA-256 %s, the program has %s; the "
-                        "part file is removed",
-                        hex, d->id);
-    }
-    if (fflush(d->part) != 0 || fsync(fileno(d->part)) < 0)
+    if (fflush(d->part) != 0 || (!is_stream && fsync(fileno(d->part)) < 0))
         return ctl_fail(d->ctl, CTL_FILE, "%s: %s", d->part_path, strerror(errno));
-    if (rename(d->part_path, d->path) < 0)
-        return ctl_fail(d->ctl, CTL_FILE, "%s: %s", d->path, strerror(errno));
+    if (!is_stream && output_rename(d->output, d->part_path, &err) < 0)
+        return ctl_fail_err(d->ctl, CTL_FILE, &err);
     return 0;
 }
 
+/* All of it, and the digest must be the id. */
+static int fetch_right(struct download *d)
+{
+    char hex[SHA256_HEX];
+
+    if (fetch_all(d) < 0)
+        return -1;
+    if (d->resumed > 0 && !is_right(d, hex)) {
+        /* What an earlier call left was damaged: all of it again. */
+        if (!start_over(d))
+            return ctl_fail(d->ctl, CTL_FILE, "%s: %s", d->part_path,
+                            strerror(d->disk_errno));
+        if (fetch_all(d) < 0)
+            return -1;
+    }
+    if (is_right(d, hex))
+        return 0;
+    if (!d->output->is_stream)
+        unlink(d->part_path);
+    return ctl_fail(d->ctl, CTL_FILE,
+                    "the bytes that came have the SHA-256 %s, the program has %s%s", hex,
+                    d->id, d->output->is_stream ? "" : "; the part file is removed");
+}
+
 /* A file of that name and content is there already. */
-static bool is_there(struct ctl *ctl, const char *id, const char *path, uint64_t *ret_bytes)
+static bool is_there(struct ctl *ctl, const char *id, const char *path,
+                     uint64_t *ret_bytes)
 {
     AUTO_FILE FILE *file = fopen(path, "rb");
     char hex[SHA256_HEX];
@@ -206,32 +262,51 @@ static bool is_there(struct ctl *ctl, const char *id, const char *path, uint64_t
     return streq(hex, id);
 }
 
-int ctl_download(struct ctl *ctl, const char *id, const char *path, uint64_t *ret_bytes,
-                 uint64_t *ret_resumed)
+int ctl_output(struct ctl *ctl, const char *path, struct output *ret_output)
 {
-    struct download d = {.ctl = ctl, .id = id, .path = path};
+    struct pt2_err err = {0};
+
+    if (output_find(path, ret_output, &err) < 0 ||
+        output_claim_stdout(ret_output, &err) < 0)
+        return ctl_fail_err(ctl, CTL_FILE, &err);
+    return 0;
+}
+
+static int run(struct download *d)
+{
+    int r;
+
+    bar_start(&d->bar, d->ctl);
+    r = d->output->is_stream ? open_stream(d) : open_part(d);
+    if (r == 0)
+        r = fetch_right(d);
+    bar_end(&d->bar);
+    if (r == 0)
+        r = keep(d);
+    if (d->part && fclose(d->part) != 0 && r == 0)
+        r = ctl_fail(d->ctl, CTL_FILE, "%s: %s", d->part_path, strerror(errno));
+    return r;
+}
+
+int ctl_download(struct ctl *ctl, const char *id, const struct output *output,
+                 uint64_t *ret_bytes, uint64_t *ret_resumed)
+{
+    struct download d = {.ctl = ctl, .id = id, .output = output};
     uint64_t bytes;
     int r;
 
     if (strlen(id) != SHA256_HEX - 1)
         return ctl_fail(ctl, CTL_BROKEN, "'%s' is not a program's id", id);
-    if (is_there(ctl, id, path, &bytes)) {
+    if (!output->is_stream && is_there(ctl, id, output->path, &bytes)) {
         *ret_bytes = bytes;
         if (ret_resumed)
             *ret_resumed = bytes;
         return 0;
     }
-    if (asprintf(&d.part_path, "%s.%.12s.part", path, id) < 0)
+    if ((output->is_stream ? asprintf(&d.part_path, "%s", output->path)
+                           : asprintf(&d.part_path, "%s.%.12s.part", output->path, id)) < 0)
         return ctl_fail_nomem(ctl);
-    bar_start(&d.bar, ctl);
-    r = open_part(&d);
-    if (r == 0)
-        r = fetch_all(&d);
-    bar_end(&d.bar);
-    if (r == 0)
-        r = keep(&d);
-    if (d.part)
-        fclose(d.part);
+    r = run(&d);
     free(d.part_path);
     if (r < 0)
         return -1;

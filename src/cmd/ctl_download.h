@@ -1,16 +1,25 @@
 /* ctl_download.h - bring a program's file here, whole and right.
  *
- * The bytes go to FILE.<first 12 digits>.part beside FILE; a broken download goes on there,
- * in this call (a few times) and in the next; the SHA-256 of all bytes must be the
- * program's id before the file gets its name. */
+ * The bytes go to FILE.<first 12 digits>.part beside FILE; a broken download goes on
+ * there, in this call (a few times) and in the next; the SHA-256 of all bytes must be the
+ * program's id before the file gets its name.  Where a part that an earlier call left turns
+ * out to be damaged, all of it is brought again.
+ *
+ * To a device or a pipe the bytes go straight; a digest that is another is then said too
+ * late, by the exit status alone. */
 #ifndef CMD_CTL_DOWNLOAD_H
 #define CMD_CTL_DOWNLOAD_H
 
+#include "base/output.h"
 #include "cmd/ctl.h"
+
+/* Look at where a file is to go, before anything is asked for; standard output is claimed
+ * (base/output.h).  output_done when done. */
+MUST_USE int ctl_output(struct ctl *ctl, const char *path, struct output *ret_output);
 
 /* id: the program's full id (64 hex digits).
  * *ret_resumed (may be NULL): bytes that an earlier call had brought. */
-MUST_USE int ctl_download(struct ctl *ctl, const char *id, const char *path,
+MUST_USE int ctl_download(struct ctl *ctl, const char *id, const struct output *output,
                           uint64_t *ret_bytes, uint64_t *ret_resumed);
 
 /* The SHA-256 of a file in hex (SHA256_HEX chars), its size. */

@@ -4,7 +4,7 @@
 #include <curl/curl.h>
 #include <stdarg.h>
 
-#define REPLY_MAX ((size_t)1 << 30)
+#define REPLY_MAX      ((size_t)1 << 30)
 #define DEFAULT_SERVER "http://127.0.0.1:8250"
 
 /* One transfer, for the callbacks. */
@@ -40,7 +40,8 @@ static size_t on_body(char *data, size_t size, size_t n, void *arg)
 }
 
 /* The value of header `name` where the line is of that header. */
-static void keep_header(const char *line, size_t len, const char *name, char *to, size_t room)
+static void keep_header(const char *line, size_t len, const char *name, char *to,
+                        size_t room)
 {
     size_t n = strlen(name);
 
@@ -84,8 +85,8 @@ static int on_seek(void *arg, curl_off_t offset, int origin)
                                                          : CURL_SEEKFUNC_FAIL;
 }
 
-static int on_progress(void *arg, curl_off_t down_total, curl_off_t down, curl_off_t up_total,
-                       curl_off_t up)
+static int on_progress(void *arg, curl_off_t down_total, curl_off_t down,
+                       curl_off_t up_total, curl_off_t up)
 {
     struct transfer *t = arg;
 
@@ -170,7 +171,11 @@ static int set_options(struct ctl *ctl, struct transfer *t, const char *body)
     curl_easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, on_progress);
     curl_easy_setopt(curl, CURLOPT_XFERINFODATA, t);
     curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
+#if LIBCURL_VERSION_NUM >= 0x075500
+    curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "http,https");
+#else
     curl_easy_setopt(curl, CURLOPT_PROTOCOLS, (long)(CURLPROTO_HTTP | CURLPROTO_HTTPS));
+#endif
     curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT, 15L);
     curl_easy_setopt(curl, CURLOPT_LOW_SPEED_LIMIT, 1L);
     curl_easy_setopt(curl, CURLOPT_LOW_SPEED_TIME,
@@ -217,8 +222,7 @@ static int fail_problem(struct ctl *ctl, const struct ctl_request *request,
         title = json_string_value(json_object_get(ctl->problem, "title"));
         detail = json_string_value(json_object_get(ctl->problem, "detail"));
     }
-    json_array_foreach(json_object_get(ctl->problem, "errors"), i, e)
-    {
+    json_array_foreach (json_object_get(ctl->problem, "errors"), i, e) {
         const char *pointer = json_string_value(json_object_get(e, "pointer"));
         const char *text = json_string_value(json_object_get(e, "detail"));
 
@@ -229,11 +233,12 @@ static int fail_problem(struct ctl *ctl, const struct ctl_request *request,
     if (!detail && !title)
         return ctl_fail(ctl, code, "%s %s answered %ld", request->method, request->path,
                         reply->status);
-    return ctl_fail(ctl, code, "%s%s%s%s", title ? title : "", title && detail ? ": " : "",
-                    detail ? detail : "", more);
+    return ctl_fail(ctl, code, "%s%s%s%s", title ? title : "",
+                    title && detail ? ": " : "", detail ? detail : "", more);
 }
 
-static int fail_transfer(struct ctl *ctl, struct transfer *t, CURLcode code, const char *why)
+static int fail_transfer(struct ctl *ctl, struct transfer *t, CURLcode code,
+                         const char *why)
 {
     const char *server = ctl->server && *ctl->server ? ctl->server : DEFAULT_SERVER;
 
@@ -259,7 +264,8 @@ static int start_curl(struct ctl *ctl)
     return ctl->curl ? 0 : ctl_fail_nomem(ctl);
 }
 
-int ctl_http(struct ctl *ctl, const struct ctl_request *request, struct ctl_reply *ret_reply)
+int ctl_http(struct ctl *ctl, const struct ctl_request *request,
+             struct ctl_reply *ret_reply)
 {
     struct transfer t = {.ctl = ctl, .request = request, .reply = ret_reply};
     struct curl_slist *headers = NULL;
@@ -322,8 +328,8 @@ int ctl_json(struct ctl *ctl, const char *method, const char *path, json_t *body
         return 0;
     json = json_loadb(reply.body.data, reply.body.len, JSON_REJECT_DUPLICATES, &why);
     if (!json)
-        return ctl_fail(ctl, CTL_BROKEN, "the answer to %s %s is not JSON: %s", method, path,
-                        why.text);
+        return ctl_fail(ctl, CTL_BROKEN, "the answer to %s %s is not JSON: %s", method,
+                        path, why.text);
     *ret_json = json;
     return 0;
 }
@@ -331,29 +337,32 @@ int ctl_json(struct ctl *ctl, const char *method, const char *path, json_t *body
 int ctl_list(struct ctl *ctl, const char *path, json_t **ret_data)
 {
     json_auto_t *all = json_array();
-    AUTO_PTR char *next = NULL;
+    AUTO_PTR char *after = NULL; /* encoded; NULL: the first page */
 
     if (!all)
         return ctl_fail_nomem(ctl);
     for (;;) {
         json_auto_t *page = NULL;
         AUTO_PTR char *url = NULL;
-        const char *after;
+        const char *next;
 
-        url = next ? ctl_path("%s", next) : NULL;
-        if (asprintf(&next, "%s%climit=1000%s%s", path, strchr(path, '?') ? '&' : '?',
-                     url ? "&after=" : "", url ? url : "") < 0)
+        if (asprintf(&url, "%s%climit=1000%s%s", path, strchr(path, '?') ? '&' : '?',
+                     after ? "&after=" : "", after ? after : "") < 0) {
+            url = NULL;
             return ctl_fail_nomem(ctl);
-        if (ctl_json(ctl, "GET", next, NULL, &page) < 0)
+        }
+        if (ctl_json(ctl, "GET", url, NULL, &page) < 0)
             return -1;
-        free(TAKE(next));
         if (!json_is_array(json_object_get(page, "data")))
             return ctl_fail(ctl, CTL_BROKEN, "the answer to GET %s is not a list", path);
         json_array_extend(all, json_object_get(page, "data"));
-        after = json_string_value(json_object_get(page, "next"));
-        if (!after)
+        next = json_string_value(json_object_get(page, "next"));
+        if (!next)
             break;
-        next = strdup(after);
+        free(after);
+        after = ctl_path("%s", next);
+        if (!after)
+            return ctl_fail_nomem(ctl);
     }
     *ret_data = TAKE(all);
     return 0;

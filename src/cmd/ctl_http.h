@@ -1,7 +1,7 @@
 /* ctl_http.h - requests to the daemon, by libcurl.
  *
- * One connection, kept between requests.  An answer other than 2xx is a failure whose text
- * is the problem's detail (and the pointers of its errors). */
+ * One connection, kept between requests.  An answer other than 2xx is a failure whose
+ * text is the problem's detail (and the pointers of its errors). */
 #ifndef CMD_CTL_HTTP_H
 #define CMD_CTL_HTTP_H
 
@@ -14,10 +14,10 @@ struct ctl_request {
     json_t *json;       /* body, borrowed; NULL: none */
     FILE *file;         /* or a body of file_bytes bytes from here */
     uint64_t file_bytes;
-    const char *content_type;     /* of file; NULL: application/octet-stream */
-    const char *accept;           /* NULL: application/json */
-    const char *headers[3];       /* more header lines */
-    long timeout_s;               /* without a byte moving; 0: 120 */
+    const char *content_type; /* of file; NULL: application/octet-stream */
+    const char *accept;       /* NULL: application/json */
+    const char *headers[3];   /* more header lines */
+    long timeout_s;           /* without a byte moving; 0: 120 */
     /* Where set, the bytes of a 2xx answer go here as they come; false stops. */
     bool (*on_data)(void *ctx, long status, const char *data, size_t len);
     /* Where set, called now and then while bytes go up. */

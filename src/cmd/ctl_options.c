@@ -7,13 +7,29 @@ const struct ctl_option *ctl_global_options(struct ctl *ctl)
     static struct ctl_option table[5];
 
     table[0] = (struct ctl_option){
-        's', "server", CTL_STRING, &ctl->server, "URL",
-        "the daemon: http://HOST:PORT or unix:PATH; otherwise $PT2_SERVER, otherwise "
-        "http://127.0.0.1:8250"};
-    table[1] =
-        (struct ctl_option){'j', "json", CTL_FLAG, &ctl->json, NULL, "answer in JSON"};
-    table[2] = (struct ctl_option){'q', "quiet", CTL_FLAG, &ctl->quiet, NULL, "no progress"};
-    table[3] = (struct ctl_option){'h', "help", CTL_FLAG, &ctl->help, NULL, "this text"};
+        .letter = 's',
+        .name = "server",
+        .kind = CTL_STRING,
+        .dest = &ctl->server,
+        .arg = "URL",
+        .help =
+            "the daemon: http://HOST:PORT or unix:PATH; otherwise $PT2_SERVER, otherwise "
+            "http://127.0.0.1:8250"};
+    table[1] = (struct ctl_option){.letter = 'j',
+                                   .name = "json",
+                                   .kind = CTL_FLAG,
+                                   .dest = &ctl->json,
+                                   .help = "answer in JSON"};
+    table[2] = (struct ctl_option){.letter = 'q',
+                                   .name = "quiet",
+                                   .kind = CTL_FLAG,
+                                   .dest = &ctl->quiet,
+                                   .help = "no progress"};
+    table[3] = (struct ctl_option){.letter = 'h',
+                                   .name = "help",
+                                   .kind = CTL_FLAG,
+                                   .dest = &ctl->help,
+                                   .help = "this text"};
     return table;
 }
 
@@ -56,8 +72,8 @@ static int set_int(struct ctl *ctl, const struct ctl_option *o, const char *valu
         return ctl_fail(ctl, CTL_USAGE, "--%s wants a whole number, not '%s'", o->name,
                         value);
     if (bounded && (n < o->min || n > o->max))
-        return ctl_fail(ctl, CTL_USAGE, "--%s is %lld, and must be %lld to %lld", o->name, n,
-                        (long long)o->min, (long long)o->max);
+        return ctl_fail(ctl, CTL_USAGE, "--%s is %lld, and must be %lld to %lld", o->name,
+                        n, (long long)o->min, (long long)o->max);
     *(int64_t *)o->dest = n;
     return 0;
 }
@@ -124,8 +140,8 @@ static int take(struct ctl *ctl, int argc, char **argv, int *i,
             value = word + 2;
     }
     if (!o)
-        return ctl_fail(ctl, CTL_USAGE, "there is no option '%s' (--help says which there are)",
-                        word);
+        return ctl_fail(ctl, CTL_USAGE,
+                        "there is no option '%s' (--help says which there are)", word);
     if (o->kind == CTL_FLAG && value)
         return ctl_fail(ctl, CTL_USAGE, "--%s takes no value", o->name);
     if (o->kind != CTL_FLAG && !value) {
@@ -154,22 +170,25 @@ int ctl_options(struct ctl *ctl, int argc, char **argv, const struct ctl_usage *
     int n = 0;
 
     for (int i = 1; i < argc; i++) {
-        if (only_args || argv[i][0] != '-' || !argv[i][1])
+        if (only_args || argv[i][0] != '-' || !argv[i][1]) {
+            if (n == usage->max_args)
+                return ctl_fail(ctl, CTL_USAGE,
+                                "too many arguments: '%s'; usage: pt2ctl %s", argv[i],
+                                usage->usage);
             ret_args[n++] = argv[i];
-        else if (streq(argv[i], "--"))
+        } else if (streq(argv[i], "--")) {
             only_args = true;
-        else if (take(ctl, argc, argv, &i, usage->options) < 0)
+        } else if (take(ctl, argc, argv, &i, usage->options) < 0) {
             return -1;
+        }
         if (ctl->help) {
             print_usage(ctl, usage);
             return 0;
         }
     }
     if (n < usage->min_args)
-        return ctl_fail(ctl, CTL_USAGE, "too few arguments; usage: pt2ctl %s", usage->usage);
-    if (n > usage->max_args)
-        return ctl_fail(ctl, CTL_USAGE, "too many arguments: '%s'; usage: pt2ctl %s",
-                        ret_args[usage->max_args], usage->usage);
+        return ctl_fail(ctl, CTL_USAGE, "too few arguments; usage: pt2ctl %s",
+                        usage->usage);
     *ret_n_args = n;
     return 0;
 }

@@ -1,5 +1,8 @@
 #include "cmd/ctl_show.h"
 
+#include "base/buf.h"
+
+#include <stdarg.h>
 #include <sys/ioctl.h>
 
 struct table {
@@ -123,7 +126,7 @@ void table_print(const struct table *t, const char *empty)
 
         if (t->right[i])
             printf("%*s", pad, "");
-        show_text(t->cells[i], false);
+        show_text(stdout, t->cells[i], false);
         if (!is_last)
             printf("%*s", t->right[i] ? 2 : pad + 2, "");
         else
@@ -145,6 +148,37 @@ const char *show_bytes(uint64_t bytes, char *to)
     return to;
 }
 
+void show_line(const char *name, const char *fmt, ...)
+{
+    AUTO_PTR char *text = NULL;
+    va_list ap;
+    int n;
+
+    va_start(ap, fmt);
+    n = vasprintf(&text, fmt, ap);
+    va_end(ap);
+    printf("%-16s ", name);
+    show_text(stdout, n < 0 ? "?" : text, false);
+    putchar('\n');
+    if (n < 0)
+        text = NULL;
+}
+
+void show_member(const json_t *object, const char *name)
+{
+    const json_t *value = json_object_get(object, name);
+    AUTO_PTR char *text = NULL;
+
+    if (!value || json_is_null(value)) {
+        show_line(name, "-");
+    } else if (json_is_string(value)) {
+        show_line(name, "%s", json_string_value(value));
+    } else {
+        text = json_dumps(value, JSON_ENCODE_ANY);
+        show_line(name, "%s", text ? text : "?");
+    }
+}
+
 char *show_tensor(const json_t *tensor)
 {
     const char *dtype = json_string_value(json_object_get(tensor, "dtype"));
@@ -154,8 +188,7 @@ char *show_tensor(const json_t *tensor)
 
     buf_str(&b, dtype ? dtype : "?");
     buf_str(&b, " [");
-    json_array_foreach(json_object_get(tensor, "shape"), i, dim)
-    {
+    json_array_foreach (json_object_get(tensor, "shape"), i, dim) {
         buf_str(&b, i ? ", " : "");
         if (json_is_string(dim))
             buf_str(&b, json_string_value(dim));
@@ -174,15 +207,20 @@ int show_json(struct ctl *ctl, const json_t *json)
     return 0;
 }
 
-void show_text(const char *text, bool lines)
+void show_text(FILE *to, const char *text, bool lines)
 {
     for (; *text; text++) {
         unsigned char c = (unsigned char)*text;
 
-        if ((lines && (c == '\n' || c == '\t')) || (c >= 0x20 && c != 0x7f))
-            putchar(c);
-        else
-            putchar('?');
+        if (c == 0xc2 && (unsigned char)text[1] >= 0x80 &&
+            (unsigned char)text[1] < 0xa0) {
+            fputc('?', to); /* U+0080 to U+009F, which terminals obey as well */
+            text++;
+        } else if ((lines && (c == '\n' || c == '\t')) || (c >= 0x20 && c != 0x7f)) {
+            fputc(c, to);
+        } else {
+            fputc('?', to);
+        }
     }
 }
 
@@ -226,7 +264,8 @@ static void draw_tty(struct bar *bar, uint64_t done, uint64_t total, bool is_byt
     fflush(stderr);
 }
 
-void bar_draw(struct bar *bar, const char *label, uint64_t done, uint64_t total, bool is_bytes)
+void bar_draw(struct bar *bar, const char *label, uint64_t done, uint64_t total,
+              bool is_bytes)
 {
     int permille = total ? (int)((double)done * 1000.0 / (double)total) : 0;
     bool is_new = strncmp(bar->label, label, sizeof(bar->label) - 1) != 0;

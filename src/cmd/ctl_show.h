@@ -21,16 +21,21 @@ void table_print(const struct table *table, const char *empty);
 #define SHOW_SIZE_CHARS 24
 /* "1.3 MB": sizes in powers of 1000, as files are sold and API.md's limits are not. */
 const char *show_bytes(uint64_t bytes, char *to);
+/* "name: value" on a line of its own: strings, numbers, booleans, null as "-"; other
+ * values in JSON. */
+void show_member(const json_t *object, const char *name);
+/* The same with a text. */
+void show_line(const char *name, const char *fmt, ...) PT2_PRINTF(2, 3);
 /* "float32 [1, 4, s0]" of an input or output of a program, new. */
 char *show_tensor(const json_t *tensor);
 /* One JSON value and a line break on standard output. */
 int show_json(struct ctl *ctl, const json_t *json);
 /* Text from the daemon: control characters are shown as '?', so that a terminal obeys
  * nothing that a file says.  Line breaks pass where `lines` is true. */
-void show_text(const char *text, bool lines);
+void show_text(FILE *to, const char *text, bool lines);
 
-/* A bar on standard error, where that is a terminal and --quiet was not given; otherwise a
- * line for each new label. */
+/* A bar on standard error, where that is a terminal and --quiet was not given; otherwise
+ * a line for each new label. */
 struct bar {
     bool is_on, is_tty;
     char label[64];

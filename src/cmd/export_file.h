@@ -1,0 +1,20 @@
+/* export_file.h - the file that pt2-export writes: under a temporary name beside its own,
+ * renamed when it is whole, removed when it does not become so, also by a signal.
+ *
+ * One at a time in a process. */
+#ifndef CMD_EXPORT_FILE_H
+#define CMD_EXPORT_FILE_H
+
+#include "base/util.h"
+
+#include <pt2/err.h>
+
+/* *ret_fd is borrowed; export_file_finish or export_file_drop closes it.
+ * Errors: INVALID (path is there, and is no regular file), IO, NO_SPACE, NOMEM. */
+MUST_USE int export_file_begin(const char *path, int *ret_fd, struct pt2_err *err);
+/* Give it its name; sync: file and folder are on the disk afterwards. */
+MUST_USE int export_file_finish(bool sync, struct pt2_err *err);
+/* Remove it; nothing where none was begun. */
+void export_file_drop(void);
+
+#endif
