@@ -1,0 +1,79 @@
+#!/bin/sh
+# check_export_cmd.sh - pt2-export as a command and as a worker: statuses, what it prints, and
+# that a failed export leaves nothing behind.
+set -u
+model=$srcdir/share/models/demo
+export=$PT2_LIBEXEC/pt2-export
+dir=$(mktemp -d /tmp/pt2-cmd-XXXXXX) || exit 99
+trap 'rm -rf "$dir"' EXIT
+failed=0
+
+# expect STATUS TEXT COMMAND...: the status, and the text in what it prints on either side
+expect() {
+    want=$1 text=$2
+    shift 2
+    "$@" >"$dir/log" 2>&1
+    status=$?
+    if [ $status -ne "$want" ] || ! grep -qF -e "$text" "$dir/log"; then
+        echo "FAIL: $*: status $status, not $want, or no '$text' in:"
+        cat "$dir/log"
+        failed=1
+    fi
+}
+
+# nothing but the log and what was named
+only() {
+    left=$(ls -A "$dir" | grep -v '^log$' | tr '\n' ' ')
+    [ "$left" = "$1" ] || { echo "FAIL: left in the folder: '$left', not '$1'"; failed=1; }
+}
+
+expect 0 '--dynamic-shapes' "$export" --help
+expect 2 'which MODEL_DIR' "$export" -o "$dir/x.pt2"
+expect 2 'which file' "$export" "$model"
+expect 2 'one MODEL_DIR' "$export" "$model" "$model" -o "$dir/x.pt2"
+expect 2 'a whole number' "$export" "$model" --batch-size two -o "$dir/x.pt2"
+expect 2 'standard input' "$export" --job --dtype float32 "$model" -o "$dir/x.pt2"
+expect 1 '--dtype: must be one of' "$export" "$model" --dtype int8 -o "$dir/x.pt2"
+expect 1 '--profile: profile "edge" is not offered' "$export" "$model" --profile edge -n
+expect 1 '"pointer":"/cache/batch_size"' "$export" "$model" --batch-size 0 --json -n
+expect 1 '/problems/not-found' "$export" "$dir/none" --json -n
+expect 1 'sequence length must be 1 to max_cache_len, 8' \
+    "$export" "$model" --seq-len 9 --max-cache-len 8 -o "$dir/x.pt2"
+only ''
+expect 0 '"program_bytes":' "$export" "$model" --dry-run --json
+only ''
+expect 1 'No such file' "$export" "$model" -o "$dir/no/such/folder.pt2"
+only ''
+
+expect 0 'sha256: ' "$export" "$model" -o "$dir/a.pt2"
+hex=$(sed -n 's/^sha256: //p' "$dir/log")
+[ "$(sha256sum <"$dir/a.pt2")" = "$hex  -" ] || { echo "FAIL: not the file's digest"; failed=1; }
+only 'a.pt2 '
+
+# a worker gives the same bytes, and says the same digest
+echo '{}' >"$dir/log.in"
+"$export" --job "$model" -o "$dir/b.pt2" <"$dir/log.in" >"$dir/log" 2>&1
+[ $? -eq 0 ] || { echo "FAIL: --job"; failed=1; }
+grep -q '^{"progress":{"stage":"weights","done":' "$dir/log" &&
+    tail -1 "$dir/log" | grep -q "^{\"result\":{.*\"sha256\":\"$hex\"" ||
+    { echo "FAIL: --job prints"; cat "$dir/log"; failed=1; }
+cmp "$dir/a.pt2" "$dir/b.pt2" || failed=1
+rm "$dir/b.pt2"
+for body in '{"dtype":"int8"}' '{"a":' '[]' '{"verify":1}'; do
+    echo "$body" | "$export" --job "$model" -o "$dir/b.pt2" >"$dir/log" 2>&1
+    [ $? -eq 1 ] && tail -1 "$dir/log" | grep -q '^{"error":{"type":"/problems/' ||
+        { echo "FAIL: --job with $body"; cat "$dir/log"; failed=1; }
+done
+rm "$dir/log.in"
+only 'a.pt2 '
+
+# interrupted while it writes (by SIGPIPE: nobody reads the progress), or beyond a limit on
+# file sizes: the old file stays, the temporary one goes
+cp "$dir/a.pt2" "$dir/log.a"
+{ sleep 0.3; echo '{"dtype":"float32"}'; } |
+    "$export" --job "$model" -o "$dir/a.pt2" 2>/dev/null | :
+expect 1 'File too large' sh -c "ulimit -f 1000; exec '$export' '$model' --dtype float32 -o '$dir/a.pt2'"
+cmp "$dir/a.pt2" "$dir/log.a" || failed=1
+rm "$dir/log.a"
+only 'a.pt2 '
+exit $failed

@@ -1,0 +1,359 @@
+#include "suite.h"
+
+#include "store_fixture.h"
+
+#include "store/aliases_db.h"
+#include "store/jobs_db.h"
+#include "store/programs.h"
+
+#include <stdatomic.h>
+
+static struct store *store;
+static struct objects *objects;
+static struct programs *programs;
+static const char *engine_version = "1";
+
+/* In place of src/engine. */
+static atomic_int n_checks;
+static atomic_bool fails_for_now;
+int pt2_engine_check(const char *path, enum pt2_engine_kind kind,
+                     const struct pt2_engine_options *options, bool *ret_ok,
+                     char *ret_reason, size_t size, struct pt2_err *err)
+{
+    n_checks++;
+    if (fails_for_now)
+        return pt2_err_set(err, PT2_ERR_NOMEM, "no memory now");
+    *ret_ok = kind == PT2_ENGINE_ATEN;
+    snprintf(ret_reason, size, "not built");
+    return 0;
+}
+
+static void start(void)
+{
+    struct programs_options options = {.engine_version = engine_version};
+
+    OK(store_open(state_dir, &store, err));
+    OK(objects_open(state_dir, &objects, err));
+    OK(programs_new(store, objects, &options, &programs, err));
+}
+
+static void stop(void)
+{
+    programs_free(programs);
+    objects_free(objects);
+    store_free(store);
+}
+
+static void setup(void)
+{
+    state_make();
+    start();
+}
+
+static void teardown(void)
+{
+    stop();
+    state_remove();
+}
+
+static const char *add(int64_t max_cache_len, bool *ret_is_new)
+{
+    static char ids[4][PROGRAM_ID_SIZE];
+    static int next;
+    char *id = ids[next++ % 4];
+    const struct program_source source = {.origin = PROGRAM_EXPORT, .model = "demo"};
+    struct object_temp temp;
+    uint8_t sha256[SHA256_BYTES];
+
+    make_program(objects, max_cache_len, &temp, sha256);
+    OK(programs_add(programs, &temp, sha256, &source, id, ret_is_new, err));
+    object_temp_drop(&temp);
+    return id;
+}
+
+static json_int_t number(const json_t *json, const char *a, const char *b)
+{
+    return json_integer_value(json_object_get(json_object_get(json, a), b));
+}
+
+START_TEST(test_programs_say_what_they_are)
+{
+    const char *id = add(32, NULL);
+    json_t *json, *engines;
+
+    OK(programs_get(programs, id, true, &json, err));
+    ck_assert_str_eq(json_string_value(json_object_get(json, "id")), id);
+    ck_assert_str_eq(json_string_value(json_object_get(json, "origin")), "export");
+    ck_assert_str_eq(json_string_value(json_object_get(json, "model")), "demo");
+    ck_assert_int_eq(number(json, "cache", "max_cache_len"), 32);
+    ck_assert_int_eq(number(json, "cache", "batch_size"), 1);
+    /* share/models/demo/config.json: 4 layers, 258 tokens; 431136 weights, tied head */
+    ck_assert_int_eq(number(json, "cache", "layers"), 4);
+    ck_assert_int_eq(json_integer_value(json_object_get(json, "vocab_size")), 258);
+    ck_assert_int_eq(number(json, "parameters", "elements"), 431136);
+    ck_assert_int_eq(number(json, "parameters", "bytes"), 2 * 431136);
+    engines = json_object_get(json, "engines");
+    ck_assert(json_is_true(json_object_get(json_object_get(engines, "aten"), "ok")));
+    ck_assert(json_is_null(json_object_get(json_object_get(engines, "aten"), "reason")));
+    ck_assert(json_is_false(json_object_get(json_object_get(engines, "native"), "ok")));
+    json_decref(json);
+}
+END_TEST
+
+START_TEST(test_programs_are_there_once)
+{
+    bool is_new;
+    const char *id = add(32, &is_new);
+
+    ck_assert(is_new);
+    ck_assert_str_eq(add(32, &is_new), id);
+    ck_assert(!is_new);
+    ck_assert_str_ne(add(33, &is_new), id);
+    ck_assert(is_new);
+}
+END_TEST
+
+static json_t *page(int64_t limit, int64_t after, int64_t *ret_next)
+{
+    json_t *list;
+
+    OK(programs_list(programs, limit, after, &list, ret_next, err));
+    return list;
+}
+
+START_TEST(test_programs_list_in_pages)
+{
+    const char *first = add(32, NULL);
+    int64_t next;
+    json_t *list;
+
+    add(33, NULL);
+    add(34, NULL);
+    list = page(2, 0, &next);
+    ck_assert_uint_eq(json_array_size(list), 2);
+    ck_assert_str_eq(json_string_value(json_object_get(json_array_get(list, 0), "id")),
+                     first);
+    ck_assert_int_ne(next, 0);
+    json_decref(list);
+    list = page(2, next, &next);
+    ck_assert_uint_eq(json_array_size(list), 1);
+    ck_assert_int_eq(next, 0);
+    json_decref(list);
+    list = page(3, 0, &next);
+    ck_assert_int_eq(next, 0);
+    json_decref(list);
+}
+END_TEST
+
+/* ---- names ---- */
+
+static const char *resolve(const char *name, bool *ret_by_alias)
+{
+    static char id[PROGRAM_ID_SIZE];
+
+    OK(programs_resolve(programs, name, id, ret_by_alias, err));
+    return id;
+}
+
+static void add_job(const char *id, enum job_state state, const char *program)
+{
+    AUTO_JOB_ROW row = {.state = state, .version = 1, .created_ms = 5};
+    int64_t seq;
+
+    snprintf(row.id, sizeof(row.id), "%s", id);
+    snprintf(row.program, sizeof(row.program), "%s", program);
+    row.model = strdup("demo");
+    row.options = strdup("{}");
+    row.labels = strdup("{}");
+    row.deviations = strdup("[]");
+    OK(jobs_db_insert(store, &row, &seq, err));
+}
+
+START_TEST(test_programs_resolve_names_in_order)
+{
+    const char *id = add(32, NULL), *other = add(33, NULL);
+    char prefix[16], out[PROGRAM_ID_SIZE];
+    bool by_alias, is_new;
+
+    ck_assert_str_eq(resolve(id, &by_alias), id);
+    ck_assert(!by_alias);
+    snprintf(prefix, sizeof(prefix), "%.8s", id);
+    ck_assert_str_eq(resolve(prefix, &by_alias), id);
+    prefix[7] = '\0';
+    FAILS(NOT_FOUND, programs_resolve(programs, prefix, out, NULL, err));
+    OK(aliases_db_put(store, "prod", other, &is_new, err));
+    ck_assert_str_eq(resolve("prod", &by_alias), other);
+    ck_assert(by_alias);
+    add_job("exp_1", JOB_SUCCEEDED, id);
+    add_job("exp_2", JOB_RUNNING, "");
+    ck_assert_str_eq(resolve("exp_1", &by_alias), id);
+    FAILS(CONFLICT, programs_resolve(programs, "exp_2", out, NULL, err));
+    FAILS(NOT_FOUND, programs_resolve(programs, "exp_3", out, NULL, err));
+    FAILS(NOT_FOUND, programs_resolve(programs, "dev", out, NULL, err));
+    FAILS(NOT_FOUND, programs_resolve(programs, "", out, NULL, err));
+}
+END_TEST
+
+/* ---- deleting ---- */
+
+START_TEST(test_programs_in_use_stay)
+{
+    const char *id = add(32, NULL);
+    bool is_new, found;
+    char path[PATH_MAX];
+
+    OK(programs_pin(programs, id, err));
+    OK(programs_pin(programs, id, err));
+    FAILS(IN_USE, programs_delete(programs, id, err));
+    programs_unpin(programs, id);
+    FAILS(IN_USE, programs_delete(programs, id, err));
+    programs_unpin(programs, id);
+    OK(aliases_db_put(store, "prod", id, &is_new, err));
+    FAILS(IN_USE, programs_delete(programs, id, err));
+    OK(aliases_db_delete(store, "prod", &found, err));
+    FAILS(NOT_FOUND, programs_delete(programs, "abcd", err));
+    programs_path(programs, id, path);
+    ck_assert_int_eq(access(path, F_OK), 0);
+    OK(programs_delete(programs, id, err));
+    ck_assert_int_ne(access(path, F_OK), 0);
+    FAILS(NOT_FOUND, programs_delete(programs, id, err));
+    FAILS(NOT_FOUND, programs_pin(programs, id, err));
+    FAILS(NOT_FOUND, programs_get(programs, id, false, &(json_t *){NULL}, err));
+    add(32, &is_new);
+    ck_assert(is_new);
+}
+END_TEST
+
+/* ---- bad ones ---- */
+
+static int refuse(void *ctx, const char *id, struct pt2_err *err)
+{
+    return pt2_err_set(err, PT2_ERR_INVALID, "no");
+}
+
+static size_t n_objects(void)
+{
+    json_t *list;
+    int64_t next;
+    size_t n;
+
+    OK(programs_list(programs, 100, 0, &list, &next, err));
+    n = json_array_size(list);
+    json_decref(list);
+    return n;
+}
+
+START_TEST(test_programs_that_fail_leave_nothing)
+{
+    struct program_source source = {.origin = PROGRAM_UPLOAD, .also = refuse};
+    char id[PROGRAM_ID_SIZE], path[PATH_MAX];
+    uint8_t sha256[SHA256_BYTES];
+    struct object_temp temp;
+
+    make_program(objects, 32, &temp, sha256);
+    FAILS(INVALID, programs_add(programs, &temp, sha256, &source, id, NULL, err));
+    object_temp_drop(&temp);
+    ck_assert_uint_eq(n_objects(), 0);
+    sha256_to_hex(sha256, id);
+    programs_path(programs, id, path);
+    ck_assert_int_ne(access(path, F_OK), 0);
+
+    source.also = NULL;
+    make_program(objects, 32, &temp, sha256);
+    ck_assert_int_eq(ftruncate(temp.fd, 5000), 0);
+    FAILS(BAD_ARCHIVE, programs_add(programs, &temp, sha256, &source, id, NULL, err));
+    object_temp_drop(&temp);
+    ck_assert_uint_eq(n_objects(), 0);
+}
+END_TEST
+
+/* ---- engines ---- */
+
+static bool is_checked(const char *id)
+{
+    json_t *json;
+    bool is;
+
+    OK(programs_get(programs, id, true, &json, err));
+    is = json_is_true(
+        json_object_get(json_object_get(json_object_get(json, "engines"), "aten"), "ok"));
+    json_decref(json);
+    return is;
+}
+
+/* A verdict costs a process and libtorch's start: asked for once a version. */
+START_TEST(test_programs_engines_are_asked_once_a_version)
+{
+    char id[PROGRAM_ID_SIZE];
+
+    strcpy(id, add(32, NULL));
+    ck_assert(is_checked(id));
+    ck_assert_int_eq(n_checks, 2);
+    stop();
+    start();
+    ck_assert(is_checked(id));
+    ck_assert_int_eq(n_checks, 2);
+    stop();
+    engine_version = "2";
+    start();
+    ck_assert(is_checked(id));
+    ck_assert_int_eq(n_checks, 4);
+}
+END_TEST
+
+START_TEST(test_programs_passing_verdicts_are_asked_again)
+{
+    char id[PROGRAM_ID_SIZE];
+
+    fails_for_now = true;
+    strcpy(id, add(32, NULL));
+    ck_assert(!is_checked(id));
+    ck_assert(!is_checked(id));
+    ck_assert_int_eq(n_checks, 2);
+    fails_for_now = false;
+    stop();
+    start();
+    ck_assert(is_checked(id));
+}
+END_TEST
+
+/* A daemon killed between the rename and the record leaves a file that nobody knows. */
+START_TEST(test_programs_start_sweeps_unrecorded_files)
+{
+    char id[PROGRAM_ID_SIZE], path[PATH_MAX], kept[PATH_MAX];
+    uint8_t sha256[SHA256_BYTES];
+    struct object_temp temp;
+
+    programs_path(programs, add(33, NULL), kept);
+    make_program(objects, 32, &temp, sha256);
+    sha256_to_hex(sha256, id);
+    OK(objects_keep(objects, &temp, id, err));
+    object_temp_drop(&temp);
+    programs_path(programs, id, path);
+    ck_assert_int_eq(access(path, F_OK), 0);
+    stop();
+    start();
+    ck_assert_int_ne(access(path, F_OK), 0);
+    ck_assert_int_eq(access(kept, F_OK), 0);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("programs");
+    TCase *core = tcase_create("core");
+
+    tcase_add_checked_fixture(core, setup, teardown);
+    tcase_set_timeout(core, 120);
+    tcase_add_test(core, test_programs_say_what_they_are);
+    tcase_add_test(core, test_programs_are_there_once);
+    tcase_add_test(core, test_programs_list_in_pages);
+    tcase_add_test(core, test_programs_resolve_names_in_order);
+    tcase_add_test(core, test_programs_in_use_stay);
+    tcase_add_test(core, test_programs_that_fail_leave_nothing);
+    tcase_add_test(core, test_programs_engines_are_asked_once_a_version);
+    tcase_add_test(core, test_programs_passing_verdicts_are_asked_again);
+    tcase_add_test(core, test_programs_start_sweeps_unrecorded_files);
+    suite_add_tcase(suite, core);
+    return suite_run(suite);
+}

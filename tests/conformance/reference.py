@@ -1,0 +1,98 @@
+"""What Python says: eager Transformers, and its own export with a static cache."""
+
+import copy
+import functools
+import subprocess
+
+import torch
+from transformers import AutoModelForCausalLM
+from transformers.integrations.executorch import convert_and_export_with_cache
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16,
+          "float64": torch.float64}
+
+
+@functools.lru_cache(maxsize=4)
+def load(folder, dtype="float32", attn="eager"):
+    """The checkpoint as eager Transformers has it, in evaluation mode."""
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=DTYPES[dtype],
+                                                 attn_implementation=attn)
+    return model.eval()
+
+
+def eager_logits(folder, ids, dtype="float32", attn="eager"):
+    """(batch, n, vocab) in one pass with no cache, as float64."""
+    with torch.no_grad():
+        return load(str(folder), dtype, attn)(torch.tensor(ids), use_cache=False).logits.double()
+
+
+def greedy(folder, prompt, n_new, dtype="float32"):
+    """The ids that Transformers' generate adds to the prompt, greedily, up to an end."""
+    model = load(str(folder), dtype)
+    with torch.no_grad():
+        out = model.generate(torch.tensor([prompt]), do_sample=False, max_new_tokens=n_new,
+                             pad_token_id=0)
+    return out[0, len(prompt):].tolist()
+
+
+def python_export(folder, path, *, dtype="float32", batch_size=1, max_cache_len=32, seq_len=1,
+                  dynamic=False, attn=None):
+    """convert_and_export_with_cache of the checkpoint, saved at path; the program."""
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=DTYPES[dtype], **({"attn_implementation": attn} if attn else {})).eval()
+    generation = copy.deepcopy(model.generation_config)
+    generation.use_cache = True
+    generation.cache_implementation = "static"
+    generation.cache_config = {"batch_size": batch_size, "max_cache_len": max_cache_len}
+    model.generation_config = generation
+    ids = torch.ones((batch_size, seq_len), dtype=torch.long)
+    position = torch.arange(seq_len, dtype=torch.long)
+    shapes = None
+    if dynamic:
+        ids = torch.ones((batch_size, 3), dtype=torch.long)
+        position = torch.arange(3, dtype=torch.long)
+        s = torch.export.Dim("s", min=1, max=max_cache_len - 1)
+        shapes = {"input_ids": {1: s}, "cache_position": {0: s}}
+    with torch.no_grad():
+        program = convert_and_export_with_cache(
+            model, example_input_ids=ids, example_cache_position=position,
+            dynamic_shapes=shapes)
+    torch.export.save(program, str(path))
+    return program
+
+
+def run_program(path_or_program, ids, chunks=None):
+    """A program's logits in torch, token by token (or by chunks of the lengths given):
+    (batch, n, vocab) as float64."""
+    program = path_or_program
+    if not isinstance(program, torch.export.ExportedProgram):
+        program = torch.export.load(str(program))
+    module = program.module()
+    ids = torch.tensor(ids)
+    out, start = [], 0
+    for n in chunks or [1] * ids.shape[1]:
+        position = torch.arange(start, start + n)
+        with torch.no_grad():
+            out.append(module(input_ids=ids[:, start:start + n],
+                              cache_position=position).double())
+        start += n
+    return torch.cat(out, 1)
+
+
+def largest_difference(got, want):
+    """(the largest absolute difference, the largest absolute logit wanted)."""
+    got, want = torch.as_tensor(got).double(), torch.as_tensor(want).double()
+    return (got - want).abs().max().item(), want.abs().max().item()
+
+
+def rms(got, want):
+    return (torch.as_tensor(got).double() - torch.as_tensor(want).double()).pow(2).mean().sqrt().item()
+
+
+def plan_logits(build, path, ids, chunk, batch):
+    """(batch, n, vocab) of plan-run; batch element b gets the ids + b."""
+    run = subprocess.run([build / "plan-run", path, str(chunk), *map(str, ids)],
+                         capture_output=True, check=False)
+    assert run.returncode == 0, run.stderr.decode()
+    return torch.frombuffer(bytearray(run.stdout), dtype=torch.float32).view(
+        batch, len(ids), -1)

@@ -1,0 +1,44 @@
+"""Our exports lower in ExecuTorch as they are, and run there with the right logits."""
+
+import pytest
+
+import device
+import reference
+import tiny
+
+N = 10
+
+
+@pytest.mark.parametrize("backend", ["xnnpack", "portable"])
+@pytest.mark.parametrize("case", ["llama-tied", "llama-yarn-knobs", "mistral-window",
+                                  "qwen2-window"])
+def test_float32(case, backend, checkpoint, export, record_property):
+    folder = checkpoint(case)
+    ids = tiny.ids(1, N)
+    got = device.run(device.lower(export(folder), backend), ids)
+    difference, largest = reference.largest_difference(got, reference.eager_logits(folder, ids))
+    assert difference <= 1e-5 * largest
+    record_property("measured", f"{difference / largest:.1e} of the largest logit")
+
+
+@pytest.mark.parametrize("backend", ["xnnpack", "portable"])
+def test_float32_dynamic(backend, checkpoint, export, record_property):
+    folder = checkpoint("llama")
+    ids = tiny.ids(1, N)
+    got = device.run(device.lower(export(folder, dynamic=True), backend), ids, [6, 1, 3])
+    difference, largest = reference.largest_difference(got, reference.eager_logits(folder, ids))
+    assert difference <= 1e-5 * largest
+    record_property("measured", f"{difference / largest:.1e} of the largest logit")
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision_portable(dtype, export, tmp_path, record_property):
+    """ExecuTorch sums in other orders than torch: twice Transformers' own error at most."""
+    folder = tiny.make("llama", tmp_path / "llama", dtype=reference.DTYPES[dtype])
+    ids = tiny.ids(1, N)
+    exact = reference.eager_logits(folder, ids, "float64")
+    ours = reference.rms(device.run(device.lower(export(folder, dtype=dtype), "portable"), ids),
+                         exact)
+    theirs = reference.rms(reference.eager_logits(folder, ids, dtype), exact)
+    assert ours <= 2 * theirs, f"{ours} against {theirs}"
+    record_property("measured", f"{ours / theirs:.2f} times Transformers' error")

