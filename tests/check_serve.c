@@ -937,6 +937,26 @@ START_TEST(test_serve_dead_engine_is_opened_anew)
 }
 END_TEST
 
+/* Nobody could know that the engine was dead, so nobody is told. */
+START_TEST(test_serve_session_of_an_engine_that_died_at_rest)
+{
+    int64_t want_a[] = {1, 2, 3};
+    struct name a = open_one(), b;
+    struct op op;
+
+    ck_assert_int_eq(step_code(a.id, 1, 2, -1), PT2_ERR_NONE);
+    fake.die_new = 1;
+    b = open_one();
+    ck_assert_int_eq(fake.n_opened, 2);
+    ck_assert_int_eq(step_code(b.id, 7, 2, -1), PT2_ERR_NONE);
+    step_init(&op, 3, 1, -1, PT2_ROWS_LAST);
+    ck_assert_int_eq(op_run(&op, a.id), PT2_ERR_NONE);
+    expect_last(&op, want_a, 3);
+    op_free(&op);
+    ck_assert_int_eq(fake.n_engines, 1);
+}
+END_TEST
+
 START_TEST(test_serve_session_that_cannot_be_made)
 {
     struct name a;
@@ -1288,6 +1308,7 @@ int main(void)
     tcase_add_test(errors, test_serve_rolling_window_cannot_rewind);
     tcase_add_test(errors, test_serve_failed_step_changes_nothing);
     tcase_add_test(errors, test_serve_dead_engine_is_opened_anew);
+    tcase_add_test(errors, test_serve_session_of_an_engine_that_died_at_rest);
     tcase_add_test(errors, test_serve_session_that_cannot_be_made);
     tcase_add_test(errors, test_serve_calls_given_up);
     tcase_add_test(errors, test_serve_delete_with_calls);

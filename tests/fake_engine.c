@@ -119,6 +119,10 @@ int pt2_cache_new(struct pt2_engine *engine, struct pt2_cache **ret_cache,
 
     if (is_due(&fake.fail_new))
         return pt2_err_set(err, PT2_ERR_NOMEM, "told to fail");
+    if (is_due(&fake.die_new)) {
+        engine->is_dead = true;
+        return pt2_err_set(err, PT2_ERR_ENGINE_DIED, "told to die");
+    }
     enter(engine);
     cache = calloc(1, pt2_cache_bytes(engine));
     cache->engine = engine;

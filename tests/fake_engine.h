@@ -27,7 +27,7 @@ struct fake {
     _Atomic int64_t slice, max_rows;  /* pt2_engine_slice (0: as aten), pt2_engine_max_rows */
     atomic_int run_us;                /* what a run takes */
     /* faults: the n-th call from now on (1: the next one); 0: never */
-    atomic_int fail_open, fail_new, fail_step, die_step, fail_write;
+    atomic_int fail_open, fail_new, die_new, fail_step, die_step, fail_write;
     /* where set, a step posts `began` and then waits for `go` */
     atomic_bool gated;
     sem_t began, go;

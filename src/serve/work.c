@@ -66,6 +66,21 @@ static void adopt_cache(struct runner *r, struct session *s)
     s->runner = r;
 }
 
+/* A cache in the runner's engine.  One that died while it rested may show it only now;
+ * nothing is lost by that, so a new one is asked. */
+static int make_cache(struct runner *r, struct pt2_engine *engine,
+                      struct pt2_cache **ret_cache, struct pt2_err *err)
+{
+    if (pt2_cache_new(engine, ret_cache, err) == 0)
+        return 0;
+    if (err->code != PT2_ERR_ENGINE_DIED)
+        return -1;
+    pt2_err_clear(err);
+    if (runner_engine(r, &engine, err) < 0)
+        return -1;
+    return pt2_cache_new(engine, ret_cache, err);
+}
+
 /* The caller has a session's place. */
 static int open_session(struct runner *r, struct serve_call *call)
 {
@@ -86,7 +101,7 @@ static int open_session(struct runner *r, struct serve_call *call)
     s->engine = pt2_engine_kind(engine);
     s->can_rewind = pt2_engine_can_rewind(engine);
     s->ttl_s = call->open.ttl_s;
-    if (pt2_cache_new(engine, &s->cache, &call->err) < 0)
+    if (make_cache(r, engine, &s->cache, &call->err) < 0)
         return -1;
     adopt_cache(r, s);
     if (publish(r, &s, call) == 0)

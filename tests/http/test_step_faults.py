@@ -4,6 +4,7 @@
 import contextlib
 import os
 import random
+import select
 import signal
 import threading
 import time
@@ -23,9 +24,15 @@ def a_seed():
 
 
 def kill_workers(d):
+    """Returns when they are dead: on a busy machine that takes its time."""
     for pid in workers(d):
         with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+            fd = os.pidfd_open(pid)
+            try:
+                signal.pidfd_send_signal(fd, signal.SIGKILL)
+                assert select.select([fd], [], [], 30)[0], f"{pid} lives on"
+            finally:
+                os.close(fd)
 
 
 def goes_on(s, p, tokens):
