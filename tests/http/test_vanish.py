@@ -419,8 +419,7 @@ def stop_with_many(seed, grace_s, twice):
             until(lambda: not any(is_alive(pid) for pid in workers), "the workers end")
         d.process = None
         d.start()  # the export is taken up again
-        job, = d.get("/v1/exports?state=running").json["data"] or \
-            d.get("/v1/exports?state=queued").json["data"]
+        job, = (job for job in d.get("/v1/exports").json["data"] if job["state"] in ("queued", "running"))
         assert d.get("/v1/sessions", expect=200).json["data"] == []
         assert d.get(f"/v1/sessions/{session}", expect=404).problem == "session-lost"
         d.let_exports_go()
