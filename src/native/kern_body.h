@@ -314,10 +314,10 @@ static void softmax(float *x, size_t n)
 static void rope(const float *x, size_t n_rot, const float *cos, const float *sin,
                  bool interleaved, float *y)
 {
-    size_t half = n_rot / 2;
+    size_t half = n_rot / 2, i = 0;
 
     if (interleaved) {
-        for (size_t i = 0; i < n_rot; i += 2) {
+        for (; i < n_rot; i += 2) {
             float a = x[i], b = x[i + 1];
 
             y[i] = a * cos[i] - b * sin[i];
@@ -325,7 +325,13 @@ static void rope(const float *x, size_t n_rot, const float *cos, const float *si
         }
         return;
     }
-    for (size_t i = 0; i < half; i++) {
+    for (; i + LANES <= half; i += LANES) {
+        vec a = load(x + i), b = load(x + i + half);
+
+        store(y + i, a * load(cos + i) - b * load(sin + i));
+        store(y + i + half, b * load(cos + i + half) + a * load(sin + i + half));
+    }
+    for (; i < half; i++) {
         float a = x[i], b = x[i + half];
 
         y[i] = a * cos[i] - b * sin[i];
