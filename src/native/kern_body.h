@@ -6,7 +6,10 @@
  *     WIDE_OUTS   outputs at once for one row
  * and for what the processor does better than plain C
  *     KERN_WIDEN_BF16(p), KERN_WIDEN_F16(p)   LANES of that type at p as a vec
- *     KERN_DOT_BF16(sum, x, w)   in each lane sum + the products of a pair of bfloat16 */
+ *     KERN_DOT_BF16(sum, x, w)   in each lane sum + the products of a pair of bfloat16
+ *     KERN_MAX(a, b), KERN_MIN(a, b)   by lanes; b where one is NaN
+ *     KERN_SCALE(y, n)                 y * 2^n by lanes, rounded once
+ *     KERN_LOAD_PART(p, n), KERN_STORE_PART(p, v, n)   the first n < LANES floats at p */
 #include "base/half.h"
 #include "native/kern_math.h"
 #include "native/kernels.h"
@@ -243,24 +246,24 @@ INLINE float scale_and_find_largest(float *x, size_t n, float scale)
 {
     vec most = splat(-INFINITY);
     ivec nan = {};
-    float max = -INFINITY;
     size_t i = 0;
 
     for (; i + LANES <= n; i += LANES) {
         vec v = load(x + i) * scale;
 
         store(x + i, v);
-        most = choose(v > most, v, most);
+        most = KERN_MAX(v, most);
         nan |= v != v;
     }
-    most = choose(nan, splat(NAN), most);
-    for (int l = 0; l < LANES; l++)
-        max = most[l] > max || most[l] != most[l] ? most[l] : max;
-    for (; i < n; i++) {
-        x[i] *= scale;
-        max = x[i] > max || x[i] != x[i] ? x[i] : max;
+    if (i < n) {
+        vec v = load_part(x + i, n - i) * scale;
+
+        store_part(x + i, v, n - i);
+        v = choose(first_lanes(n - i), v, splat(-INFINITY));
+        most = KERN_MAX(v, most);
+        nan |= v != v;
     }
-    return max;
+    return any_lane(nan) ? NAN : max_lanes(most);
 }
 
 static float soften(float *x, size_t n, float scale, float *ret_max)
@@ -281,8 +284,10 @@ static float soften(float *x, size_t n, float scale, float *ret_max)
         sum += e;
     }
     if (i < n) {
-        store_part(x + i, exp_vec(load_part(x + i, n - i) - max), n - i);
-        sum += load_part(x + i, n - i);
+        vec e = exp_vec(load_part(x + i, n - i) - max);
+
+        store_part(x + i, e, n - i);
+        sum += choose(first_lanes(n - i), e, (vec){});
     }
     return sum_lanes(sum);
 }

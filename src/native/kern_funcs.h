@@ -1,21 +1,25 @@
 /* kern_funcs.h - functions of a vector of floats.  Part of kern_body.h. */
 
-/* Where mask is all ones a, where it is zero b. */
-INLINE vec choose(ivec mask, vec a, vec b)
+/* y * 2^n for whole n of -150 to 128, rounded once. */
+#ifndef KERN_SCALE
+INLINE vec scale_by_two(vec y, vec n)
 {
-    return (vec)((mask & (ivec)a) | (~mask & (ivec)b));
+    ivec whole = __builtin_convertvector(n, ivec), half = whole >> 1;
+
+    y *= (vec)((half + 127) << 23); /* in two steps, so that subnormal results come out */
+    return y * (vec)((whole - half + 127) << 23);
 }
+#define KERN_SCALE scale_by_two
+#endif
 
 /* e^x to 1 ulp or so; -inf gives 0, what overflows inf, NaN NaN.  2^n * e^r with
  * |r| <= ln 2 / 2 and a polynomial of degree 6 (the coefficients of Cephes' expf). */
 INLINE vec exp_vec(vec x)
 {
     vec n, r, y;
-    ivec big = x > 88.7228f, small = x < -103.97f, nan = x != x;
-    ivec half;
-    vec in = x;
 
-    x = choose(small | big | nan, (vec){}, x); /* 0 where the answer is known */
+    x = KERN_MIN(splat(89.0f), x);   /* gives inf */
+    x = KERN_MAX(splat(-104.0f), x); /* gives 0 */
     n = x * 1.44269504088896341f;
     n = (n + 12582912.0f) - 12582912.0f; /* to the nearest integer */
     r = x - n * 0.693359375f;
@@ -27,13 +31,7 @@ INLINE vec exp_vec(vec x)
     y = y * r + 1.6666665459e-1f;
     y = y * r + 5.0000001201e-1f;
     y = y * r * r + r + 1.0f;
-    /* in two steps, so that subnormal results come out */
-    half = __builtin_convertvector(n, ivec);
-    y *= (vec)(((half >> 1) + 127) << 23);
-    y *= (vec)(((half - (half >> 1)) + 127) << 23);
-    y = choose(small, (vec){}, y);
-    y = choose(big, splat(INFINITY), y);
-    return choose(nan, in, y);
+    return KERN_SCALE(y, n);
 }
 
 INLINE vec sigmoid_vec(vec x)

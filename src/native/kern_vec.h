@@ -33,15 +33,23 @@ INLINE vec splat(float f)
 /* The first n of the elements at p, the other lanes zero. */
 INLINE vec load_part(const float *p, size_t n)
 {
+#ifdef KERN_LOAD_PART
+    return KERN_LOAD_PART(p, n);
+#else
     vec v = {};
 
     memcpy(&v, p, n * sizeof(float));
     return v;
+#endif
 }
 
 INLINE void store_part(float *p, vec v, size_t n)
 {
+#ifdef KERN_STORE_PART
+    KERN_STORE_PART(p, v, n);
+#else
     memcpy(p, &v, n * sizeof(float));
+#endif
 }
 
 /* By halves: lane l + lane l + LANES/2, and so on. */
@@ -67,6 +75,8 @@ INLINE float sum_lanes(vec v)
 #else
 #define EACH_LANE(f, h) f(0, h), f(1, h), f(2, h), f(3, h)
 #endif
+#define LANE_ITSELF(l, h)  (l)
+#define LANE_ACROSS(l, h)  ((l) ^ (h))
 #define SAME_LANE(l, h)    ((l) & (h) ? LANES + (l) : (l))
 #define CROSSED_LANE(l, h) (((l) & (h) ? LANES + (l) : (l)) ^ (h))
 #define ADD_HALVES(a, b, h)                                                               \
@@ -87,6 +97,53 @@ INLINE vec sum_each(vec *sums)
     UNROLL for (int i = 0; i < 2; i++)
         sums[i] = ADD_HALVES(sums[i], sums[i + 2], 2);
     return ADD_HALVES(sums[0], sums[1], 1);
+}
+
+/* All ones in the first n lanes. */
+INLINE ivec first_lanes(size_t n)
+{
+    return (ivec){EACH_LANE(LANE_ITSELF, 0)} < (int32_t)n;
+}
+
+/* Where mask is all ones a, where it is zero b. */
+INLINE vec choose(ivec mask, vec a, vec b)
+{
+    return (vec)((mask & (ivec)a) | (~mask & (ivec)b));
+}
+
+/* The larger one; b where one is NaN. */
+#ifndef KERN_MAX
+#define KERN_MAX(a, b) choose((a) > (b), a, b)
+#define KERN_MIN(a, b) choose((a) < (b), a, b)
+#endif
+
+#define ACROSS(v, h) __builtin_shuffle(v, (ivec){EACH_LANE(LANE_ACROSS, h)})
+
+/* The largest lane; no lane is NaN. */
+INLINE float max_lanes(vec v)
+{
+#if LANES >= 16
+    v = KERN_MAX(v, ACROSS(v, 8));
+#endif
+#if LANES >= 8
+    v = KERN_MAX(v, ACROSS(v, 4));
+#endif
+    v = KERN_MAX(v, ACROSS(v, 2));
+    v = KERN_MAX(v, ACROSS(v, 1));
+    return v[0];
+}
+
+INLINE bool any_lane(ivec mask)
+{
+#if LANES >= 16
+    mask |= ACROSS(mask, 8);
+#endif
+#if LANES >= 8
+    mask |= ACROSS(mask, 4);
+#endif
+    mask |= ACROSS(mask, 2);
+    mask |= ACROSS(mask, 1);
+    return mask[0] != 0;
 }
 
 /* ---- elements of a dtype as vectors of floats ---- */
