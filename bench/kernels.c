@@ -87,7 +87,7 @@ static void linears(void *context, unsigned part)
             b->kernels->pack[b->dtype](b->x, k, b->n_rows, k, b->packed[part]);
 
         b->kernels->linear[b->dtype](x, b->n_rows, w + from * k * size, k, to - from,
-                                     b->y + from, layer[i].n_out);
+                                     b->y + from, layer[i].n_out, NULL);
         w += layer[i].n_out * k * size;
         team_meet(b->team);
     }

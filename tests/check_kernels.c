@@ -62,7 +62,7 @@ static void run(const struct kernels *kernels, enum pt2_dtype dtype, const float
     void *packed = aligned_alloc(64, n_rows * KERNEL_ROW_BYTES(k));
 
     kernels->linear[dtype](kernels->pack[dtype](x, k, n_rows, k, packed), n_rows, w, k, n_out,
-                           y, n_out);
+                           y, n_out, n_rows % 2 ? w : NULL); /* what is fetched is no matter */
     free(packed);
 }
 
@@ -150,12 +150,12 @@ START_TEST(test_kernels_mix_adds_in_order)
             uint8_t *v = at + pt2_dtype_size(dtypes[d]);
 
             parts = calloc(3 * n_d, 4);
-            kernels->mix[dtypes[d]](p, 16, 3, v, n_d, 16, n_d, whole, n_d);
+            kernels->mix[dtypes[d]](p, 16, 3, v, n_d, 16, n_d, whole, n_d, v);
             for (size_t j = 0; j < 16; j += 4) /* the same in four cuts, a head at a time */
                 for (size_t h = 0; h < 3; h++)
                     kernels->mix[dtypes[d]](p + h * 16 + j, 16, 1,
                                             v + j * n_d * pt2_dtype_size(dtypes[d]), n_d, 4,
-                                            n_d, parts + h * n_d, n_d);
+                                            n_d, parts + h * n_d, n_d, at);
             ck_assert_mem_eq(whole, parts, 3 * n_d * 4);
             for (size_t h = 0; h < 3; h++)
                 for (size_t i = 0; i < n_d; i++) {

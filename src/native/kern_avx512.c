@@ -9,6 +9,8 @@
 #define ROWS              4
 #define OUTS              4
 #define WIDE_OUTS         8
+#define KERN_WIDEN_BF16(p)                                                               \
+    ((vec)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const void *)(p))), 16))
 #define KERN_WIDEN_F16(p) ((vec)_mm512_cvtph_ps(_mm256_loadu_si256((const void *)(p))))
 #define FIRST_LANES(n)    ((__mmask16)((1u << (n)) - 1))
 #define KERN_MAX(a, b)    ((vec)_mm512_max_ps((__m512)(a), (__m512)(b)))

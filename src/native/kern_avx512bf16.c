@@ -10,6 +10,8 @@
 #define ROWS              4
 #define OUTS              4
 #define WIDE_OUTS         8
+#define KERN_WIDEN_BF16(p)                                                               \
+    ((vec)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const void *)(p))), 16))
 #define KERN_WIDEN_F16(p) ((vec)_mm512_cvtph_ps(_mm256_loadu_si256((const void *)(p))))
 #define KERN_DOT_BF16(sum, x, w)                                                          \
     ((vec)_mm512_dpbf16_ps((__m512)(sum), (__m512bh)(x), (__m512bh)(w)))

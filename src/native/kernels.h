@@ -33,14 +33,17 @@ typedef struct kernel_rows kernel_pack(const float *x, size_t ldx, size_t n_rows
 #define KERNEL_ROW_BYTES(k) (((k) * 2 + 127) / 64 * 64)
 
 /* y[r * ldy + o] = sum over i of x[r][i] * w[o * k + i], for r < n_rows, o < n_out.
- * w: (n_out, k) of the function's dtype, rows k apart. */
+ * w: (n_out, k) of the function's dtype, rows k apart.  next: as many bytes that are wanted
+ * soon, brought into the second cache meanwhile; NULL: those behind w. */
 typedef void kernel_linear(struct kernel_rows x, size_t n_rows, const void *w, size_t k,
-                           size_t n_out, float *y, size_t ldy);
+                           size_t n_out, float *y, size_t ldy, const void *next);
 
 /* y[r * ldy + d] += sum over j < n of p[r * ldp + j] * v[j * v_stride + d], r < n_rows,
- * d < n_d, in the order of j.  v: rows of n_d elements, v_stride elements apart. */
+ * d < n_d, in the order of j.  v: rows of n_d elements, v_stride elements apart.  next: as of
+ * kernel_linear, rows like those of v; never NULL. */
 typedef void kernel_mix(const float *p, size_t ldp, size_t n_rows, const void *v,
-                        size_t v_stride, size_t n, size_t n_d, float *y, size_t ldy);
+                        size_t v_stride, size_t n, size_t n_d, float *y, size_t ldy,
+                        const void *next);
 
 /* Elements of a half-precision type as float32, and back, rounded to nearest even. */
 typedef void kernel_widen(const void *from, size_t n, float *to);

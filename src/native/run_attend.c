@@ -8,6 +8,7 @@
 #include <math.h>
 
 #define CHUNK   256 /* positions; a multiple of BLOCK_POSITIONS */
+#define BLOCKS_AHEAD 2
 #define QUERIES 64  /* at once, where heads * rows make as many */
 
 /* Rows that follow each other in one table, and a key-value head. */
@@ -125,10 +126,20 @@ static const uint8_t *head_rows(const struct plan_runner *r, const struct plan_a
                pt2_dtype_size(r->plan->caches[a->layer].dtype);
 }
 
-static void fetch_ahead(const uint8_t *at, size_t bytes)
+/* Of a chunk's positions from..to - 1 first the keys are read, then the values: what comes
+ * BLOCKS_AHEAD blocks after that at `at`. */
+static const uint8_t *ahead(const struct plan_runner *r, const struct plan_attend *a,
+                            const struct item *item, size_t from, size_t to, size_t at,
+                            bool is_value)
 {
-    for (size_t i = 0; i < bytes; i += 64)
-        __builtin_prefetch(at + i, 0, 2);
+    size_t first = from / BLOCK_POSITIONS * BLOCK_POSITIONS;
+    size_t then = at + BLOCKS_AHEAD * BLOCK_POSITIONS;
+
+    if (then >= to && !is_value) {
+        then = first + (then - to) / BLOCK_POSITIONS * BLOCK_POSITIONS;
+        is_value = true;
+    }
+    return head_rows(r, a, item, then < to ? then : at, is_value);
 }
 
 /* Of all queries with the positions from..to - 1, into columns from `base` on. */
@@ -137,19 +148,15 @@ static void score(const struct plan_runner *r, const struct plan_attend *a,
                   size_t to)
 {
     enum pt2_dtype dtype = r->plan->caches[a->layer].dtype;
-    size_t n = item->n_rows * per_group(a), size = BLOCK_POSITIONS * pt2_dtype_size(dtype);
+    size_t n = item->n_rows * per_group(a);
     struct kernel_rows queries = r->kernels->pack[dtype](room->queries, a->head_dim, n,
                                                          a->head_dim, room->packed);
 
     for (size_t at = from / BLOCK_POSITIONS * BLOCK_POSITIONS; at < to;
-         at += BLOCK_POSITIONS) {
-        if (at + BLOCK_POSITIONS < to)
-            fetch_ahead(head_rows(r, a, item, at + BLOCK_POSITIONS, false),
-                        a->head_dim * size);
-        fetch_ahead(head_rows(r, a, item, at, true), a->v_head_dim * size);
+         at += BLOCK_POSITIONS)
         r->kernels->linear[dtype](queries, n, head_rows(r, a, item, at, false), a->head_dim,
-                                  BLOCK_POSITIONS, room->scores + (at - base), CHUNK);
-    }
+                                  BLOCK_POSITIONS, room->scores + (at - base), CHUNK,
+                                  ahead(r, a, item, from, to, at, false));
 }
 
 /* n scores become e^(score - max). */
@@ -170,7 +177,8 @@ static void soften(const struct plan_runner *r, const struct plan_attend *a, flo
 /* The values of the block at `at` by the scores: those that all rows see, or each row its
  * own. */
 static void weigh(const struct plan_runner *r, const struct plan_attend *a,
-                  const struct item *item, const struct room *room, size_t base, size_t at)
+                  const struct item *item, const struct room *room, size_t base, size_t at,
+                  const uint8_t *next)
 {
     enum pt2_dtype dtype = r->plan->caches[a->layer].dtype;
     size_t heads = per_group(a), end = at + BLOCK_POSITIONS, row_bytes;
@@ -190,7 +198,7 @@ static void weigh(const struct plan_runner *r, const struct plan_attend *a,
                                    step * heads, rows + (from - at) * row_bytes,
                                    a->v_head_dim, to - from, a->v_head_dim,
                                    room->values + i * heads * a->v_head_dim,
-                                   a->v_head_dim);
+                                   a->v_head_dim, next);
     }
 }
 
@@ -216,7 +224,7 @@ static void attend_chunk(const struct plan_runner *r, const struct plan_attend *
     }
     memset(room->values, 0, n * a->v_head_dim * sizeof(float));
     for (size_t at = from / BLOCK_POSITIONS * BLOCK_POSITIONS; at < to; at += BLOCK_POSITIONS)
-        weigh(r, a, item, room, base, at);
+        weigh(r, a, item, room, base, at, ahead(r, a, item, from, to, at, true));
 }
 
 /* ---- joining chunks ---- */

@@ -56,7 +56,7 @@ void run_linear(struct plan_runner *r, const struct plan_step *s, unsigned part)
             x, r->n_rows,
             (const uint8_t *)out->weights +
                 first * s->linear.k * pt2_dtype_size(out->dtype),
-            s->linear.k, last - first, y, ldy);
+            s->linear.k, last - first, y, ldy, NULL);
         if (out->bias >= 0)
             for (size_t row = 0; row < r->n_rows; row++)
                 r->kernels->binary(KERNEL_ADD, y + row * ldy, 1,
