@@ -364,10 +364,10 @@ START_TEST(test_jobs_last_cancel_stops_the_run)
 
     behave("wait");
     a = submit(32);
-    wait_for(a, JOB_RUNNING);
-    b = submit(32);
-    while (n_runs() == 0)
+    while (n_runs() == 0) /* from then on it is known what it makes, so that b joins it */
         poll(NULL, 0, 2);
+    b = submit(32);
+    ck_assert_int_eq(state_of(b), JOB_RUNNING);
     cancel(a);
     FAILS(CONFLICT, jobs_cancel(jobs, a, &job, err));
     poll(NULL, 0, 100);
