@@ -216,7 +216,7 @@ static void delete_one(const char *id)
 
 static bool comes_true(bool (*what)(void))
 {
-    for (int i = 0; i < 500 && !what(); i++)
+    for (int i = 0; i < 3000 && !what(); i++)
         usleep(10000);
     return what();
 }
@@ -791,15 +791,21 @@ static bool one_expired(void)
     return n_expired_told == 1;
 }
 
+static bool two_expired(void)
+{
+    return n_expired_told == 2;
+}
+
 START_TEST(test_serve_sessions_expire_but_not_at_work)
 {
     struct name a, b;
     struct op op, waiting;
     struct serve_facts facts;
     struct pt2_err err = {0};
+    int64_t used_ms;
 
-    ck_assert_int_eq(try_open(PROGRAM, 1, &a), PT2_ERR_NONE);
-    ck_assert_int_eq(try_open(OTHER, 1, &b), PT2_ERR_NONE);
+    ck_assert_int_eq(try_open(PROGRAM, 2, &a), PT2_ERR_NONE);
+    ck_assert_int_eq(try_open(OTHER, 2, &b), PT2_ERR_NONE);
     fake.gated = true;
     step_send(&op, a.id, 1, 1, -1);
     step_send(&waiting, a.id, 2, 1, -1);
@@ -815,10 +821,10 @@ START_TEST(test_serve_sessions_expire_but_not_at_work)
     op_free(&op);
     op_free(&waiting);
     usleep(500000);
+    used_ms = clock_mono_ms();
     ck_assert_int_eq(position_of(a.id), 2); /* a use: the time begins again */
-    usleep(700000);
-    ck_assert_int_eq(serve_facts(serve, a.id, &facts, &err), 0);
-    usleep(500000);
+    ck_assert(comes_true(two_expired));
+    ck_assert_int_ge(clock_mono_ms() - used_ms, 2000);
     ck_assert_int_eq(serve_facts(serve, a.id, &facts, &err), -1);
 }
 END_TEST
