@@ -1053,8 +1053,8 @@ START_TEST(test_serve_stop_with_waiting_calls)
     step_send(&prompt, b.id, 0, 60, 0);
     while (sem_wait(&fake.began) != 0)
         ;
-    sem_post(&fake.go); /* to its second slice, after the other's turn */
     step_send(&running, a.id, 1, 1, -1);
+    sem_post(&fake.go); /* to its second slice, after the other's turn */
     while (sem_wait(&fake.began) != 0)
         ;
     step_send(&waiting, a.id, 2, 1, -1);
