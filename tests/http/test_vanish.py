@@ -92,7 +92,11 @@ class Lab(Daemon):
         job = self.post("/v1/exports", {"model": "big"}, expect=202).json["id"]
         until(lambda: self.get(f"/v1/exports/{job}?wait=60").json["state"] == "succeeded", "the program")
         self.let_exports_go(False)
-        return self.get(f"/v1/exports/{job}").json["program"]
+        program = self.get(f"/v1/exports/{job}").json["program"]
+        # a worker tries it out, which is none of a session's
+        until(lambda: self.get(f"/v1/programs/{program}", expect=200).json["engines"]["aten"]["ok"] is not None,
+              "the engines' verdicts")
+        return program
 
     def session(self, program):
         return self.post("/v1/sessions", {"program": program, "engine": "aten"}, expect=201).json["id"]
@@ -119,7 +123,6 @@ class Lab(Daemon):
     @contextlib.contextmanager
     def frozen_worker(self):
         """While the program's worker stands still, so that its step runs for ever."""
-        # The one that tried the program out may be ending still.
         worker, = until(lambda: len(found := self.children("pt2-aten")) == 1 and found, "its worker")
         os.kill(worker, signal.SIGSTOP)
         try:
