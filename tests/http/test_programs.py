@@ -443,8 +443,8 @@ def story_a_program_in_use_is_not_deleted():
         if not os.path.exists(os.path.join(BUILD, "pt2-aten")):
             print("     (no engine is built: skipped)")
             return
-        assert d.get(f"/v1/programs/{program}", expect=200).json["engines"]["aten"] == \
-            {"ok": True, "reason": None}
+        until(lambda: d.get(f"/v1/programs/{program}", expect=200).json["engines"]["aten"] ==
+              {"ok": True, "reason": None}, "the engine's verdict")
         session = d.post("/v1/sessions", {"program": program}, expect=201).json["id"]
         reply = d.delete(f"/v1/programs/{program}", expect=409)
         assert reply.problem == "in-use" and "session" in reply.json["detail"], reply.json

@@ -6,7 +6,7 @@ import glob
 import json
 import os
 
-from harness import SOURCE
+from harness import SOURCE, until
 from stepping import Session, floats, main, only
 
 FOLDER = os.path.join(SOURCE, "tests", "data", "python-exports")
@@ -23,7 +23,10 @@ def uploaded(d, name):
     """(what the daemon says of the program, what torch said)"""
     with open(os.path.join(FOLDER, name + ".pt2"), "rb") as f:
         program = d.post("/v1/programs", body=f.read(), expect=(200, 201), label=name,
-                         headers={"Content-Type": "application/octet-stream"}).json
+                         headers={"Content-Type": "application/octet-stream"}).json["id"]
+    # the answer does not wait for the engines' verdicts longer than some seconds
+    program = until(lambda: (p := d.get(f"/v1/programs/{program}", expect=200).json)
+                    ["engines"]["aten"]["ok"] is not None and p, f"{name}: the engines' verdicts")
     with open(os.path.join(FOLDER, name + ".json")) as f:
         return program, json.load(f)
 
