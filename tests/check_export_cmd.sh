@@ -70,10 +70,14 @@ only 'a.pt2 '
 # interrupted while it writes (by SIGPIPE: nobody reads the progress), or beyond a limit on
 # file sizes: the old file stays, the temporary one goes
 cp "$dir/a.pt2" "$dir/log.a"
-{ sleep 0.3; echo '{"dtype":"float32"}'; } |
-    "$export" --job "$model" -o "$dir/a.pt2" 2>/dev/null | :
+mkfifo "$dir/log.out"
+: <"$dir/log.out" &
+exec 3>"$dir/log.out"
+wait $! # the only reader has gone
+echo '{"dtype":"float32"}' | "$export" --job "$model" -o "$dir/a.pt2" >&3 2>/dev/null
+exec 3>&-
 expect 1 'File too large' sh -c "ulimit -f 1000; exec '$export' '$model' --dtype float32 -o '$dir/a.pt2'"
 cmp "$dir/a.pt2" "$dir/log.a" || failed=1
-rm "$dir/log.a"
+rm "$dir/log.a" "$dir/log.out"
 only 'a.pt2 '
 exit $failed
