@@ -4,7 +4,8 @@
  *     PT2_TEST_SEED=n   graphs n, n + 1, ..; printed, and with each failure the graph's own
  *     PT2_GRAPHS=n      so many
  *
- * A graph that fails stays in /tmp/pt2-random-<seed>.pt2, also where it ends the process. */
+ * A graph that fails stays in /tmp/pt2-random-<seed>-<pid>.pt2, also where it ends the
+ * process. */
 #include "random_graph.h"
 #include "suite.h"
 
@@ -180,7 +181,8 @@ static enum outcome check_graph(uint64_t seed)
     struct pt2_err err = {0};
     enum outcome outcome = REFUSED;
 
-    snprintf(p.path, sizeof(p.path), "/tmp/pt2-random-%llu.pt2", (unsigned long long)seed);
+    snprintf(p.path, sizeof(p.path), "/tmp/pt2-random-%llu-%d.pt2",
+             (unsigned long long)seed, (int)getpid());
     random_graph_write(seed, p.path, &p.facts);
     aten_open(&p);
     if (pt2_engine_open(p.path, &options, &p.engine, &err) == 0) {
