@@ -29,7 +29,7 @@ static int reserve(struct http_exchange *x, uint64_t bytes, struct pt2_err *err)
     uint64_t now = atomic_fetch_add(&server->body_bytes, bytes) + bytes;
 
     x->body_reserved += bytes;
-    metrics_set(METRIC_HTTP_BODY_BYTES, (double)now, NULL);
+    metrics_add(METRIC_HTTP_BODY_BYTES, (double)bytes, NULL);
     if (now <= server->limits.max_body_memory)
         return 0;
     return pt2_err_set(err, PT2_ERR_BUDGET,
@@ -97,10 +97,8 @@ void body_done(struct http_exchange *x)
 {
     buf_done(&x->body);
     if (x->body_reserved) {
-        uint64_t now =
-            atomic_fetch_sub(&x->server->body_bytes, x->body_reserved) - x->body_reserved;
-
-        metrics_set(METRIC_HTTP_BODY_BYTES, (double)now, NULL);
+        atomic_fetch_sub(&x->server->body_bytes, x->body_reserved);
+        metrics_add(METRIC_HTTP_BODY_BYTES, -(double)x->body_reserved, NULL);
     }
     if (x->upload) {
         free(x->upload->filling);
