@@ -40,12 +40,14 @@ static int reserve(struct http_exchange *x, uint64_t bytes, struct pt2_err *err)
 static int begin_upload(struct http_exchange *x, struct pt2_err *err)
 {
     int64_t max = x->server->limits.max_uploads;
+    bool is_too_many;
 
     x->upload = calloc(1, sizeof(*x->upload));
     if (!x->upload)
         return pt2_err_set(err, PT2_ERR_NOMEM, "upload");
+    is_too_many = atomic_fetch_add(&x->server->n_uploads, 1) >= max;
     metrics_add(METRIC_HTTP_UPLOADS, 1, NULL);
-    if (atomic_fetch_add(&x->server->n_uploads, 1) >= max)
+    if (is_too_many)
         return pt2_err_set(err, PT2_ERR_QUEUE_FULL, "%lld of %lld uploads run already",
                            (long long)max, (long long)max);
     x->upload->filling = malloc(SLICE);
