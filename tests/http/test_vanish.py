@@ -370,6 +370,7 @@ def suspend_many(d, session):
     # and the one that asks; suspended are fewer while streams send their events
     until(lambda: d.metric("pt2d_http_requests_active") == len(waiting) + 1, "all are there")
     until(lambda: d.metric("pt2d_session_calls_waiting") == 14, "the steps wait")
+    until(lambda: d.metric("pt2d_http_pool_queue_length") == 0, "what they ask is known")
     return waiting
 
 
