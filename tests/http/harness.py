@@ -298,8 +298,9 @@ class Daemon:
 
     def metric(self, name, **labels):
         """The sum of the samples with that name whose labels hold these."""
-        total = 0.0
-        for line in self.get("/metrics", expect=200).text.splitlines():
+        total, text = 0.0, self.get("/metrics", expect=200).text
+        assert f"\n# TYPE {name} " in text, f"there is no metric {name}: nothing would wait for it"
+        for line in text.splitlines():
             head, _, value = line.rpartition(" ")
             if head.split("{")[0] == name and \
                     all(f'{key}="{wanted}"' in head for key, wanted in labels.items()):
