@@ -49,9 +49,20 @@ static void done_models(struct app *app)
     models_free(app->models);
 }
 
+/* Those that try a program out are the first to be opened, and the compute threads that the
+ * process has are as many as the first one asks for: so all engines have these. */
+static struct pt2_engine_options engine_options(const struct config *config)
+{
+    return (struct pt2_engine_options){
+        .n_threads = (unsigned)config_get_int(config, "engine.threads"),
+        .max_step_bytes = config_get_size(config, "engine.max_step_bytes"),
+        .step_timeout_s =
+            (unsigned)((config_get_ms(config, "engine.step_timeout") + 999) / 1000)};
+}
+
 static int start_programs(struct app *app, struct pt2_err *err)
 {
-    const struct programs_options options = {.engine = {.n_threads = 1},
+    const struct programs_options options = {.engine = engine_options(app->config),
                                              .engine_version = PACKAGE_VERSION};
 
     return programs_new(app->store, app->objects, &options, &app->programs, err);
@@ -109,15 +120,6 @@ static void done_jobs(struct app *app)
 }
 
 /* ---- sessions ---- */
-
-static struct pt2_engine_options engine_options(const struct config *config)
-{
-    return (struct pt2_engine_options){
-        .n_threads = (unsigned)config_get_int(config, "engine.threads"),
-        .max_step_bytes = config_get_size(config, "engine.max_step_bytes"),
-        .step_timeout_s =
-            (unsigned)((config_get_ms(config, "engine.step_timeout") + 999) / 1000)};
-}
 
 static int start_serve(struct app *app, struct pt2_err *err)
 {

@@ -86,6 +86,7 @@ static void *work(void *arg)
     struct team *team = part->team;
     uint32_t turn = 0;
 
+    pthread_setname_np(pthread_self(), TEAM_THREAD_NAME);
     while (true) {
         wait_for_turn(&team->start, turn);
         if (atomic_load(&team->ending))

@@ -11,6 +11,8 @@
 
 #include <pt2/err.h>
 
+#define TEAM_THREAD_NAME "pt2-compute" /* of all but the callers' own */
+
 struct team;
 
 /* new: team_free.  n_threads 0: as many as there are cores this process may use. */

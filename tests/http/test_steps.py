@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Steps: positions, slices, what is answered, what is refused."""
 
+import contextlib
 import json
 import math
 import os
@@ -440,6 +441,19 @@ def story_steps_on_what_is_not_there(d):
     d.post(s.path + "/step", body=json.dumps(body).encode(), expect=415)
     s.delete()
     assert s.step([1], expect=404).problem == "not-found"
+
+
+@only("native")
+def story_as_many_threads_compute_as_are_asked_for():
+    with Daemon("--set", "engine.threads=3") as d:
+        # its export is tried out before the first session is there
+        s = Session(d, program(d))
+        s.step(PROMPT[:3], logits=False)
+        names = []
+        for thread in os.listdir(f"/proc/{d.process.pid}/task"):
+            with contextlib.suppress(OSError), open(f"/proc/{d.process.pid}/task/{thread}/comm") as f:
+                names.append(f.read().strip())
+        assert names.count("pt2-compute") == 2, names  # beside the program's own
 
 
 if __name__ == "__main__":
