@@ -6,7 +6,8 @@
  * the same in each tile, for one row and for many.
  *
  * Each panel of OUTS outputs' weights meets as many rows as the second cache holds, while the
- * panel after the next is on its way from memory. */
+ * panel after the next is on its way from memory.  One row goes through weights that lie in a
+ * row as fast as the processor fetches by itself. */
 
 #define ROWS_BYTES 300000 /* of x, that stay in the second cache */
 #define AHEAD      2      /* panels */
@@ -35,11 +36,10 @@ INLINE struct kernel_rows row_at(struct kernel_rows x, size_t r)
 #define TILE_SUMS (MAX(ROWS * OUTS, WIDE_OUTS) + LANES)
 
 /* rows x outs sums over the whole of k; kind, rows and outs are constants where it is called,
- * so that the sums lie in registers.  Fetches n_next outputs' weights at next, and for one row
- * those `again` bytes behind its own. */
+ * so that the sums lie in registers.  Fetches n_next outputs' weights at next. */
 INLINE void tile(enum kern_weights kind, int rows, int outs, struct kernel_rows x,
-                 const uint8_t *w, const uint8_t *next, int n_next, size_t again, size_t k,
-                 float *y, size_t ldy)
+                 const uint8_t *w, const uint8_t *next, int n_next, size_t k, float *y,
+                 size_t ldy)
 {
     size_t size = weight_size(kind), step = step_of(kind), i = 0;
     size_t x_size = kind == WEIGHTS_DOT ? 2 : 4;
@@ -57,8 +57,6 @@ INLINE void tile(enum kern_weights kind, int rows, int outs, struct kernel_rows 
 
             if (o < n_next) /* into the second cache */
                 __builtin_prefetch(next + ((size_t)o * k + i) * size, 0, 2);
-            if (rows == 1) /* once more: where many are under way, some are dropped */
-                __builtin_prefetch(at + again, 0, 2);
             UNROLL for (int r = 0; r < rows; r++)
                 sums[r * outs + o] = add_product(kind, sums[r * outs + o], xs[r], weight);
         }
@@ -84,34 +82,32 @@ INLINE void tile(enum kern_weights kind, int rows, int outs, struct kernel_rows 
 
 /* All rows, for outs outputs. */
 INLINE void tile_rows(enum kern_weights kind, int outs, struct kernel_rows x, size_t n_rows,
-                      const uint8_t *w, const uint8_t *next, size_t again, size_t k, float *y,
-                      size_t ldy)
+                      const uint8_t *w, const uint8_t *next, size_t k, float *y, size_t ldy)
 {
     size_t stride = k * weight_size(kind);
 
     if (n_rows < OUTS * ROWS) {
         for (; n_rows >= ROWS; n_rows -= ROWS) {
-            tile(kind, ROWS, outs, x, w, next, outs, again, k, y, ldy);
+            tile(kind, ROWS, outs, x, w, next, outs, k, y, ldy);
             x.at += ROWS * x.stride;
             y += ROWS * ldy;
         }
     } else {
         for (size_t t = 0; n_rows >= ROWS; n_rows -= ROWS, t++) {
-            tile(kind, ROWS, outs, x, w, next + t % OUTS * stride, 1, again, k, y,
-                 ldy);
+            tile(kind, ROWS, outs, x, w, next + t % OUTS * stride, 1, k, y, ldy);
             x.at += ROWS * x.stride;
             y += ROWS * ldy;
         }
     }
     switch (n_rows) { /* fewer than ROWS */
     case 3:
-        tile(kind, MIN(3, ROWS), outs, x, w, next, outs, again, k, y, ldy);
+        tile(kind, MIN(3, ROWS), outs, x, w, next, outs, k, y, ldy);
         break;
     case 2:
-        tile(kind, MIN(2, ROWS), outs, x, w, next, outs, again, k, y, ldy);
+        tile(kind, MIN(2, ROWS), outs, x, w, next, outs, k, y, ldy);
         break;
     case 1:
-        tile(kind, 1, outs, x, w, next, outs, again, k, y, ldy);
+        tile(kind, 1, outs, x, w, next, outs, k, y, ldy);
     }
 }
 
@@ -124,12 +120,10 @@ INLINE void block(enum kern_weights kind, struct kernel_rows x, size_t n_rows,
 
     for (; o + OUTS <= n_out; o += OUTS)
         tile_rows(kind, OUTS, x, n_rows, w + o * stride,
-                  next ? next + o * stride : w + (o + AHEAD * OUTS) * stride,
-                  next ? 0 : OUTS * stride, k, y + o, ldy);
+                  next ? next + o * stride : w + (o + AHEAD * OUTS) * stride, k, y + o, ldy);
     for (; o < n_out; o++)
         tile_rows(kind, 1, x, n_rows, w + o * stride,
-                  next ? next + o * stride : w + (o + AHEAD) * stride, next ? 0 : stride, k,
-                  y + o, ldy);
+                  next ? next + o * stride : w + (o + AHEAD) * stride, k, y + o, ldy);
 }
 
 INLINE void linear(enum kern_weights kind, struct kernel_rows x, size_t n_rows,
@@ -139,11 +133,12 @@ INLINE void linear(enum kern_weights kind, struct kernel_rows x, size_t n_rows,
     size_t stride = k * weight_size(kind), o = 0;
     size_t most = MAX(ROWS_BYTES / MAX(x.stride, 64) / ROWS, 1) * ROWS; /* one row: any stride */
 
-    if (n_rows == 1)
-        for (; o + WIDE_OUTS <= n_out; o += WIDE_OUTS)
-            tile(kind, 1, WIDE_OUTS, x, w + o * stride,
-                 next ? next + o * stride : w + (o + AHEAD * WIDE_OUTS) * stride, WIDE_OUTS,
-                 next ? 0 : WIDE_OUTS * stride, k, y + o, ldy);
+    for (; n_rows == 1 && o + WIDE_OUTS <= n_out; o += WIDE_OUTS)
+        if (next)
+            tile(kind, 1, WIDE_OUTS, x, w + o * stride, next + o * stride, WIDE_OUTS, k, y + o,
+                 ldy);
+        else
+            tile(kind, 1, WIDE_OUTS, x, w + o * stride, w, 0, k, y + o, ldy);
     for (size_t r = 0; r < n_rows; r += most)
         block(kind, row_at(x, r), MIN(most, n_rows - r), w + o * stride, k, n_out - o,
               y + r * ldy + o, ldy, next ? next + o * stride : NULL);

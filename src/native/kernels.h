@@ -34,7 +34,7 @@ typedef struct kernel_rows kernel_pack(const float *x, size_t ldx, size_t n_rows
 
 /* y[r * ldy + o] = sum over i of x[r][i] * w[o * k + i], for r < n_rows, o < n_out.
  * w: (n_out, k) of the function's dtype, rows k apart.  next: as many bytes that are wanted
- * soon, brought into the second cache meanwhile; NULL: those behind w. */
+ * soon, brought into the second cache meanwhile; NULL: those that follow. */
 typedef void kernel_linear(struct kernel_rows x, size_t n_rows, const void *w, size_t k,
                            size_t n_out, float *y, size_t ldy, const void *next);
 
