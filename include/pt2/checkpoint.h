@@ -1,4 +1,7 @@
-/* checkpoint.h - a Hugging Face checkpoint directory: config.json and safetensors.
+/* checkpoint.h - a Hugging Face checkpoint directory, config.json and safetensors; or a
+ * GGUF file, which is read as if it were one: what its metadata says as the object of a
+ * config.json, its tensors under their names there, quantised ones as the float32 values
+ * that they stand for.
  *
  * Opening reads config.json and the headers of the weights, never the weights themselves,
  * and maps nothing: what it takes depends on the number of tensors alone.  Everything is
@@ -25,18 +28,20 @@ struct json_t; /* jansson's */
 struct pt2_checkpoint_tensor {
     const char *name;       /* "model.norm.weight"; UTF-8, 1 to 1024 bytes */
     enum pt2_dtype dtype;   /* PT2_DTYPE_NONE: one that programs do not have (F8_E4M3) */
-    const char *dtype_name; /* as the file says it: "BF16" */
+    const char *dtype_name; /* as the file says it: "BF16", "Q4_K" */
     unsigned n_dims;
     int64_t sizes[PT2_MAX_DIMS]; /* contiguous, row-major, little-endian */
     uint32_t file;               /* index for pt2_checkpoint_file */
     uint64_t offset;             /* of its first byte in that file */
-    uint64_t bytes;
+    uint64_t bytes;              /* of the values */
+    uint32_t recipe; /* 0: they lie in the file as they are; else pt2_checkpoint_read makes
+                        them */
 };
 
 enum pt2_checkpoint_file_kind {
-    PT2_FILE_CONFIG,  /* config.json: always the first */
+    PT2_FILE_CONFIG,  /* config.json: the first, but for a GGUF file, which has none */
     PT2_FILE_INDEX,   /* model.safetensors.index.json, where the weights are sharded */
-    PT2_FILE_WEIGHTS, /* *.safetensors, in the order of their names */
+    PT2_FILE_WEIGHTS, /* *.safetensors or *.gguf, in the order of their names */
     PT2_FILE_EXTRA,   /* what an export carries along: tokenizer.json, ... */
 };
 
@@ -48,12 +53,14 @@ struct pt2_checkpoint_file {
     int64_t mtime_ns, ctime_ns; /* since 1970 */
 };
 
-/* Open the checkpoint in directory dir.  The weights are model.safetensors, or else the
- * shards that model.safetensors.index.json names, or else the only *.safetensors there
- * is. new: free with pt2_checkpoint_free. Errors: NOT_FOUND (no such directory, no
- * config.json in it), BAD_CONFIG, BAD_CHECKPOINT (the text names file and tensor), IO,
- * NOMEM. */
-PT2_API PT2_MUST_USE int pt2_checkpoint_open(const char *dir,
+/* Open the checkpoint at path.  In a directory the weights are model.safetensors, or else
+ * the shards that model.safetensors.index.json names, or else the only *.safetensors there
+ * is; where there is none, the only *.gguf, or the parts NAME-00001-of-0000N.gguf of one.
+ * A file is a GGUF file, or the first of its parts; nothing that lies beside it counts.
+ * new: free with pt2_checkpoint_free. Errors: NOT_FOUND (no such directory or file, neither
+ * config.json nor *.gguf in it), BAD_CONFIG, BAD_CHECKPOINT (the text names file, and tensor
+ * or place), NOT_EXPORTABLE (an architecture of GGUF that is not read), IO, NOMEM. */
+PT2_API PT2_MUST_USE int pt2_checkpoint_open(const char *path,
                                              struct pt2_checkpoint **ret_checkpoint,
                                              struct pt2_err *err);
 PT2_API void pt2_checkpoint_free(struct pt2_checkpoint *checkpoint);
@@ -81,7 +88,8 @@ pt2_checkpoint_file(const struct pt2_checkpoint *checkpoint, size_t i);
 PT2_API int64_t pt2_checkpoint_find_file(const struct pt2_checkpoint *checkpoint,
                                          const char *name);
 
-/* Read len bytes of a tensor, from offset within it, by pread; no mapping, no allocation.
+/* Read len bytes of a tensor's values, from offset within it, by pread; no mapping, no
+ * allocation.
  * Errors: CHECKPOINT_CHANGED (the file has become shorter), IO, INVALID (beyond the
  * tensor). */
 PT2_API PT2_MUST_USE int pt2_checkpoint_read(const struct pt2_checkpoint *checkpoint,
@@ -106,6 +114,19 @@ PT2_API PT2_MUST_USE int pt2_checkpoint_extra(const struct pt2_checkpoint *check
 PT2_API PT2_MUST_USE int
 pt2_checkpoint_extra_json(const struct pt2_checkpoint *checkpoint, const char *name,
                           size_t max, struct json_t **ret_json, struct pt2_err *err);
+
+/* The files of a Hugging Face directory that a GGUF file's metadata stands for:
+ * config.json, tokenizer.json, tokenizer_config.json, chat_template.jinja.  A directory has
+ * none of these: its own are files.  Made anew by each call: *ret_text is new (caller
+ * frees), '\0' behind it; NULL where the metadata says nothing of it.
+ * Errors: UNSUPPORTED (a tokenizer that is not offered; the text says why),
+ * CHECKPOINT_CHANGED, IO, LIMIT, NOMEM. */
+PT2_API size_t pt2_checkpoint_n_made(const struct pt2_checkpoint *checkpoint);
+PT2_API const char *pt2_checkpoint_made_name(const struct pt2_checkpoint *checkpoint,
+                                             size_t i);
+PT2_API PT2_MUST_USE int pt2_checkpoint_make(const struct pt2_checkpoint *checkpoint,
+                                             size_t i, char **ret_text, size_t *ret_len,
+                                             struct pt2_err *err);
 
 /* Are all files still those that were opened, by inode, size and times?
  * Errors: CHECKPOINT_CHANGED (names the first that is not), IO. */

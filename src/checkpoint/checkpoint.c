@@ -1,9 +1,15 @@
 #include <pt2/checkpoint.h>
 
 #include "checkpoint/files.h"
+#include "checkpoint/gguf_config.h"
+#include "checkpoint/gguf_parts.h"
+#include "checkpoint/gguf_tokenizer.h"
+#include "checkpoint/gguf_weights.h"
 #include "checkpoint/hf_json.h"
 #include "checkpoint/index.h"
 #include "checkpoint/safetensors.h"
+
+#include <sys/stat.h>
 
 #define CONFIG_NAME "config.json"
 #define SINGLE_NAME "model.safetensors"
@@ -28,6 +34,9 @@ struct pt2_checkpoint {
     struct files files;
     json_t *config;
     struct tensors tensors; /* sorted by name */
+    bool is_gguf;
+    struct gguf gguf;            /* borrows files */
+    struct gguf_sources sources; /* by recipe */
 };
 
 DEFINE_AUTO(pt2_checkpoint)
@@ -36,6 +45,8 @@ void pt2_checkpoint_free(struct pt2_checkpoint *c)
 {
     if (!c)
         return;
+    gguf_sources_done(&c->sources);
+    gguf_done(&c->gguf);
     files_done(&c->files);
     json_decref(c->config);
     tensors_done(&c->tensors);
@@ -51,7 +62,7 @@ static int read_config(struct pt2_checkpoint *c, const char *dir, struct pt2_err
     if (files_open(&c->files, CONFIG_NAME, PT2_FILE_CONFIG, &found, err) < 0)
         return -1;
     if (!found)
-        return pt2_err_set(err, PT2_ERR_NOT_FOUND, "'%s' holds no config.json", dir);
+        return pt2_err_set(err, PT2_ERR_NOT_FOUND, "'%s' holds no config.json, and no *.gguf", dir);
     if (c->files.files[0].info.bytes > MAX_CONFIG)
         return pt2_err_set(err, PT2_ERR_BAD_CONFIG,
                            "'config.json' has %llu bytes, at most %zu are read",
@@ -147,14 +158,10 @@ static int by_name(const void *a, const void *b)
     return strcmp(x->name, y->name);
 }
 
-static int read_tensors(struct pt2_checkpoint *c, struct pt2_err *err)
+static int sort_tensors(struct pt2_checkpoint *c, struct pt2_err *err)
 {
     struct tensors *t = &c->tensors;
 
-    for (size_t i = 0; i < c->files.n_files; i++)
-        if (c->files.files[i].info.kind == PT2_FILE_WEIGHTS &&
-            safetensors_read(&c->files, i, t, err) < 0)
-            return -1;
     if (t->n > 0)
         qsort(t->items, t->n, sizeof(*t->items), by_name);
     for (size_t i = 1; i < t->n; i++)
@@ -167,6 +174,15 @@ static int read_tensors(struct pt2_checkpoint *c, struct pt2_err *err)
     return 0;
 }
 
+static int read_tensors(struct pt2_checkpoint *c, struct pt2_err *err)
+{
+    for (size_t i = 0; i < c->files.n_files; i++)
+        if (c->files.files[i].info.kind == PT2_FILE_WEIGHTS &&
+            safetensors_read(&c->files, i, &c->tensors, err) < 0)
+            return -1;
+    return sort_tensors(c, err);
+}
+
 static int read_all(struct pt2_checkpoint *c, struct shard_index *index,
                     struct pt2_err *err)
 {
@@ -176,21 +192,79 @@ static int read_all(struct pt2_checkpoint *c, struct shard_index *index,
     return index_check(index, &c->files, &c->tensors, err);
 }
 
-int pt2_checkpoint_open(const char *dir, struct pt2_checkpoint **ret_checkpoint,
+/* ---- GGUF ---- */
+
+static int read_gguf(struct pt2_checkpoint *c, struct pt2_err *err)
+{
+    const struct gguf_arch *arch = gguf_arch_find(c->gguf.arch);
+    char names[200];
+
+    c->is_gguf = true;
+    if (!arch)
+        return pt2_err_set(err, PT2_ERR_NOT_EXPORTABLE,
+                           "'%s' is of architecture '%s'; read from GGUF are %s",
+                           c->files.files[0].info.name, c->gguf.arch,
+                           gguf_arch_names(names));
+    if (gguf_config(&c->gguf, arch, &c->config, err) < 0 ||
+        gguf_map_tensors(&c->gguf, arch, &c->tensors, &c->sources, err) < 0)
+        return -1;
+    return sort_tensors(c, err);
+}
+
+/* Safetensors come first where there are both. */
+static int find_gguf(struct pt2_checkpoint *c, struct pt2_err *err)
+{
+    char **names = NULL;
+    size_t n = 0;
+
+    if (files_list(&c->files, ".safetensors", &names, &n, err) < 0)
+        return -1;
+    files_free_names(names, n);
+    return n > 0 ? 0 : gguf_open_only(&c->gguf, &c->files, err);
+}
+
+/* ---- opening ---- */
+
+static int open_dir(struct pt2_checkpoint *c, const char *dir, struct pt2_err *err)
+{
+    struct shard_index index = {0};
+    int r;
+
+    if (files_open_dir(&c->files, dir, err) < 0 || find_gguf(c, err) < 0)
+        return -1;
+    if (c->files.n_files > 0)
+        return read_gguf(c, err);
+    if (read_config(c, dir, err) < 0)
+        return -1;
+    r = read_all(c, &index, err);
+    index_done(&index);
+    return r;
+}
+
+static int open_file(struct pt2_checkpoint *c, const char *path, struct pt2_err *err)
+{
+    const char *slash = strrchr(path, '/');
+    AUTO_PTR char *dir = slash ? strndup(path, (size_t)(slash - path) + 1) : strdup(".");
+
+    if (!dir)
+        return pt2_err_set(err, PT2_ERR_NOMEM, "no memory for a checkpoint");
+    if (files_open_dir(&c->files, dir, err) < 0 ||
+        gguf_open_file(&c->gguf, &c->files, slash ? slash + 1 : path, err) < 0)
+        return -1;
+    return read_gguf(c, err);
+}
+
+int pt2_checkpoint_open(const char *path, struct pt2_checkpoint **ret_checkpoint,
                         struct pt2_err *err)
 {
     AUTO(pt2_checkpoint) c = calloc(1, sizeof(*c));
-    struct shard_index index = {0};
-    int r;
+    struct stat st;
 
     if (!c)
         return pt2_err_set(err, PT2_ERR_NOMEM, "no memory for a checkpoint");
     c->files = (struct files)FILES_INIT;
-    if (files_open_dir(&c->files, dir, err) < 0 || read_config(c, dir, err) < 0)
-        return -1;
-    r = read_all(c, &index, err);
-    index_done(&index);
-    if (r < 0)
+    if (stat(path, &st) == 0 && S_ISREG(st.st_mode) ? open_file(c, path, err) < 0
+                                                    : open_dir(c, path, err) < 0)
         return -1;
     *ret_checkpoint = TAKE(c);
     return 0;
@@ -250,6 +324,9 @@ int pt2_checkpoint_read(const struct pt2_checkpoint *c,
                            "bytes %llu and %zu more of tensor '%s', which has %llu",
                            (unsigned long long)offset, len, tensor->name,
                            (unsigned long long)tensor->bytes);
+    if (tensor->recipe > 0)
+        return gguf_source_read(&c->sources.items[tensor->recipe - 1], &c->files, offset,
+                                buf, len, err);
     return files_read(&c->files, tensor->file, tensor->offset + offset, buf, len, err);
 }
 
@@ -289,6 +366,49 @@ int pt2_checkpoint_extra_json(const struct pt2_checkpoint *c, const char *name,
         return hf_json_parse(name, text, len, ret_json, err);
     *ret_json = NULL;
     return 0;
+}
+
+/* ---- files that a GGUF file stands for ---- */
+
+static int make_config(const struct pt2_checkpoint *c, char **ret_text, size_t *ret_len,
+                       struct pt2_err *err)
+{
+    *ret_text = json_dumps(c->config, JSON_INDENT(2) | JSON_SORT_KEYS);
+    if (!*ret_text)
+        return pt2_err_set(err, PT2_ERR_NOMEM, "no memory for a config.json");
+    *ret_len = strlen(*ret_text);
+    return 0;
+}
+
+static const struct {
+    const char *name;
+    int (*make)(const struct gguf *gguf, char **ret_text, size_t *ret_len,
+                struct pt2_err *err); /* NULL: make_config */
+} made[] = {
+    {CONFIG_NAME, NULL},
+    {"tokenizer.json", gguf_tokenizer_json},
+    {"tokenizer_config.json", gguf_tokenizer_config},
+    {"chat_template.jinja", gguf_chat_template},
+};
+
+size_t pt2_checkpoint_n_made(const struct pt2_checkpoint *c)
+{
+    return c->is_gguf ? ARRAY_LEN(made) : 0;
+}
+
+const char *pt2_checkpoint_made_name(const struct pt2_checkpoint *c, size_t i)
+{
+    return i < pt2_checkpoint_n_made(c) ? made[i].name : NULL;
+}
+
+int pt2_checkpoint_make(const struct pt2_checkpoint *c, size_t i, char **ret_text,
+                        size_t *ret_len, struct pt2_err *err)
+{
+    if (i >= pt2_checkpoint_n_made(c))
+        return pt2_err_set(err, PT2_ERR_INVALID, "file %zu of %zu", i,
+                           pt2_checkpoint_n_made(c));
+    return made[i].make ? made[i].make(&c->gguf, ret_text, ret_len, err)
+                        : make_config(c, ret_text, ret_len, err);
 }
 
 int pt2_checkpoint_check_unchanged(const struct pt2_checkpoint *c, struct pt2_err *err)

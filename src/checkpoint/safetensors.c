@@ -17,14 +17,6 @@ static const struct {
     {"U16", 16},    {"U32", 32},        {"U64", 64},        {"C64", 64},
 };
 
-void tensors_done(struct tensors *tensors)
-{
-    for (size_t i = 0; i < tensors->n; i++)
-        free((char *)(uintptr_t)tensors->items[i].name);
-    free(tensors->items);
-    *tensors = (struct tensors){0};
-}
-
 /* A header while it is read. */
 struct header {
     struct scan scan;
@@ -52,27 +44,11 @@ static int fail(struct header *h, const char *fmt, ...)
 static int add_tensor(struct header *h, const char *name,
                       struct pt2_checkpoint_tensor **ret_tensor)
 {
-    struct tensors *t = h->tensors;
-    size_t cap = MAX((size_t)64, t->cap * 2);
-    struct pt2_checkpoint_tensor *grown;
-    char *copy;
-
     if (!*name || strlen(name) > MAX_NAME)
         return scan_fail(&h->scan, "a tensor's name must have 1 to %d bytes", MAX_NAME);
-    if (t->n == TENSORS_MAX)
-        return scan_fail(&h->scan, "more than %u tensors", TENSORS_MAX);
-    if (t->n == t->cap) {
-        grown = reallocarray(t->items, cap, sizeof(*grown));
-        if (!grown)
-            return pt2_err_set(h->scan.err, PT2_ERR_NOMEM, "no memory for tensors");
-        t->items = grown;
-        t->cap = cap;
-    }
-    copy = strdup(name);
-    if (!copy)
-        return pt2_err_set(h->scan.err, PT2_ERR_NOMEM, "no memory for tensors");
-    t->items[t->n] = (struct pt2_checkpoint_tensor){.name = copy, .file = h->file};
-    *ret_tensor = &t->items[t->n++];
+    if (tensors_add(h->tensors, name, ret_tensor, h->scan.err) < 0)
+        return -1;
+    (*ret_tensor)->file = h->file;
     return 0;
 }
 

@@ -10,17 +10,9 @@
 #define CHECKPOINT_SAFETENSORS_H
 
 #include "checkpoint/files.h"
+#include "checkpoint/tensors.h"
 
 #define SAFETENSORS_MAX_HEADER ((uint64_t)16 << 20) /* bytes */
-#define TENSORS_MAX            (1u << 20)           /* of a checkpoint */
-
-/* Tensors that grow in number; names are owned. */
-struct tensors {
-    struct pt2_checkpoint_tensor *items;
-    size_t n, cap;
-};
-
-void tensors_done(struct tensors *tensors);
 
 /* Append the tensors of file i, which must hold nothing else.
  * Errors: BAD_CHECKPOINT, CHECKPOINT_CHANGED, IO, NOMEM. */

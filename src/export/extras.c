@@ -136,11 +136,48 @@ static int add_file(struct extras *extras, const struct pt2_checkpoint *c, size_
         f->name, e->name);
 }
 
+/* What a GGUF file stands for is not in any file, so it is held.  A tokenizer that can not be
+ * made is left out, and that is said. */
+static int add_made(struct extras *extras, const struct pt2_checkpoint *c, size_t i,
+                    struct deviations *deviations, struct pt2_err *err)
+{
+    const char *name = pt2_checkpoint_made_name(c, i);
+    struct extra *e = &extras->list[extras->n];
+    struct pt2_err why = {0};
+    size_t len = 0;
+
+    *e = (struct extra){0};
+    snprintf(e->name, sizeof(e->name), "extra/%s", name);
+    if (pt2_checkpoint_make(c, i, &e->text, &len, &why) < 0) {
+        if (why.code != PT2_ERR_UNSUPPORTED)
+            return pt2_err_set(err, why.code, "%s", why.text);
+        return deviations_add(deviations, err, "%s is left out: %s.", name, why.text);
+    }
+    if (!e->text)
+        return 0;
+    e->bytes = len;
+    extras->bytes += e->bytes;
+    extras->n++;
+    return 0;
+}
+
+static int add_all(struct extras *extras, const struct pt2_checkpoint *c,
+                   struct deviations *deviations, struct pt2_err *err)
+{
+    for (size_t i = 0; i < pt2_checkpoint_n_files(c); i++)
+        if (add_file(extras, c, i, deviations, err) < 0)
+            return -1;
+    for (size_t i = 0; i < pt2_checkpoint_n_made(c); i++)
+        if (add_made(extras, c, i, deviations, err) < 0)
+            return -1;
+    return 0;
+}
+
 int extras_find(const struct decoder_spec *spec, const struct pt2_checkpoint *checkpoint,
                 const struct pt2_export_options *options, struct extras *ret_extras,
                 struct deviations *deviations, struct pt2_err *err)
 {
-    size_t n_files = pt2_checkpoint_n_files(checkpoint);
+    size_t n_files = pt2_checkpoint_n_files(checkpoint) + pt2_checkpoint_n_made(checkpoint);
     struct extras extras = {.list = calloc(n_files + 1, sizeof(*extras.list)), .n = 1};
     struct extra *first = extras.list;
 
@@ -152,11 +189,9 @@ int extras_find(const struct decoder_spec *spec, const struct pt2_checkpoint *ch
         return -1;
     }
     first->bytes = extras.bytes = strlen(first->text);
-    for (size_t i = 0; i < n_files; i++) {
-        if (add_file(&extras, checkpoint, i, deviations, err) < 0) {
-            extras_done(&extras);
-            return -1;
-        }
+    if (add_all(&extras, checkpoint, deviations, err) < 0) {
+        extras_done(&extras);
+        return -1;
     }
     *ret_extras = extras;
     return 0;
