@@ -6,6 +6,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fnmatch.h>
 #include <pt2/checkpoint.h>
 #include <pt2/export.h>
 #include <pthread.h>
@@ -96,10 +97,18 @@ static bool is_weights(const char *name)
            ends_with(name, ".safetensors.index.json");
 }
 
-/* ---- one folder ---- */
+/* A model by itself: a part of one is a model in a folder with the rest alone. */
+static bool is_model_file(const char *name)
+{
+    return ends_with(name, ".gguf") &&
+           fnmatch("*-[0-9][0-9][0-9][0-9][0-9]-of-[0-9][0-9][0-9][0-9][0-9].gguf", name,
+                   0) != 0;
+}
+
+/* ---- one folder, or one file ---- */
 
 struct folder {
-    bool is_model;           /* holds config.json or weights */
+    bool is_model; /* holds config.json or weights; or is a file of weights */
     char link[NAME_MAX + 1]; /* a file that leads out of the models directory, "" */
     struct sha256 hash;      /* of what stat says of its files, in order of names */
     uint8_t identity[SHA256_BYTES];
@@ -116,34 +125,49 @@ static void hash_stat(struct sha256 *h, const char *name, const struct stat *st)
     sha256_add(h, line, strlen(line));
 }
 
+/* False: it is no regular file. */
+static bool add_file(const char *path, const char *name, struct folder *folder)
+{
+    struct stat st;
+
+    if (stat(path, &st) < 0 || !S_ISREG(st.st_mode))
+        return false;
+    hash_stat(&folder->hash, name, &st);
+    return true;
+}
+
 static void look_at_file(const char *root, const char *path, const char *name,
                          struct folder *folder)
 {
     char target[PATH_MAX];
-    struct stat st;
 
     if (!resolve(root, path, name, target)) {
         if (errno != ENOENT)
             snprintf(folder->link, sizeof(folder->link), "%s", name);
         return;
     }
-    if (stat(target, &st) < 0 || !S_ISREG(st.st_mode))
-        return;
-    hash_stat(&folder->hash, name, &st);
-    if (streq(name, "config.json") || is_weights(name))
+    if (add_file(target, name, folder) && (streq(name, "config.json") || is_weights(name)))
         folder->is_model = true;
 }
 
-/* False: it can't be read, and so is no model. */
-static bool look_into(const char *root, const char *path, struct folder *ret_folder)
+/* What is at path, the place of that id: a file counts where the id is no ORG/NAME.
+ * False: it can't be read, or is no model. */
+static bool look_into(const char *root, const char *path, const char *id,
+                      struct folder *ret_folder)
 {
     struct dirent **names = NULL;
-    int n = scandir(path, &names, NULL, alphasort);
+    int n;
 
     *ret_folder = (struct folder){0};
+    sha256_start(&ret_folder->hash);
+    if (is_model_file(id) && !strchr(id, '/') && add_file(path, id, ret_folder)) {
+        ret_folder->is_model = true;
+        sha256_finish(&ret_folder->hash, ret_folder->identity);
+        return true;
+    }
+    n = scandir(path, &names, NULL, alphasort);
     if (n < 0)
         return false;
-    sha256_start(&ret_folder->hash);
     for (int i = 0; i < n; i++) {
         errno = 0;
         if (i < MAX_FILES && names[i]->d_name[0] != '.')
@@ -276,7 +300,8 @@ static int not_found(const char *id, struct pt2_err *err)
 {
     return pt2_err_set(err, PT2_ERR_NOT_FOUND,
                        "there is no model '%.100s': a model is a folder NAME or ORG/NAME "
-                       "beneath the models directory, with config.json and *.safetensors",
+                       "beneath the models directory, with config.json and *.safetensors "
+                       "or with a *.gguf, or a file NAME.gguf",
                        id);
 }
 
@@ -286,7 +311,7 @@ static int find(struct models *models, const char *id, char ret_path[PATH_MAX],
     char root[PATH_MAX];
 
     if (!is_id(id) || !realpath(models->dir, root) ||
-        !resolve(root, root, id, ret_path) || !look_into(root, ret_path, ret_folder))
+        !resolve(root, root, id, ret_path) || !look_into(root, ret_path, id, ret_folder))
         return not_found(id, err);
     return 0;
 }
@@ -365,11 +390,12 @@ static void scan(const char *root, const char *folder, const char *org, struct i
     if (!dir)
         return;
     while ((entry = readdir(dir))) {
-        if (entry->d_type == DT_REG || !is_part(entry->d_name, strlen(entry->d_name)) ||
+        if ((entry->d_type == DT_REG && !is_model_file(entry->d_name)) ||
+            !is_part(entry->d_name, strlen(entry->d_name)) ||
             !resolve(root, folder, entry->d_name, path))
             continue;
         snprintf(id, sizeof(id), "%s%s%s", org ? org : "", org ? "/" : "", entry->d_name);
-        if (look_into(root, path, &seen)) {
+        if (look_into(root, path, id, &seen)) {
             if (strlen(id) < MODEL_ID_SIZE)
                 add_id(ids, id);
         } else if (!org) {

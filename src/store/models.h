@@ -1,7 +1,7 @@
 /* models.h - the models directory: which checkpoints there are.
  *
  * A model is a folder `name` or `org/name` beneath the models directory that holds
- * config.json or a checkpoint's files.  A link is followed where its target lies beneath
+ * config.json or a checkpoint's files, or a GGUF file `name.gguf` in it.  A link is followed where its target lies beneath
  * the models directory, too; others are not seen.  The directory is read anew at each
  * call; what pt2_model_describe said is kept in memory for as long as the files are the
  * same (inode, size, times).  Any thread; waits for the disk, so not on an HTTP thread.
@@ -33,7 +33,7 @@ MUST_USE int models_list(struct models *models, size_t limit, const char *after,
 /* Errors: NOT_FOUND (the text says what a model is), IO, NOMEM. */
 MUST_USE int models_get(struct models *models, const char *id, json_t **ret_json,
                         struct pt2_err *err);
-/* The model's folder, links resolved.  Errors: NOT_FOUND, IO. */
+/* The model's folder or file, links resolved.  Errors: NOT_FOUND, IO. */
 MUST_USE int models_path(struct models *models, const char *id, char ret_path[PATH_MAX],
                          struct pt2_err *err);
 
