@@ -42,8 +42,9 @@ static void make_files(const struct pt2_checkpoint *c)
 
         if (pt2_checkpoint_make(c, i, &text, &len, &err) < 0) {
             FUZZ_CHECK(err.code && *err.text && !text);
-        } else if (text && ends_with(pt2_checkpoint_made_name(c, i), ".json")) {
-            json_t *json = json_loadb(text, len, JSON_ALLOW_NUL, NULL);
+        } else if (text && ends_with(pt2_checkpoint_made_name(c, i), ".json") &&
+                   !strstr(text, "\\u0000")) { /* which jansson takes in no name */
+            json_t *json = json_loadb(text, len, 0, NULL);
 
             FUZZ_CHECK(json);
             json_decref(json);
