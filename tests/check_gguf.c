@@ -515,11 +515,11 @@ START_TEST(test_gguf_byte_level_tokenizer)
                      261);
     ck_assert_uint_eq(json_array_size(json_object_get(json, "added_tokens")), 3);
     check_part(json_object_get(json, "post_processor"), "single",
-               "[{\"SpecialToken\":{\"id\":\"<|begin|>\",\"type_id\":0}},"
+               "[{\"SpecialToken\":{\"id\":\"<|endoftext|>\",\"type_id\":0}},"
                "{\"Sequence\":{\"id\":\"A\",\"type_id\":0}}]");
     check_part(json_object_get(json, "post_processor"), "special_tokens",
-               "{\"<|begin|>\":{\"id\":\"<|begin|>\",\"ids\":[0],"
-               "\"tokens\":[\"<|begin|>\"]}}");
+               "{\"<|endoftext|>\":{\"id\":\"<|endoftext|>\",\"ids\":[0],"
+               "\"tokens\":[\"<|endoftext|>\"]}}");
     check_part(config, "eos_token", "\"<|end|>\"");
     ck_assert_ptr_nonnull(strstr(template, "{{ m.content }}"));
     pt2_checkpoint_free(c);

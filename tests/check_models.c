@@ -85,6 +85,35 @@ START_TEST(test_models_are_folders_and_orgs)
 }
 END_TEST
 
+/* A file counts at the top alone, a part of a model in no place. */
+START_TEST(test_models_may_be_gguf_files)
+{
+    char from[PATH_MAX];
+    bool more;
+
+    snprintf(from, sizeof(from), "%s/gguf/llama.gguf", test_data());
+    ck_assert_int_eq(mkdir(in("folder"), 0700), 0);
+    ck_assert_int_eq(mkdir(in("org"), 0700), 0);
+    ck_assert_int_eq(mkdir(in("org/one"), 0700), 0);
+    copy_file(from, in("folder/any.gguf"));
+    copy_file(from, in("org/one/any.gguf"));
+    copy_file(from, in("top.gguf"));
+    copy_file(from, in("m-00001-of-00002.gguf"));
+    ck_assert_int_eq(mkdir(in("no.gguf"), 0700), 0);
+    ck_assert_int_eq(symlink("top.gguf", in("link.gguf")), 0);
+    ck_assert_str_eq(ids(10, NULL, &more), "folder link.gguf org/one top.gguf ");
+    ck_assert_str_eq(reason("top.gguf"), "exportable");
+    ck_assert_str_eq(reason("link.gguf"), "exportable");
+    ck_assert_str_eq(reason("org/one"), "exportable");
+    FAILS(NOT_FOUND, models_path(models, "folder/any.gguf", from, err));
+    FAILS(NOT_FOUND, models_path(models, "m-00001-of-00002.gguf", from, err));
+    ck_assert_int_eq(truncate(in("top.gguf"), 100), 0);
+    ck_assert_ptr_nonnull(strstr(reason("top.gguf"), "'top.gguf', byte "));
+    copy_file(in("link.gguf"), in("folder/second.gguf"));
+    ck_assert_ptr_nonnull(strstr(reason("folder"), "2 files *.gguf"));
+}
+END_TEST
+
 START_TEST(test_models_odd_ids_are_not_found)
 {
     static const char *const bad[] = {
@@ -161,6 +190,7 @@ int main(void)
 
     tcase_add_checked_fixture(core, setup, teardown);
     tcase_add_test(core, test_models_are_folders_and_orgs);
+    tcase_add_test(core, test_models_may_be_gguf_files);
     tcase_add_test(core, test_models_odd_ids_are_not_found);
     tcase_add_test(core, test_models_links_stay_beneath);
     tcase_add_test(core, test_models_are_described_anew_when_they_change);

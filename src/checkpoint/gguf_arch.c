@@ -157,9 +157,7 @@ static const struct gguf_field starcoder2_fields[] = {
     {NULL, NULL},
 };
 
-/* Transformers names the RMS key, llama.cpp's converter writes the other. */
 static const struct gguf_field nemotron_fields[] = {
-    {"attention.layer_norm_rms_epsilon", "norm_eps"},
     {"attention.layer_norm_epsilon", "norm_eps"},
     {NULL, NULL},
 };
@@ -169,6 +167,11 @@ static const struct gguf_flag no_flags[] = {{NULL, NULL, false}};
 static const struct gguf_flag bias_flags[] = {
     {"attention_bias", "blk.0.attn_q.bias", true},
     {"mlp_bias", "blk.0.ffn_up.bias", true},
+    {NULL, NULL, false},
+};
+
+static const struct gguf_flag qwen3_flags[] = {
+    {"attention_bias", "blk.0.attn_q.bias", true},
     {NULL, NULL, false},
 };
 
@@ -228,7 +231,7 @@ static const struct gguf_arch archs[] = {
         .names = no_names,
         .fields = shared_fields,
         .more = no_fields,
-        .flags = bias_flags,
+        .flags = qwen3_flags,
         .presets = "{\"hidden_act\": \"silu\"}",
     },
     {

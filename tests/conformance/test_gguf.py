@@ -173,5 +173,5 @@ def test_what_goes_along(build, tmp_path):
     tokenizer = AutoTokenizer.from_pretrained(folder)
     assert (tokenizer.bos_token_id, tokenizer.eos_token_id) == (0, 1)
     chat = [{"role": "user", "content": "the"}]
-    assert tokenizer.apply_chat_template(chat, tokenize=False) == "<|begin|>the<|end|>"
+    assert tokenizer.apply_chat_template(chat, tokenize=False) == "<|endoftext|>the<|end|>"
     assert json.loads(records["executorch_metadata.json"])["get_eos_ids"] == [1]

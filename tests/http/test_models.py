@@ -7,6 +7,7 @@ import shutil
 from exporting import change_config, copy_demo, export, models_of, pages, submit
 from harness import MODELS, Daemon, main
 
+GGUF = os.path.join(os.path.dirname(__file__), "../data/gguf/llama.gguf")
 MEMBERS = ["id", "model_type", "architecture", "dtype", "parameters", "bytes",
            "max_position_embeddings", "vocab_size", "exportable", "reason"]
 
@@ -60,6 +61,34 @@ def story_the_list_follows_the_directory():
         assert ids() == []
         d.get("/v1/models/two", expect=404)
         os.mkdir(models)
+
+
+def story_a_gguf_file_is_a_model_in_a_folder_or_by_itself():
+    with models_of() as models, Daemon(models=models) as d:
+        os.mkdir(os.path.join(models, "org"))
+        for name in ("org/tiny/any.gguf", "tiny.gguf", "part-00001-of-00002.gguf"):
+            path = os.path.join(models, name)
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            shutil.copyfile(GGUF, path)
+        ids = [m["id"] for m in d.get("/v1/models", expect=200).json["data"]]
+        assert ids == ["org/tiny", "tiny.gguf"], ids
+        model = d.get("/v1/models/tiny.gguf", expect=200).json
+        wanted = {"model_type": "llama", "architecture": "LlamaForCausalLM", "dtype": "float32",
+                  "max_position_embeddings": 64, "vocab_size": 262, "exportable": True,
+                  "bytes": os.path.getsize(GGUF)}
+        assert {name: model[name] for name in wanted} == wanted, model
+        dry = submit(d, model="tiny.gguf", dry_run=True, expect=200).json
+        job = export(d, model="tiny.gguf")
+        assert job["deviations"] == dry["deviations"] == [] and not job["cached"], job
+        program = d.get(f"/v1/programs/{job['program']}", expect=200).json
+        assert program["bytes"] == dry["program_bytes"], (program, dry)
+        assert export(d, model="tiny.gguf")["cached"]
+        assert export(d, model="org/tiny")["program"] == job["program"]
+        with open(os.path.join(models, "tiny.gguf"), "r+b") as f:
+            f.truncate(1000)
+        model = d.get("/v1/models/tiny.gguf", expect=200).json
+        assert not model["exportable"] and "'tiny.gguf', byte " in model["reason"], model
+        submit(d, model="tiny.gguf", expect=422)
 
 
 def story_links_lead_no_further_than_the_models_directory():

@@ -74,7 +74,7 @@ def add_llama(writer, vocab):
 
 def llama():
     rng = np.random.default_rng(2)
-    tokens = ["<|begin|>", "<|end|>", "<think>", *byte_alphabet(), "\u0120t", "he", "\u0120the"]
+    tokens = ["<|endoftext|>", "<|end|>", "<think>", *byte_alphabet(), "\u0120t", "he", "\u0120the"]
     writer = gguf.GGUFWriter(HERE / "llama.gguf", "llama")
     add_llama(writer, len(tokens))
     writer.add_tokenizer_model("gpt2")
@@ -85,7 +85,7 @@ def llama():
     writer.add_bos_token_id(0)
     writer.add_eos_token_id(1)
     writer.add_add_bos_token(True)
-    writer.add_chat_template("{% for m in messages %}<|begin|>{{ m.content }}<|end|>{% endfor %}")
+    writer.add_chat_template("{% for m in messages %}<|endoftext|>{{ m.content }}<|end|>{% endfor %}")
 
     def add(name, *shape, kind=None):
         values = rng.normal(0, 0.1, shape).astype(np.float32) + (len(shape) == 1)
