@@ -407,12 +407,14 @@ static void put_model(struct tokenizer *t)
     }
     buf_str(&t->to, "},\"merges\":[");
     for (size_t i = 0; i < t->vocab.n_merges; i++) {
-        const struct vocab_merge *m = &t->vocab.merges[i];
+        const char *left, *right;
+        size_t left_len, right_len;
 
+        vocab_merge_at(&t->vocab, i, &left, &left_len, &right, &right_len);
         buf_str(&t->to, i > 0 ? ",[" : "[");
-        put_text(&t->to, m->left, m->left_len);
+        put_text(&t->to, left, left_len);
         buf_str(&t->to, ",");
-        put_text(&t->to, m->right, m->right_len);
+        put_text(&t->to, right, right_len);
         buf_str(&t->to, "]");
     }
     buf_str(&t->to, "]}}");

@@ -119,8 +119,7 @@ static int sort_tokens(struct vocab *v, struct pt2_err *err)
     return 0;
 }
 
-/* Its id, -1 where there is none. */
-static int64_t find_token(const struct vocab *v, const char *text, size_t len)
+static bool is_token(const struct vocab *v, const char *text, size_t len)
 {
     const struct vocab_list *l = &v->tokens;
     size_t low = 0, high = l->n;
@@ -131,13 +130,13 @@ static int64_t find_token(const struct vocab *v, const char *text, size_t len)
         int r = compare_texts(text, len, l->bytes + l->at[id], l->len[id]);
 
         if (r == 0)
-            return id;
+            return true;
         if (r < 0)
             high = middle;
         else
             low = middle + 1;
     }
-    return -1;
+    return false;
 }
 
 /* ---- merges ---- */
@@ -158,6 +157,19 @@ static int add_merge(struct vocab *v, const struct vocab_merge *merge, struct pt
     return 0;
 }
 
+void vocab_merge_at(const struct vocab *v, size_t i, const char **ret_left,
+                    size_t *ret_left_len, const char **ret_right, size_t *ret_right_len)
+{
+    const struct vocab_merge *m = &v->merges[i];
+    bool is_line = v->merge_texts.n > 0;
+    const struct vocab_list *l = is_line ? &v->merge_texts : &v->tokens;
+
+    *ret_left = l->bytes + l->at[m->text];
+    *ret_left_len = m->left_len;
+    *ret_right = *ret_left + m->left_len + is_line; /* behind the space */
+    *ret_right_len = l->len[m->text] - m->left_len - is_line;
+}
+
 /* "left right": the file says them. */
 static int read_merges(const struct gguf *g, const struct gguf_value *value,
                        struct vocab *v, struct pt2_err *err)
@@ -169,37 +181,60 @@ static int read_merges(const struct gguf *g, const struct gguf_value *value,
     for (size_t i = 0; i < l->n; i++) {
         const char *text = l->bytes + l->at[i];
         const char *space = memchr(text, ' ', l->len[i]);
-        struct vocab_merge m = {.left = text};
+        struct vocab_merge m = {.text = (uint32_t)i};
 
         if (!space || memchr(space + 1, ' ', l->len[i] - (size_t)(space + 1 - text)))
             return pt2_err_set(err, PT2_ERR_UNSUPPORTED, "merge %zu is no pair", i);
-        m.left_len = (uint32_t)(space - text);
-        m.right = space + 1;
-        m.right_len = l->len[i] - m.left_len - 1;
+        m.left_len = (uint16_t)(space - text);
         if (add_merge(v, &m, err) < 0)
             return -1;
     }
     return 0;
 }
 
-/* All ways to put the token together from two others. */
-static int split_token(struct vocab *v, uint32_t id, double score, struct pt2_err *err)
+/* The tokens first to end, by their texts, begin with len - 1 bytes or fewer of text: leave
+ * those that begin with len. */
+static void narrow(const struct vocab *v, const char *text, size_t len, size_t *first,
+                   size_t *end)
 {
-    size_t len, n;
+    const struct vocab_list *l = &v->tokens;
+    size_t low[2] = {*first, *first};
+
+    for (int after = 0; after < 2; after++) {
+        size_t high = *end;
+
+        while (low[after] < high) {
+            size_t middle = (low[after] + high) / 2;
+            uint32_t id = v->sorted[middle];
+            int r = compare_texts(l->bytes + l->at[id], MIN((size_t)l->len[id], len), text,
+                                  len);
+
+            if (r < 0 || (r == 0 && after))
+                low[after] = middle + 1;
+            else
+                high = middle;
+        }
+    }
+    *first = low[0];
+    *end = low[1];
+}
+
+/* All ways to put the token together from two others. */
+static int split_token(struct vocab *v, uint32_t id, struct pt2_err *err)
+{
+    size_t len, n, first = 0, end = v->tokens.n;
     const char *text = vocab_token(v, id, &len);
     uint16_t chars = 0, done = 0;
 
     for (size_t i = 0; i < len; i += n, chars++)
         n = utf8_char_len(text + i, len - i);
     for (size_t i = utf8_char_len(text, len); i < len; i += n) {
-        struct vocab_merge m = {text, text + i, (uint32_t)i, (uint32_t)(len - i),
-                                score, id, 0, 0};
+        struct vocab_merge m = {.text = id, .left_len = (uint16_t)i, .left_chars = ++done};
 
         n = utf8_char_len(text + i, len - i);
-        done++;
-        if (find_token(v, m.left, m.left_len) < 0 || find_token(v, m.right, m.right_len) < 0)
+        narrow(v, text, i, &first, &end);
+        if (v->tokens.len[v->sorted[first]] != i || !is_token(v, text + i, len - i))
             continue;
-        m.left_chars = done;
         m.right_chars = chars - done;
         if (add_merge(v, &m, err) < 0)
             return -1;
@@ -207,34 +242,39 @@ static int split_token(struct vocab *v, uint32_t id, double score, struct pt2_er
     return 0;
 }
 
+static double score_of(const struct vocab *v, uint32_t id)
+{
+    double score = v->by_id ? -(double)id : (double)v->scores[id];
+
+    return isnan(score) ? -HUGE_VAL : score;
+}
+
 /* transformers, tokenization_utils_base.py, generate_merges: the better score first, then
- * the longer left part; a right part can't tell two apart then, but ids do. */
-static int compare_merges(const void *a, const void *b)
+ * the longer left part, then the longer right one, then the lower id. */
+static int compare_merges(const void *a, const void *b, void *vocab)
 {
     const struct vocab_merge *x = a, *y = b;
+    double x_score = score_of(vocab, x->text), y_score = score_of(vocab, y->text);
 
-    if (x->score != y->score)
-        return x->score < y->score ? 1 : -1;
+    if (x_score != y_score)
+        return x_score < y_score ? 1 : -1;
     if (x->left_chars != y->left_chars)
         return (int)y->left_chars - (int)x->left_chars;
     if (x->right_chars != y->right_chars)
         return (int)y->right_chars - (int)x->right_chars;
-    return (x->token > y->token) - (x->token < y->token);
+    return (x->text > y->text) - (x->text < y->text);
 }
 
-static int find_merges(struct vocab *v, bool by_id, struct pt2_err *err)
+static int find_merges(struct vocab *v, struct pt2_err *err)
 {
-    if (!by_id && !v->scores)
+    if (!v->by_id && !v->scores)
         return pt2_err_set(err, PT2_ERR_UNSUPPORTED,
                            "a vocabulary with neither merges nor scores");
-    for (size_t i = 0; i < v->tokens.n; i++) {
-        double score = by_id ? -(double)i : (double)v->scores[i];
-
-        if (split_token(v, (uint32_t)i, isnan(score) ? -HUGE_VAL : score, err) < 0)
+    for (size_t i = 0; i < v->tokens.n; i++)
+        if (split_token(v, v->sorted[i], err) < 0) /* neighbours share what is narrowed */
             return -1;
-    }
     if (v->n_merges > 0)
-        qsort(v->merges, v->n_merges, sizeof(*v->merges), compare_merges);
+        qsort_r(v->merges, v->n_merges, sizeof(*v->merges), compare_merges, v);
     return 0;
 }
 
@@ -315,7 +355,8 @@ int vocab_read_merges(const struct gguf *gguf, bool is_byte_level, bool by_id,
     if (is_byte_level)
         return pt2_err_set(err, PT2_ERR_UNSUPPORTED,
                            "a byte-level vocabulary without tokenizer.ggml.merges");
-    return find_merges(vocab, by_id, err);
+    vocab->by_id = by_id;
+    return find_merges(vocab, err);
 }
 
 void vocab_done(struct vocab *vocab)

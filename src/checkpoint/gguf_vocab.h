@@ -21,15 +21,12 @@ enum vocab_type { /* of tokenizer.ggml.token_type; llama.h, llama_token_attr */
 struct vocab_list {
     char *bytes; /* owned */
     size_t n;
-    uint32_t *at, *len; /* (n) */
+    uint32_t *at, *len; /* (n), bytes */
 };
 
 struct vocab_merge {
-    const char *left, *right; /* in the lists' bytes */
-    uint32_t left_len, right_len;
-    double score; /* while they are put in order */
-    uint32_t token;
-    uint16_t left_chars, right_chars;
+    uint32_t text; /* that the two make: a token, or a line of the file's merges */
+    uint16_t left_len, left_chars, right_chars;
 };
 
 struct vocab {
@@ -39,6 +36,7 @@ struct vocab {
     float *scores;              /* (n), NULL where there are none */
     struct vocab_merge *merges; /* in the order in which they are tried */
     size_t n_merges, cap_merges;
+    bool by_id; /* a token counts more the lower its id */
 };
 
 /* Read tokens, types and scores; has_spaces: a token of spaces alone is respelled with
@@ -60,5 +58,9 @@ static inline const char *vocab_token(const struct vocab *v, size_t id, size_t *
     *ret_len = v->tokens.len[id];
     return v->tokens.bytes + v->tokens.at[id];
 }
+
+/* The two texts that merge i puts together. */
+void vocab_merge_at(const struct vocab *v, size_t i, const char **ret_left,
+                    size_t *ret_left_len, const char **ret_right, size_t *ret_right_len);
 
 #endif
