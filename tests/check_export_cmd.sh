@@ -28,9 +28,9 @@ only() {
 }
 
 expect 0 '--dynamic-shapes' "$export" --help
-expect 2 'which MODEL_DIR' "$export" -o "$dir/x.pt2"
+expect 2 'which MODEL' "$export" -o "$dir/x.pt2"
 expect 2 'which file' "$export" "$model"
-expect 2 'one MODEL_DIR' "$export" "$model" "$model" -o "$dir/x.pt2"
+expect 2 'one MODEL' "$export" "$model" "$model" -o "$dir/x.pt2"
 expect 2 'a whole number' "$export" "$model" --batch-size two -o "$dir/x.pt2"
 expect 2 'standard input' "$export" --job --dtype float32 "$model" -o "$dir/x.pt2"
 expect 1 '--dtype: must be one of' "$export" "$model" --dtype int8 -o "$dir/x.pt2"
@@ -49,6 +49,12 @@ expect 0 'sha256: ' "$export" "$model" -o "$dir/a.pt2"
 hex=$(sed -n 's/^sha256: //p' "$dir/log")
 [ "$(sha256sum <"$dir/a.pt2")" = "$hex  -" ] || { echo "FAIL: not the file's digest"; failed=1; }
 only 'a.pt2 '
+
+# a GGUF file is a checkpoint as well
+expect 0 'float32, 78528 parameters' "$export" "$srcdir/tests/data/gguf/llama.gguf" -n
+: >"$dir/log.gguf"
+expect 1 "'log.gguf', byte 0: 4 bytes are expected" "$export" "$dir/log.gguf" -n
+rm "$dir/log.gguf"
 
 # a worker gives the same bytes, and says the same digest
 echo '{}' >"$dir/log.in"

@@ -165,10 +165,13 @@ START_TEST(test_gguf_llama_queries_and_keys_are_put_back)
     gguf_file_tensor(&file, "blk.11.attn_v.weight", 12, 5, model);
     c = open_written();
     {
-        AUTO_PTR float *q = values_of(c, "model.layers.11.self_attn.q_proj.weight", 24, 5);
+        AUTO_PTR float *q =
+            values_of(c, "model.layers.11.self_attn.q_proj.weight", 24, 5);
         AUTO_PTR float *b = values_of(c, "model.layers.11.self_attn.q_proj.bias", 24, 0);
-        AUTO_PTR float *k = values_of(c, "model.layers.11.self_attn.k_proj.weight", 12, 5);
-        AUTO_PTR float *v = values_of(c, "model.layers.11.self_attn.v_proj.weight", 12, 5);
+        AUTO_PTR float *k =
+            values_of(c, "model.layers.11.self_attn.k_proj.weight", 12, 5);
+        AUTO_PTR float *v =
+            values_of(c, "model.layers.11.self_attn.v_proj.weight", 12, 5);
 
         ck_assert_mem_eq(q, model, sizeof(model));
         ck_assert_mem_eq(b, model, 24 * 4);
@@ -278,8 +281,8 @@ END_TEST
 
 static void check_config(const struct pt2_checkpoint *c, const char *want)
 {
-    AUTO_PTR char *got = json_dumps(pt2_checkpoint_config(c), JSON_COMPACT | JSON_SORT_KEYS |
-                                                                  JSON_REAL_PRECISION(8));
+    AUTO_PTR char *got = json_dumps(
+        pt2_checkpoint_config(c), JSON_COMPACT | JSON_SORT_KEYS | JSON_REAL_PRECISION(8));
 
     ck_assert_str_eq(got, want);
 }
@@ -331,8 +334,8 @@ END_TEST
 
 static const json_t *rope_of(const struct pt2_checkpoint *c, const char *name)
 {
-    const json_t *v = json_object_get(
-        json_object_get(pt2_checkpoint_config(c), "rope_scaling"), name);
+    const json_t *v =
+        json_object_get(json_object_get(pt2_checkpoint_config(c), "rope_scaling"), name);
 
     ck_assert_msg(v != NULL, "no rope_scaling.%s", name);
     return v;
@@ -358,8 +361,8 @@ START_TEST(test_gguf_llama3_factors_become_its_rope)
     c = open_written();
     ck_assert_str_eq(json_string_value(rope_of(c, "rope_type")), "llama3");
     ck_assert_double_eq(json_number_value(rope_of(c, "factor")), 8);
-    ck_assert_int_eq(
-        json_integer_value(rope_of(c, "original_max_position_embeddings")), 8192);
+    ck_assert_int_eq(json_integer_value(rope_of(c, "original_max_position_embeddings")),
+                     8192);
     ck_assert_uint_eq(pt2_checkpoint_n_tensors(c), 0);
     pt2_checkpoint_free(c);
 }
@@ -377,8 +380,8 @@ START_TEST(test_gguf_scaling_is_taken_along)
     c = open_written();
     ck_assert_str_eq(json_string_value(rope_of(c, "rope_type")), "yarn");
     ck_assert_double_eq(json_number_value(rope_of(c, "factor")), 4);
-    ck_assert_int_eq(
-        json_integer_value(rope_of(c, "original_max_position_embeddings")), 32768);
+    ck_assert_int_eq(json_integer_value(rope_of(c, "original_max_position_embeddings")),
+                     32768);
     pt2_checkpoint_free(c);
 
     begin("phi3");
@@ -388,7 +391,8 @@ START_TEST(test_gguf_scaling_is_taken_along)
     c = open_written();
     ck_assert_str_eq(json_string_value(rope_of(c, "rope_type")), "longrope");
     ck_assert_double_eq(json_number_value(rope_of(c, "attention_factor")), 1.25);
-    ck_assert_double_eq(json_number_value(json_array_get(rope_of(c, "long_factor"), 0)), 1.5);
+    ck_assert_double_eq(json_number_value(json_array_get(rope_of(c, "long_factor"), 0)),
+                        1.5);
     pt2_checkpoint_free(c);
 }
 END_TEST
@@ -510,8 +514,8 @@ START_TEST(test_gguf_byte_level_tokenizer)
     check_part(model, "merges",
                "[[\"\xc4\xa0\",\"t\"],[\"h\",\"e\"],[\"\xc4\xa0t\",\"he\"]]");
     ck_assert_uint_eq(json_object_size(json_object_get(model, "vocab")), 262);
-    ck_assert_int_eq(json_integer_value(json_object_get(json_object_get(model, "vocab"),
-                                                        "\xc4\xa0the")),
+    ck_assert_int_eq(json_integer_value(
+                         json_object_get(json_object_get(model, "vocab"), "\xc4\xa0the")),
                      261);
     ck_assert_uint_eq(json_array_size(json_object_get(json, "added_tokens")), 3);
     check_part(json_object_get(json, "post_processor"), "single",
@@ -543,7 +547,8 @@ END_TEST
 
 START_TEST(test_gguf_tokenizers_that_are_not_offered)
 {
-    static const char *const tokens[] = {"a", "b", NULL}, *const twice[] = {"a", "a", NULL};
+    static const char *const tokens[] = {"a", "b", NULL}, *const twice[] = {"a", "a",
+                                                                            NULL};
     static const struct {
         const char *model, *pre;
         const char *const *tokens;

@@ -1,7 +1,7 @@
 #!/bin/sh
 # In place of pt2-export, for check_jobs: what it does is said by the file `behaviour` in the
 # model's folder; each run leaves a line in `runs` there.
-#   fake_export.sh --job MODEL_DIR -o FILE
+#   fake_export.sh --job MODEL -o FILE
 dir=$2 out=$4
 echo "$$" >> "$dir/runs"
 progress() { echo "{\"progress\": {\"stage\": \"$1\", \"done\": $2, \"total\": 9}}"; }

@@ -1,8 +1,8 @@
 /* gguf_dump.c - for the conformance tests: what a GGUF file is read as.
  *
- *     gguf-dump FILE.gguf           {"config": {...}, "tensors": {name: [dtype, [sizes]]}}
- *     gguf-dump FILE.gguf NAME      the bytes of a tensor, or of a file that is made
- * Exit status 1 where it is refused, the reason on stderr. */
+ *     gguf-dump FILE.gguf           {"config": {...}, "tensors": {name: [dtype,
+ * [sizes]]}} gguf-dump FILE.gguf NAME      the bytes of a tensor, or of a file that is
+ * made Exit status 1 where it is refused, the reason on stderr. */
 #include "base/util.h"
 
 #include <jansson.h>
@@ -21,7 +21,8 @@ static int dump_all(const struct pt2_checkpoint *c)
         json_object_set_new(tensors, t->name,
                             json_pack("[s, o]", pt2_dtype_name(t->dtype), sizes));
     }
-    tensors = json_pack("{s:O, s:o}", "config", pt2_checkpoint_config(c), "tensors", tensors);
+    tensors =
+        json_pack("{s:O, s:o}", "config", pt2_checkpoint_config(c), "tensors", tensors);
     json_dumpf(tensors, stdout, 0);
     json_decref(tensors);
     return 0;

@@ -3,8 +3,9 @@
  *     struct gguf_file f = {0};
  *     gguf_file_string(&f, "general.architecture", "llama");
  *     gguf_file_uint(&f, "llama.block_count", 1);
- *     gguf_file_tensor(&f, "output_norm.weight", 4, 0, values);     F32; 0 columns: a vector
- *     gguf_file_write(&f, path);                                     and empty again */
+ *     gguf_file_tensor(&f, "output_norm.weight", 4, 0, values);     F32; 0 columns: a
+ * vector gguf_file_write(&f, path);                                     and empty again
+ */
 #ifndef TESTS_GGUF_FILE_H
 #define TESTS_GGUF_FILE_H
 
@@ -52,7 +53,8 @@ static inline void gguf_file_float(struct gguf_file *f, const char *key, float v
     gguf_file_value(f, key, 6, &value, 4);
 }
 
-static inline void gguf_file_string(struct gguf_file *f, const char *key, const char *text)
+static inline void gguf_file_string(struct gguf_file *f, const char *key,
+                                    const char *text)
 {
     char value[1000];
     uint64_t len = strlen(text);

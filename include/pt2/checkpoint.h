@@ -34,8 +34,8 @@ struct pt2_checkpoint_tensor {
     uint32_t file;               /* index for pt2_checkpoint_file */
     uint64_t offset;             /* of its first byte in that file */
     uint64_t bytes;              /* of the values */
-    uint32_t recipe; /* 0: they lie in the file as they are; else pt2_checkpoint_read makes
-                        them */
+    uint32_t recipe; /* 0: they lie in the file as they are; else pt2_checkpoint_read
+                        makes them */
 };
 
 enum pt2_checkpoint_file_kind {
@@ -54,12 +54,13 @@ struct pt2_checkpoint_file {
 };
 
 /* Open the checkpoint at path.  In a directory the weights are model.safetensors, or else
- * the shards that model.safetensors.index.json names, or else the only *.safetensors there
- * is; where there is none, the only *.gguf, or the parts NAME-00001-of-0000N.gguf of one.
- * A file is a GGUF file, or the first of its parts; nothing that lies beside it counts.
- * new: free with pt2_checkpoint_free. Errors: NOT_FOUND (no such directory or file, neither
- * config.json nor *.gguf in it), BAD_CONFIG, BAD_CHECKPOINT (the text names file, and tensor
- * or place), NOT_EXPORTABLE (an architecture of GGUF that is not read), IO, NOMEM. */
+ * the shards that model.safetensors.index.json names, or else the only *.safetensors
+ * there is; where there is none, the only *.gguf, or the parts NAME-00001-of-0000N.gguf
+ * of one. A file is a GGUF file, or the first of its parts; nothing that lies beside it
+ * counts. new: free with pt2_checkpoint_free. Errors: NOT_FOUND (no such directory or
+ * file, neither config.json nor *.gguf in it), BAD_CONFIG, BAD_CHECKPOINT (the text names
+ * file, and tensor or place), NOT_EXPORTABLE (an architecture of GGUF that is not read),
+ * IO, NOMEM. */
 PT2_API PT2_MUST_USE int pt2_checkpoint_open(const char *path,
                                              struct pt2_checkpoint **ret_checkpoint,
                                              struct pt2_err *err);
@@ -116,8 +117,8 @@ pt2_checkpoint_extra_json(const struct pt2_checkpoint *checkpoint, const char *n
                           size_t max, struct json_t **ret_json, struct pt2_err *err);
 
 /* The files of a Hugging Face directory that a GGUF file's metadata stands for:
- * config.json, tokenizer.json, tokenizer_config.json, chat_template.jinja.  A directory has
- * none of these: its own are files.  Made anew by each call: *ret_text is new (caller
+ * config.json, tokenizer.json, tokenizer_config.json, chat_template.jinja.  A directory
+ * has none of these: its own are files.  Made anew by each call: *ret_text is new (caller
  * frees), '\0' behind it; NULL where the metadata says nothing of it.
  * Errors: UNSUPPORTED (a tokenizer that is not offered; the text says why),
  * CHECKPOINT_CHANGED, IO, LIMIT, NOMEM. */

@@ -62,7 +62,8 @@ static int read_config(struct pt2_checkpoint *c, const char *dir, struct pt2_err
     if (files_open(&c->files, CONFIG_NAME, PT2_FILE_CONFIG, &found, err) < 0)
         return -1;
     if (!found)
-        return pt2_err_set(err, PT2_ERR_NOT_FOUND, "'%s' holds no config.json, and no *.gguf", dir);
+        return pt2_err_set(err, PT2_ERR_NOT_FOUND,
+                           "'%s' holds no config.json, and no *.gguf", dir);
     if (c->files.files[0].info.bytes > MAX_CONFIG)
         return pt2_err_set(err, PT2_ERR_BAD_CONFIG,
                            "'config.json' has %llu bytes, at most %zu are read",

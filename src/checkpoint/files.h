@@ -24,10 +24,7 @@ struct files {
     size_t n_files;
 };
 
-#define FILES_INIT                                                                       \
-    {                                                                                    \
-        .dir_fd = -1                                                                     \
-    }
+#define FILES_INIT {.dir_fd = -1}
 
 /* Errors: NOT_FOUND (no such directory), IO, NOMEM. */
 MUST_USE int files_open_dir(struct files *files, const char *dir, struct pt2_err *err);

@@ -2,7 +2,8 @@
 
 #include "base/half.h"
 
-/* The layouts are those of ggml-common.h; scales are float16, everything little-endian. */
+/* The layouts are those of ggml-common.h; scales are float16, everything little-endian.
+ */
 
 static float half_at(const uint8_t *p)
 {
@@ -66,10 +67,12 @@ static void from_q4_1(const uint8_t *b, size_t n, float *to)
     }
 }
 
-/* The 32 numbers of 5 bits: bit j of the first four bytes, and a half of the 16 behind. */
+/* The 32 numbers of 5 bits: bit j of the first four bytes, and a half of the 16 behind.
+ */
 static void unpack_5(const uint8_t *b, int32_t to[32])
 {
-    uint32_t high = b[0] | (uint32_t)b[1] << 8 | (uint32_t)b[2] << 16 | (uint32_t)b[3] << 24;
+    uint32_t high =
+        b[0] | (uint32_t)b[1] << 8 | (uint32_t)b[2] << 16 | (uint32_t)b[3] << 24;
 
     for (unsigned j = 0; j < 16; j++) {
         to[j] = (int32_t)((b[4 + j] & 15) | (high >> j & 1) << 4);
@@ -151,9 +154,9 @@ static void from_q2_k(const uint8_t *b, size_t n, float *to)
     }
 }
 
-/* {32 bytes of third bits, 64 bytes, 12 bytes of scales, d}.  A scale's low half is in the
- * first eight bytes, its two high bits in the last four; 4 comes off where the third bit
- * is clear. */
+/* {32 bytes of third bits, 64 bytes, 12 bytes of scales, d}.  A scale's low half is in
+ * the first eight bytes, its two high bits in the last four; 4 comes off where the third
+ * bit is clear. */
 static void from_q3_k(const uint8_t *b, size_t n, float *to)
 {
     for (; n > 0; n--, b += 110, to += 256) {
@@ -167,7 +170,8 @@ static void from_q3_k(const uint8_t *b, size_t n, float *to)
             unsigned shift = g % 8 / 2 * 2, bit = g / 2;
 
             for (unsigned j = 0; j < 16; j++)
-                to[16 * g + j] = dl * (float)((q[j] >> shift & 3) - (h[j] >> bit & 1 ? 0 : 4));
+                to[16 * g + j] =
+                    dl * (float)((q[j] >> shift & 3) - (h[j] >> bit & 1 ? 0 : 4));
         }
     }
 }

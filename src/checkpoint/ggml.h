@@ -1,8 +1,8 @@
 /* ggml.h - the element types of GGUF files: their blocks, and the values that those hold.
  *
- * A quantised type packs 32 to 256 values and their scales into a block; a plain type is a
- * block of one.  Values come out bit for bit as the `gguf` package's quants.py 0.19 makes
- * them: product before sum, nothing fused.
+ * A quantised type packs 32 to 256 values and their scales into a block; a plain type is
+ * a block of one.  Values come out bit for bit as the `gguf` package's quants.py 0.19
+ * makes them: product before sum, nothing fused.
  *
  * Pure functions; any thread. */
 #ifndef CHECKPOINT_GGML_H

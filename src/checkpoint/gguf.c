@@ -244,7 +244,8 @@ static int take_sizes(struct cursor *c, struct gguf_tensor *t)
     for (unsigned i = t->n_dims; i-- > 0;) {
         if (take_uint(c, 8, &size) < 0)
             return -1;
-        if (size == 0 || size > INT64_MAX || !size_mul(t->n_elements, size, &t->n_elements))
+        if (size == 0 || size > INT64_MAX ||
+            !size_mul(t->n_elements, size, &t->n_elements))
             return fail(c, "tensor '%s': dimension %u of %llu elements", t->name,
                         t->n_dims - 1 - i, (unsigned long long)size);
         t->sizes[i] = (int64_t)size;
@@ -266,7 +267,8 @@ static int take_type(struct cursor *c, struct gguf_tensor *t)
     if (row % t->type->block_elements)
         return fail(c, "tensor '%s': rows of %lld are no whole blocks of %s, %u each",
                     t->name, (long long)row, t->type->name, t->type->block_elements);
-    if (!size_mul(t->n_elements / t->type->block_elements, t->type->block_bytes, &t->bytes))
+    if (!size_mul(t->n_elements / t->type->block_elements, t->type->block_bytes,
+                  &t->bytes))
         return fail(c, "tensor '%s': its shape is too big", t->name);
     return 0;
 }
@@ -318,11 +320,12 @@ static int place_tensors(struct cursor *c, struct gguf_tensor *tensors, size_t n
             return fail(c, "tensor '%s' lies at %llu, no multiple of %llu", t->name,
                         (unsigned long long)t->offset, (unsigned long long)alignment);
         if (t->offset > room || t->bytes > room - t->offset)
-            return fail(c,
-                        "tensor '%s' takes bytes %llu and %llu more of the weights, which "
-                        "have %llu: cut?",
-                        t->name, (unsigned long long)t->offset,
-                        (unsigned long long)t->bytes, (unsigned long long)room);
+            return fail(
+                c,
+                "tensor '%s' takes bytes %llu and %llu more of the weights, which "
+                "have %llu: cut?",
+                t->name, (unsigned long long)t->offset, (unsigned long long)t->bytes,
+                (unsigned long long)room);
         t->offset += data;
     }
     if (n > 0)
@@ -507,8 +510,9 @@ int gguf_bytes(const struct gguf *gguf, const struct gguf_value *v, size_t max,
     AUTO_PTR char *bytes = NULL;
 
     if (v->bytes > max)
-        return pt2_err_set(err, PT2_ERR_LIMIT, "'%.64s' has %llu bytes, at most %zu are read",
-                           v->key, (unsigned long long)v->bytes, max);
+        return pt2_err_set(err, PT2_ERR_LIMIT,
+                           "'%.64s' has %llu bytes, at most %zu are read", v->key,
+                           (unsigned long long)v->bytes, max);
     bytes = malloc(v->bytes + 1);
     if (!bytes)
         return pt2_err_set(err, PT2_ERR_NOMEM, "no memory for '%.64s'", v->key);

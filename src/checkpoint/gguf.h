@@ -73,7 +73,8 @@ struct gguf {
 
 /* Read file i: the first one, or one more part of the same model, of which the tensors
  * alone are kept.  gguf_done, also after an error.
- * Errors: BAD_CHECKPOINT (the text names file and place), CHECKPOINT_CHANGED, IO, NOMEM. */
+ * Errors: BAD_CHECKPOINT (the text names file and place), CHECKPOINT_CHANGED, IO, NOMEM.
+ */
 MUST_USE int gguf_read(struct gguf *gguf, const struct files *files, size_t i,
                        struct pt2_err *err);
 void gguf_done(struct gguf *gguf);

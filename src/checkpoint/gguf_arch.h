@@ -45,9 +45,10 @@ struct gguf_arch {
     const struct gguf_field *more;   /* its own */
     const struct gguf_flag *flags;
     const char *presets; /* what the file doesn't say, as a JSON object */
-    bool head_is_rotary; /* without attention.key_length, rope.dimension_count is a head */
-    int64_t scaled_by_heads; /* with that many layers queries are scaled by the hidden size
-                                a head, not by head_dim; 0: never */
+    bool
+        head_is_rotary; /* without attention.key_length, rope.dimension_count is a head */
+    int64_t scaled_by_heads; /* with that many layers queries are scaled by the hidden
+                                size a head, not by head_dim; 0: never */
 };
 
 /* NULL where there is none of that name. */

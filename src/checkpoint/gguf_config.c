@@ -27,15 +27,16 @@ static int set(const struct config *c, const char *name, json_t *value)
 static int bad_value(const struct config *c, const struct gguf_value *v, const char *must)
 {
     if (v->kind == GGUF_ARRAY)
-        return pt2_err_set(c->err, PT2_ERR_NOT_EXPORTABLE,
-                           "metadata '%s' is an array: layers that differ are not offered",
-                           v->key);
+        return pt2_err_set(
+            c->err, PT2_ERR_NOT_EXPORTABLE,
+            "metadata '%s' is an array: layers that differ are not offered", v->key);
     return pt2_err_set(c->err, PT2_ERR_BAD_CHECKPOINT, "metadata '%s' must be %s", v->key,
                        must);
 }
 
 /* An integer stays one.  Left out where v is NULL. */
-static int set_number(const struct config *c, const char *name, const struct gguf_value *v)
+static int set_number(const struct config *c, const char *name,
+                      const struct gguf_value *v)
 {
     int64_t n;
     double d;
@@ -64,8 +65,8 @@ static int64_t int_of(const struct config *c, const char *name)
 
 /* ---- what follows from tensors ---- */
 
-/* Of the whole file: as it was before it was quantised, float32; else the half type, beside
- * which norms are float32 all the same. */
+/* Of the whole file: as it was before it was quantised, float32; else the half type,
+ * beside which norms are float32 all the same. */
 static const char *dtype_name(const struct gguf *g)
 {
     bool has_f16 = false, has_bf16 = false;
@@ -131,8 +132,8 @@ static int set_heads(const struct config *c)
 /* ---- rotary scaling ---- */
 
 /* The factors of a tensor, new; *ret is NULL where there is none of that name. */
-static int read_factors(const struct config *c, const char *name, float **ret, size_t *ret_n,
-                        struct pt2_err *err)
+static int read_factors(const struct config *c, const char *name, float **ret,
+                        size_t *ret_n, struct pt2_err *err)
 {
     const struct gguf_tensor *t = gguf_find_tensor(c->gguf, name);
     AUTO_PTR float *factors = NULL;
@@ -169,7 +170,8 @@ static double llama3_factor(double theta, size_t i, size_t n, double factor, dou
     return 1 / ((1 - smooth) / factor + smooth);
 }
 
-/* llama.cpp keeps the factors alone; the numbers behind them are those of every Llama 3. */
+/* llama.cpp keeps the factors alone; the numbers behind them are those of every Llama 3.
+ */
 static int set_llama3(const struct config *c, const float *factors, size_t n)
 {
     const double low = 1, high = 4, original = 8192, factor = (double)factors[n - 1];
@@ -179,10 +181,11 @@ static int set_llama3(const struct config *c, const float *factors, size_t n)
         double want = llama3_factor(theta, i, n, factor, low, high, original);
 
         if (!(fabs((double)factors[i] - want) <= 1e-4 * want))
-            return pt2_err_set(c->err, PT2_ERR_NOT_EXPORTABLE,
-                               "tensor 'rope_freqs.weight' holds other factors than Llama "
-                               "3's: %g at %zu, not %g",
-                               (double)factors[i], i, want);
+            return pt2_err_set(
+                c->err, PT2_ERR_NOT_EXPORTABLE,
+                "tensor 'rope_freqs.weight' holds other factors than Llama "
+                "3's: %g at %zu, not %g",
+                (double)factors[i], i, want);
     }
     return set(c, "rope_scaling",
                json_pack("{s:s, s:f, s:f, s:f, s:i}", "rope_type", "llama3", "factor",
@@ -208,9 +211,9 @@ static int set_longrope(const struct config *c, const float *short_ones, size_t 
                         const float *long_ones, size_t n_long)
 {
     const struct gguf_value *attn = gguf_find_own(c->gguf, "rope.scaling.attn_factor");
-    json_auto_t *rope = json_pack("{s:s, s:o, s:o}", "rope_type", "longrope", "short_factor",
-                                  json_floats(short_ones, n_short), "long_factor",
-                                  json_floats(long_ones, n_long));
+    json_auto_t *rope = json_pack("{s:s, s:o, s:o}", "rope_type", "longrope",
+                                  "short_factor", json_floats(short_ones, n_short),
+                                  "long_factor", json_floats(long_ones, n_long));
     double d;
 
     if (!rope)
@@ -249,7 +252,8 @@ static int set_scaling_type(const struct config *c)
                            "metadata '%s' is neither none, linear, yarn nor longrope",
                            type->key);
     rope.object = json_pack("{s:s}", "rope_type", is_yarn ? "yarn" : "linear");
-    if (set(c, "rope_scaling", rope.object) < 0 || set_number(&rope, "factor", factor) < 0)
+    if (set(c, "rope_scaling", rope.object) < 0 ||
+        set_number(&rope, "factor", factor) < 0)
         return -1;
     return is_yarn ? set_fields(&rope, yarn) : 0;
 }
@@ -287,8 +291,8 @@ static int set_ids(const struct config *c)
     return 0;
 }
 
-int gguf_config(const struct gguf *gguf, const struct gguf_arch *arch, json_t **ret_config,
-                struct pt2_err *err)
+int gguf_config(const struct gguf *gguf, const struct gguf_arch *arch,
+                json_t **ret_config, struct pt2_err *err)
 {
     json_auto_t *object = json_loads(arch->presets, 0, NULL);
     struct config c = {gguf, arch, object, err};

@@ -12,8 +12,8 @@
 
 /* *ret_config is new.
  * Errors: NOT_EXPORTABLE (an array where all layers must be alike, rotary factors that no
- * rope_type stands for), BAD_CHECKPOINT (a value of another type), CHECKPOINT_CHANGED, IO,
- * NOMEM. */
+ * rope_type stands for), BAD_CHECKPOINT (a value of another type), CHECKPOINT_CHANGED,
+ * IO, NOMEM. */
 MUST_USE int gguf_config(const struct gguf *gguf, const struct gguf_arch *arch,
                          json_t **ret_config, struct pt2_err *err);
 

@@ -12,8 +12,8 @@ static void part_of(const char *name, unsigned *ret_number, unsigned *ret_count)
 
     *ret_number = *ret_count = 1;
     if (len > PART_CHARS &&
-        sscanf(name + len - PART_CHARS, "-%5u-of-%5u" SUFFIX "%n", &number, &count, &used) ==
-            2 &&
+        sscanf(name + len - PART_CHARS, "-%5u-of-%5u" SUFFIX "%n", &number, &count,
+               &used) == 2 &&
         used == PART_CHARS) {
         *ret_number = number;
         *ret_count = count;
@@ -68,17 +68,18 @@ int gguf_open_file(struct gguf *gguf, struct files *files, const char *name,
 }
 
 /* The names are sorted: a model's parts follow each other. */
-static int open_first(struct gguf *gguf, struct files *files, char *const *names, size_t n,
-                      struct pt2_err *err)
+static int open_first(struct gguf *gguf, struct files *files, char *const *names,
+                      size_t n, struct pt2_err *err)
 {
     unsigned number, count;
 
     part_of(names[0], &number, &count);
     if (n != count)
-        return pt2_err_set(err, PT2_ERR_BAD_CHECKPOINT,
-                           "%zu files *.gguf, the first being '%.200s': a model is one, or "
-                           "all its parts",
-                           n, names[0]);
+        return pt2_err_set(
+            err, PT2_ERR_BAD_CHECKPOINT,
+            "%zu files *.gguf, the first being '%.200s': a model is one, or "
+            "all its parts",
+            n, names[0]);
     return gguf_open_file(gguf, files, names[0], err);
 }
 

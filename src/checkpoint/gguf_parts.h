@@ -12,8 +12,8 @@
  * Errors: BAD_CHECKPOINT (more than one model, a part missing or of another count), those
  * of files_open and gguf_read. */
 MUST_USE int gguf_open_only(struct gguf *gguf, struct files *files, struct pt2_err *err);
-/* The model that file name of the directory is, or is the first part of.  The same errors,
- * and NOT_FOUND. */
+/* The model that file name of the directory is, or is the first part of.  The same
+ * errors, and NOT_FOUND. */
 MUST_USE int gguf_open_file(struct gguf *gguf, struct files *files, const char *name,
                             struct pt2_err *err);
 

@@ -13,29 +13,30 @@
 /* ---- how a text is cut into words, as JSON ---- */
 
 #define BYTES(use_regex)                                                                 \
-    "{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"trim_offsets\":true,"           \
+    "{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"trim_offsets\":true,"          \
     "\"use_regex\":" use_regex "}"
 #define SPLIT(regex)                                                                     \
-    "{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\",\"pattern\":"          \
-    "{\"Regex\":\"" regex "\"},\"behavior\":\"Isolated\",\"invert\":false}," BYTES("false")  \
-    "]}"
-#define REST "\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+"
-#define ENDINGS "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
-#define UPPER "[\\\\p{Lu}\\\\p{Lt}\\\\p{Lm}\\\\p{Lo}\\\\p{M}]"
-#define LOWER "[\\\\p{Ll}\\\\p{Lm}\\\\p{Lo}\\\\p{M}]"
-#define BEFORE "[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?"
+    "{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\",\"pattern\":"         \
+    "{\"Regex\":\"" regex                                                                \
+    "\"},\"behavior\":\"Isolated\",\"invert\":false}," BYTES("false") "]}"
+#define REST        "\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+"
+#define ENDINGS     "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+#define UPPER       "[\\\\p{Lu}\\\\p{Lt}\\\\p{Lm}\\\\p{Lo}\\\\p{M}]"
+#define LOWER       "[\\\\p{Ll}\\\\p{Lm}\\\\p{Lo}\\\\p{M}]"
+#define BEFORE      "[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?"
 #define SIGNS(more) " ?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n" more "]*|"
 
 #define WORDS_GPT2 BYTES("true")
 #define WORDS_DIGITS                                                                     \
-    "{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Digits\","                     \
+    "{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Digits\","                    \
     "\"individual_digits\":true}," BYTES("true") "]}"
 #define WORDS_LLAMA3 SPLIT(ENDINGS "|" BEFORE "\\\\p{L}+|\\\\p{N}{1,3}|" SIGNS("") REST)
 #define WORDS_QWEN2  SPLIT(ENDINGS "|" BEFORE "\\\\p{L}+|\\\\p{N}|" SIGNS("") REST)
 #define WORDS_TEKKEN                                                                     \
-    SPLIT(BEFORE UPPER "*" LOWER "+|" BEFORE UPPER "+" LOWER "*|\\\\p{N}|" SIGNS("/") REST)
+    SPLIT(BEFORE UPPER "*" LOWER "+|" BEFORE UPPER "+" LOWER "*|\\\\p{N}|" SIGNS("/")    \
+              REST)
 #define WORDS_GPT4O                                                                      \
-    SPLIT(BEFORE UPPER "*" LOWER "+" ENDINGS "?|" BEFORE UPPER "+" LOWER "*" ENDINGS      \
+    SPLIT(BEFORE UPPER "*" LOWER "+" ENDINGS "?|" BEFORE UPPER "+" LOWER "*" ENDINGS     \
                        "?|\\\\p{N}{1,3}|" SIGNS("/") REST)
 
 /* tokenizer.ggml.pre: Transformers' GGUF_PRE_TOKENIZER_SPLITS, and for the rest
@@ -45,22 +46,38 @@ static const struct words {
     const char *pre, *json;
     bool is_llama3; /* begins with bos; whole words first */
 } words[] = {
-    {"default", WORDS_GPT2, false},          {"gpt-2", WORDS_GPT2, false},
-    {"gpt2", WORDS_GPT2, false},             {"phi-2", WORDS_GPT2, false},
-    {"mpt", WORDS_GPT2, false},              {"olmo", WORDS_GPT2, false},
-    {"jais", WORDS_GPT2, false},             {"trillion", WORDS_GPT2, false},
-    {"smollm", WORDS_DIGITS, false},         {"starcoder", WORDS_DIGITS, false},
-    {"refact", WORDS_DIGITS, false},         {"command-r", WORDS_DIGITS, false},
-    {"codeshell", WORDS_DIGITS, false},      {"exaone", WORDS_DIGITS, false},
-    {"llama3", WORDS_LLAMA3, true},          {"llama-v3", WORDS_LLAMA3, true},
-    {"llama-bpe", WORDS_LLAMA3, true},       {"falcon3", WORDS_LLAMA3, true},
-    {"falcon-h1", WORDS_LLAMA3, true},       {"pixtral", WORDS_LLAMA3, true},
-    {"midm-2.0", WORDS_LLAMA3, true},        {"lfm2", WORDS_LLAMA3, true},
-    {"dbrx", WORDS_LLAMA3, false},           {"smaug-bpe", WORDS_LLAMA3, false},
-    {"qwen2", WORDS_QWEN2, false},           {"stablelm2", WORDS_QWEN2, false},
-    {"deepseek-r1-qwen", WORDS_QWEN2, false}, {"kormo", WORDS_QWEN2, false},
-    {"megrez", WORDS_QWEN2, false},          {"tekken", WORDS_TEKKEN, false},
-    {"gpt-4o", WORDS_GPT4O, false},          {"llama4", WORDS_GPT4O, false},
+    {"default", WORDS_GPT2, false},
+    {"gpt-2", WORDS_GPT2, false},
+    {"gpt2", WORDS_GPT2, false},
+    {"phi-2", WORDS_GPT2, false},
+    {"mpt", WORDS_GPT2, false},
+    {"olmo", WORDS_GPT2, false},
+    {"jais", WORDS_GPT2, false},
+    {"trillion", WORDS_GPT2, false},
+    {"smollm", WORDS_DIGITS, false},
+    {"starcoder", WORDS_DIGITS, false},
+    {"refact", WORDS_DIGITS, false},
+    {"command-r", WORDS_DIGITS, false},
+    {"codeshell", WORDS_DIGITS, false},
+    {"exaone", WORDS_DIGITS, false},
+    {"llama3", WORDS_LLAMA3, true},
+    {"llama-v3", WORDS_LLAMA3, true},
+    {"llama-bpe", WORDS_LLAMA3, true},
+    {"falcon3", WORDS_LLAMA3, true},
+    {"falcon-h1", WORDS_LLAMA3, true},
+    {"pixtral", WORDS_LLAMA3, true},
+    {"midm-2.0", WORDS_LLAMA3, true},
+    {"lfm2", WORDS_LLAMA3, true},
+    {"dbrx", WORDS_LLAMA3, false},
+    {"smaug-bpe", WORDS_LLAMA3, false},
+    {"qwen2", WORDS_QWEN2, false},
+    {"stablelm2", WORDS_QWEN2, false},
+    {"deepseek-r1-qwen", WORDS_QWEN2, false},
+    {"kormo", WORDS_QWEN2, false},
+    {"megrez", WORDS_QWEN2, false},
+    {"tekken", WORDS_TEKKEN, false},
+    {"gpt-4o", WORDS_GPT4O, false},
+    {"llama4", WORDS_GPT4O, false},
 };
 
 /* ---- what the file says ---- */
@@ -114,8 +131,8 @@ static int find_words(struct tokenizer *t, struct pt2_err *err)
         if (streq(words[i].pre, *pre ? pre : "default"))
             t->words = &words[i];
     if (!t->words)
-        return pt2_err_set(err, PT2_ERR_UNSUPPORTED, "tokenizer.ggml.pre '%s' is not known",
-                           pre);
+        return pt2_err_set(err, PT2_ERR_UNSUPPORTED,
+                           "tokenizer.ggml.pre '%s' is not known", pre);
     return 0;
 }
 
@@ -153,7 +170,8 @@ static int tokenizer_read(struct tokenizer *t, struct pt2_err *err)
                  t->bos >= 0;
     t->add_eos = gguf_bool(gguf_find(t->gguf, "tokenizer.ggml.add_eos_token"), false) &&
                  t->eos >= 0;
-    t->has_prefix = gguf_bool(gguf_find(t->gguf, "tokenizer.ggml.add_space_prefix"), true);
+    t->has_prefix =
+        gguf_bool(gguf_find(t->gguf, "tokenizer.ggml.add_space_prefix"), true);
     return 0;
 }
 
@@ -228,7 +246,8 @@ static bool is_spelled(const char *text, size_t len)
     return true;
 }
 
-/* A token of the vocabulary: one with other characters counts as the bytes that it has. */
+/* A token of the vocabulary: one with other characters counts as the bytes that it has.
+ */
 static void put_spelled(struct tokenizer *t, size_t id)
 {
     char spelled[2 * VOCAB_MAX_TOKEN];
@@ -306,12 +325,11 @@ static void put_words(struct tokenizer *t)
                         "\" \"},\"behavior\":\"MergedWithPrevious\",\"invert\":false}");
         break;
     case MODEL_PHI3:
-        buf_printf(&t->to,
-                   ",\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[%s" TO_UNDERSCORE
-                   "]},\"pre_tokenizer\":null",
-                   t->has_prefix
-                       ? "{\"type\":\"Prepend\",\"prepend\":\"\xe2\x96\x81\"},"
-                       : "");
+        buf_printf(
+            &t->to,
+            ",\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[%s" TO_UNDERSCORE
+            "]},\"pre_tokenizer\":null",
+            t->has_prefix ? "{\"type\":\"Prepend\",\"prepend\":\"\xe2\x96\x81\"}," : "");
         break;
     }
 }
@@ -323,7 +341,8 @@ static void put_sequence(struct tokenizer *t, const char *name, unsigned type)
 
 static void put_around(struct tokenizer *t, int64_t id, unsigned type, bool is_before)
 {
-    buf_str(&t->to, is_before ? "{\"SpecialToken\":{\"id\":" : ",{\"SpecialToken\":{\"id\":");
+    buf_str(&t->to,
+            is_before ? "{\"SpecialToken\":{\"id\":" : ",{\"SpecialToken\":{\"id\":");
     put_token(t, id);
     buf_printf(&t->to, ",\"type_id\":%u}}%s", type, is_before ? "," : "");
 }
@@ -376,12 +395,13 @@ static void put_decoder(struct tokenizer *t)
         buf_str(&t->to, ",\"decoder\":{\"type\":\"ByteLevel\",\"add_prefix_space\":true,"
                         "\"trim_offsets\":true,\"use_regex\":true}");
     else
-        buf_printf(&t->to,
-                   ",\"decoder\":{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"Replace\","
-                   "\"pattern\":{\"String\":\"\xe2\x96\x81\"},\"content\":\" \"},"
-                   "{\"type\":\"ByteFallback\"},{\"type\":\"Fuse\"}%s]}",
-                   strips ? ",{\"type\":\"Strip\",\"content\":\" \",\"start\":1,\"stop\":0}"
-                          : "");
+        buf_printf(
+            &t->to,
+            ",\"decoder\":{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"Replace\","
+            "\"pattern\":{\"String\":\"\xe2\x96\x81\"},\"content\":\" \"},"
+            "{\"type\":\"ByteFallback\"},{\"type\":\"Fuse\"}%s]}",
+            strips ? ",{\"type\":\"Strip\",\"content\":\" \",\"start\":1,\"stop\":0}"
+                   : "");
 }
 
 static void put_model(struct tokenizer *t)
@@ -394,11 +414,12 @@ static void put_model(struct tokenizer *t)
         put_token(t, t->unk);
     else
         buf_str(&t->to, "null");
-    buf_printf(&t->to,
-               ",\"continuing_subword_prefix\":%s,\"end_of_word_suffix\":%s,\"fuse_unk\":%s,"
-               "\"byte_fallback\":%s,\"ignore_merges\":%s,\"vocab\":{",
-               around, around, is_bytes ? "false" : "true", is_bytes ? "false" : "true",
-               is_bytes && t->words->is_llama3 ? "true" : "false");
+    buf_printf(
+        &t->to,
+        ",\"continuing_subword_prefix\":%s,\"end_of_word_suffix\":%s,\"fuse_unk\":%s,"
+        "\"byte_fallback\":%s,\"ignore_merges\":%s,\"vocab\":{",
+        around, around, is_bytes ? "false" : "true", is_bytes ? "false" : "true",
+        is_bytes && t->words->is_llama3 ? "true" : "false");
     for (size_t i = 0; i < t->vocab.tokens.n; i++) {
         if (i > 0)
             buf_str(&t->to, ",");
@@ -434,8 +455,8 @@ int gguf_tokenizer_json(const struct gguf *gguf, char **ret_text, size_t *ret_le
         return 0;
     r = tokenizer_read(&t, err);
     if (r == 0)
-        r = vocab_read_merges(gguf, t.model == MODEL_BYTES, t.model == MODEL_GEMMA, &t.vocab,
-                              err);
+        r = vocab_read_merges(gguf, t.model == MODEL_BYTES, t.model == MODEL_GEMMA,
+                              &t.vocab, err);
     if (r == 0) {
         put_added(&t);
         put_words(&t);

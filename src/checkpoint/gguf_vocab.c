@@ -141,7 +141,8 @@ static bool is_token(const struct vocab *v, const char *text, size_t len)
 
 /* ---- merges ---- */
 
-static int add_merge(struct vocab *v, const struct vocab_merge *merge, struct pt2_err *err)
+static int add_merge(struct vocab *v, const struct vocab_merge *merge,
+                     struct pt2_err *err)
 {
     size_t cap = MAX((size_t)1024, v->cap_merges + v->cap_merges / 2);
     struct vocab_merge *grown;
@@ -192,8 +193,8 @@ static int read_merges(const struct gguf *g, const struct gguf_value *value,
     return 0;
 }
 
-/* The tokens first to end, by their texts, begin with len - 1 bytes or fewer of text: leave
- * those that begin with len. */
+/* The tokens first to end, by their texts, begin with len - 1 bytes or fewer of text:
+ * leave those that begin with len. */
 static void narrow(const struct vocab *v, const char *text, size_t len, size_t *first,
                    size_t *end)
 {
@@ -206,8 +207,8 @@ static void narrow(const struct vocab *v, const char *text, size_t len, size_t *
         while (low[after] < high) {
             size_t middle = (low[after] + high) / 2;
             uint32_t id = v->sorted[middle];
-            int r = compare_texts(l->bytes + l->at[id], MIN((size_t)l->len[id], len), text,
-                                  len);
+            int r = compare_texts(l->bytes + l->at[id], MIN((size_t)l->len[id], len),
+                                  text, len);
 
             if (r < 0 || (r == 0 && after))
                 low[after] = middle + 1;
@@ -229,7 +230,8 @@ static int split_token(struct vocab *v, uint32_t id, struct pt2_err *err)
     for (size_t i = 0; i < len; i += n, chars++)
         n = utf8_char_len(text + i, len - i);
     for (size_t i = utf8_char_len(text, len); i < len; i += n) {
-        struct vocab_merge m = {.text = id, .left_len = (uint16_t)i, .left_chars = ++done};
+        struct vocab_merge m = {
+            .text = id, .left_len = (uint16_t)i, .left_chars = ++done};
 
         n = utf8_char_len(text + i, len - i);
         narrow(v, text, i, &first, &end);

@@ -1,8 +1,8 @@
 /* gguf_vocab.h - the vocabulary of a GGUF file: tokens, their types, scores and merges.
  *
- * Tokens are bytes, UTF-8.  In a byte-level vocabulary (model "gpt2") each character stands
- * for a byte; in a SentencePiece one (model "llama") U+2581 stands for a space, and merges
- * are found from the scores.  One thread at a time; immutable once read. */
+ * Tokens are bytes, UTF-8.  In a byte-level vocabulary (model "gpt2") each character
+ * stands for a byte; in a SentencePiece one (model "llama") U+2581 stands for a space,
+ * and merges are found from the scores.  One thread at a time; immutable once read. */
 #ifndef CHECKPOINT_GGUF_VOCAB_H
 #define CHECKPOINT_GGUF_VOCAB_H
 
@@ -12,9 +12,9 @@
 #define VOCAB_MAX_TOKEN  512 /* bytes of one */
 
 enum vocab_type { /* of tokenizer.ggml.token_type; llama.h, llama_token_attr */
-    VOCAB_NORMAL = 1,
-    VOCAB_CONTROL = 3,
-    VOCAB_USER_DEFINED = 4,
+                  VOCAB_NORMAL = 1,
+                  VOCAB_CONTROL = 3,
+                  VOCAB_USER_DEFINED = 4,
 };
 
 /* Strings one behind the other, as the file has them. */
@@ -45,10 +45,10 @@ struct vocab {
  * CHECKPOINT_CHANGED, IO, LIMIT, NOMEM. */
 MUST_USE int vocab_read(const struct gguf *gguf, bool has_spaces, struct vocab *vocab,
                         struct pt2_err *err);
-/* And the merges: those of the file, else those that the tokens imply, the ones that make a
- * token of a high score first, or, by_id, of a low id (Gemma).  A byte-level vocabulary has
- * to bring its own.
- * Errors: UNSUPPORTED (no pair, merges or scores missing), those above. */
+/* And the merges: those of the file, else those that the tokens imply, the ones that make
+ * a token of a high score first, or, by_id, of a low id (Gemma).  A byte-level vocabulary
+ * has to bring its own. Errors: UNSUPPORTED (no pair, merges or scores missing), those
+ * above. */
 MUST_USE int vocab_read_merges(const struct gguf *gguf, bool is_byte_level, bool by_id,
                                struct vocab *vocab, struct pt2_err *err);
 void vocab_done(struct vocab *vocab);

@@ -79,7 +79,8 @@ static int read_head_rows(struct mapping *m, const struct gguf_tensor *t, enum g
 
     if (!gguf_int(op == GGUF_UNPERMUTE_K && k ? k : q, &heads) || heads < 1)
         return pt2_err_set(m->err, PT2_ERR_BAD_CHECKPOINT,
-                           "%s.attention.head_count is missing, or no count", m->gguf->arch);
+                           "%s.attention.head_count is missing, or no count",
+                           m->gguf->arch);
     if (t->sizes[0] % heads || t->sizes[0] / heads % 2)
         return pt2_err_set(m->err, PT2_ERR_BAD_CHECKPOINT,
                            "tensor '%s' has %lld rows, no pairs for each of %lld heads",
@@ -248,8 +249,8 @@ static int fetch(const struct gguf_source *s, const struct files *files, uint64_
     return 0;
 }
 
-/* Row r of a head is pair r % half, of its half r / half: llama.cpp keeps the two of a pair
- * side by side (convert_hf_to_gguf.py, LlamaModel.permute). */
+/* Row r of a head is pair r % half, of its half r / half: llama.cpp keeps the two of a
+ * pair side by side (convert_hf_to_gguf.py, LlamaModel.permute). */
 static int make_unpermuted(const struct gguf_source *s, const struct files *files,
                            uint64_t i, size_t n, float *to, struct pt2_err *err)
 {
@@ -323,7 +324,8 @@ int gguf_source_read(const struct gguf_source *source, const struct files *files
 
         if (skip == 0 && len >= sizeof(float) && (uintptr_t)to % sizeof(float) == 0) {
             done = len / sizeof(float) * sizeof(float);
-            if (make(source, files, i, done / sizeof(float), (float *)(void *)to, err) < 0)
+            if (make(source, files, i, done / sizeof(float), (float *)(void *)to, err) <
+                0)
                 return -1;
         } else {
             float one;

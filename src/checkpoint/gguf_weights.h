@@ -1,8 +1,8 @@
-/* gguf_weights.h - the tensors of a GGUF file as those of a Hugging Face checkpoint: under
- * their names there, their values unpacked, what llama.cpp's converter did undone.
+/* gguf_weights.h - the tensors of a GGUF file as those of a Hugging Face checkpoint:
+ * under their names there, their values unpacked, what llama.cpp's converter did undone.
  *
- * A plain tensor that was kept as it is lies in the file as it is.  Any other is made while
- * it is read, float32, any part of it at a time: no memory but the stack's.
+ * A plain tensor that was kept as it is lies in the file as it is.  Any other is made
+ * while it is read, float32, any part of it at a time: no memory but the stack's.
  *
  * Immutable once mapped: any thread. */
 #ifndef CHECKPOINT_GGUF_WEIGHTS_H

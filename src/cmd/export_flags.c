@@ -62,10 +62,12 @@ static int usage_error(const char *fmt, ...)
 
 static void print_help(void)
 {
-    puts("Usage: pt2-export MODEL_DIR -o FILE.pt2 [OPTION]...\n"
-         "Make a torch.export program of the checkpoint in MODEL_DIR (config.json and\n"
-         "safetensors): forward(input_ids, cache_position) -> logits, with a static "
-         "cache.\n");
+    puts("Usage: pt2-export MODEL -o FILE.pt2 [OPTION]...\n"
+         "Make a torch.export program of the checkpoint MODEL (a directory of "
+         "config.json and\n"
+         "safetensors, or a GGUF file): forward(input_ids, cache_position) -> logits, "
+         "with a\n"
+         "static cache.\n");
     for (size_t i = 0; i < ARRAY_LEN(flags); i++) {
         char left[64];
 
@@ -183,7 +185,7 @@ static int check_complete(const struct export_flags *f, int n_left)
     bool dry = json_is_true(json_object_get(f->body, "dry_run"));
 
     if (n_left != 1)
-        return usage_error(n_left ? "one MODEL_DIR at a time" : "which MODEL_DIR?");
+        return usage_error(n_left ? "one MODEL at a time" : "which MODEL?");
     if (f->job && (json_object_size(f->body) > 0 || f->seq_len > 0))
         return usage_error("with --job the options come on standard input");
     if (!f->output && !dry)

@@ -136,8 +136,8 @@ static int add_file(struct extras *extras, const struct pt2_checkpoint *c, size_
         f->name, e->name);
 }
 
-/* What a GGUF file stands for is not in any file, so it is held.  A tokenizer that can not be
- * made is left out, and that is said. */
+/* What a GGUF file stands for is not in any file, so it is held.  A tokenizer that can
+ * not be made is left out, and that is said. */
 static int add_made(struct extras *extras, const struct pt2_checkpoint *c, size_t i,
                     struct deviations *deviations, struct pt2_err *err)
 {
@@ -177,7 +177,8 @@ int extras_find(const struct decoder_spec *spec, const struct pt2_checkpoint *ch
                 const struct pt2_export_options *options, struct extras *ret_extras,
                 struct deviations *deviations, struct pt2_err *err)
 {
-    size_t n_files = pt2_checkpoint_n_files(checkpoint) + pt2_checkpoint_n_made(checkpoint);
+    size_t n_files =
+        pt2_checkpoint_n_files(checkpoint) + pt2_checkpoint_n_made(checkpoint);
     struct extras extras = {.list = calloc(n_files + 1, sizeof(*extras.list)), .n = 1};
     struct extra *first = extras.list;
 

@@ -108,7 +108,7 @@ static bool is_model_file(const char *name)
 /* ---- one folder, or one file ---- */
 
 struct folder {
-    bool is_model; /* holds config.json or weights; or is a file of weights */
+    bool is_model;           /* holds config.json or weights; or is a file of weights */
     char link[NAME_MAX + 1]; /* a file that leads out of the models directory, "" */
     struct sha256 hash;      /* of what stat says of its files, in order of names */
     uint8_t identity[SHA256_BYTES];
@@ -146,7 +146,8 @@ static void look_at_file(const char *root, const char *path, const char *name,
             snprintf(folder->link, sizeof(folder->link), "%s", name);
         return;
     }
-    if (add_file(target, name, folder) && (streq(name, "config.json") || is_weights(name)))
+    if (add_file(target, name, folder) &&
+        (streq(name, "config.json") || is_weights(name)))
         folder->is_model = true;
 }
 

@@ -1,10 +1,11 @@
 /* models.h - the models directory: which checkpoints there are.
  *
  * A model is a folder `name` or `org/name` beneath the models directory that holds
- * config.json or a checkpoint's files, or a GGUF file `name.gguf` in it.  A link is followed where its target lies beneath
- * the models directory, too; others are not seen.  The directory is read anew at each
- * call; what pt2_model_describe said is kept in memory for as long as the files are the
- * same (inode, size, times).  Any thread; waits for the disk, so not on an HTTP thread.
+ * config.json or a checkpoint's files, or a GGUF file `name.gguf` in it.  A link is
+ * followed where its target lies beneath the models directory, too; others are not seen.
+ * The directory is read anew at each call; what pt2_model_describe said is kept in memory
+ * for as long as the files are the same (inode, size, times).  Any thread; waits for the
+ * disk, so not on an HTTP thread.
  */
 #ifndef STORE_MODELS_H
 #define STORE_MODELS_H

@@ -15,6 +15,7 @@ import torch
 from gguf import GGMLQuantizationType as T
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 import reference
 import tiny
@@ -157,6 +158,65 @@ def test_tokenizers_are_transformers(name, differs, build, tmp_path):
         ids = ours.encode(text, add_special_tokens=False).ids
         assert ids == theirs(text, add_special_tokens=False).input_ids, text
         assert ours.encode(text).ids == [theirs.bos_token_id, *ids], text
+
+
+def write_vocabulary(path, arch, model, tokens, types, pre=None, scores=None, merges=None, **ids):
+    writer = gguf.GGUFWriter(path, arch)
+    writer.add_block_count(1)
+    writer.add_tokenizer_model(model)
+    if pre:
+        writer.add_tokenizer_pre(pre)
+    writer.add_token_list(tokens)
+    writer.add_token_types(types)
+    if scores:
+        writer.add_token_scores(scores)
+    if merges:
+        writer.add_token_merges(merges)
+    for name, value in ids.items():
+        getattr(writer, "add_" + name)(value)
+    writer.add_tensor("token_embd.weight", np.zeros((len(tokens), 8), np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def both_tokenizers(build, path):
+    """(ours, Transformers'), the post-processor left out."""
+    made = subprocess.run([build / "gguf-dump", path, "tokenizer.json"], check=True,
+                          capture_output=True).stdout
+    theirs = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+    return (without(json.loads(made), "post_processor"),
+            without(json.loads(theirs.backend_tokenizer.to_str()), "post_processor"))
+
+
+@pytest.mark.parametrize("pre", [None, "gpt-2", "llama-bpe", "smaug-bpe", "qwen2",
+                                 "deepseek-r1-qwen", "tekken", "gpt-4o", "llama4"])
+def test_byte_level_patterns_are_transformers(pre, build, tmp_path):
+    path = tmp_path / "m.gguf"
+    tokens = ["<|endoftext|>", "<a b>", *(bytes_to_unicode().values()), "he"]
+    types = [3, 4] + [1] * 257
+    write_vocabulary(path, "llama", "gpt2", tokens, types, pre=pre, merges=["h e"],
+                     eos_token_id=0)
+    ours, theirs = both_tokenizers(build, path)
+    if ours["model"].pop("ignore_merges"):  # as llama.cpp has it, where Transformers doesn't
+        assert pre == "llama-bpe"
+    theirs["model"].pop("ignore_merges")
+    assert ours == theirs
+
+
+@pytest.mark.parametrize("arch", ["llama", "phi3", "gemma2"])
+def test_sentencepiece_is_transformers(arch, build, tmp_path):
+    path = tmp_path / "m.gguf"
+    pieces = ["\u2581t", "he", "\u2581the", "in", "\u2581", "t", "h", "e", "i", "n", "  ", "    "]
+    # All that Gemma's class would add of itself is there.
+    special = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>"]
+    tokens = [*special, *(f"<0x{b:02X}>" for b in range(256)), *pieces]
+    types = [3] * 5 + [6] * 256 + [1] * 10 + [4] * 2
+    write_vocabulary(path, arch, "llama", tokens, types, scores=[-float(i) for i in range(273)],
+                     bos_token_id=2, eos_token_id=1, unk_token_id=3, pad_token_id=0)
+    ours, theirs = both_tokenizers(build, path)
+    assert ours == theirs
 
 
 def test_what_goes_along(build, tmp_path):

@@ -1,5 +1,6 @@
-/* fuzz_gguf.c - a GGUF file from outside: opened, described, every tensor read at its ends,
- * the files that it stands for made and parsed, and exported as far as without weights. */
+/* fuzz_gguf.c - a GGUF file from outside: opened, described, every tensor read at its
+ * ends, the files that it stands for made and parsed, and exported as far as without
+ * weights. */
 #include "fuzz.h"
 
 #include "base/util.h"
@@ -20,7 +21,8 @@ static void remove_dir(void)
 }
 
 /* The first and the last bytes, and where they are cut out of the middle. */
-static void read_ends(const struct pt2_checkpoint *c, const struct pt2_checkpoint_tensor *t)
+static void read_ends(const struct pt2_checkpoint *c,
+                      const struct pt2_checkpoint_tensor *t)
 {
     size_t n = (size_t)MIN(t->bytes, (uint64_t)1000);
     char ends[2][1000], byte;
