@@ -3,82 +3,13 @@
 #include "base/buf.h"
 #include "base/utf8.h"
 #include "checkpoint/gguf_vocab.h"
+#include "checkpoint/gguf_words.h"
 
 #include <jansson.h>
 
 #define MAX_JSON     ((size_t)256 << 20) /* bytes of a tokenizer.json */
 #define MAX_TEMPLATE ((size_t)1 << 20)
 #define MAX_WORD     64
-
-/* ---- how a text is cut into words, as JSON ---- */
-
-#define BYTES(use_regex)                                                                 \
-    "{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"trim_offsets\":true,"          \
-    "\"use_regex\":" use_regex "}"
-#define SPLIT(regex)                                                                     \
-    "{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\",\"pattern\":"         \
-    "{\"Regex\":\"" regex                                                                \
-    "\"},\"behavior\":\"Isolated\",\"invert\":false}," BYTES("false") "]}"
-#define REST        "\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+"
-#define ENDINGS     "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
-#define UPPER       "[\\\\p{Lu}\\\\p{Lt}\\\\p{Lm}\\\\p{Lo}\\\\p{M}]"
-#define LOWER       "[\\\\p{Ll}\\\\p{Lm}\\\\p{Lo}\\\\p{M}]"
-#define BEFORE      "[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?"
-#define SIGNS(more) " ?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n" more "]*|"
-
-#define WORDS_GPT2 BYTES("true")
-#define WORDS_DIGITS                                                                     \
-    "{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Digits\","                    \
-    "\"individual_digits\":true}," BYTES("true") "]}"
-#define WORDS_LLAMA3 SPLIT(ENDINGS "|" BEFORE "\\\\p{L}+|\\\\p{N}{1,3}|" SIGNS("") REST)
-#define WORDS_QWEN2  SPLIT(ENDINGS "|" BEFORE "\\\\p{L}+|\\\\p{N}|" SIGNS("") REST)
-#define WORDS_TEKKEN                                                                     \
-    SPLIT(BEFORE UPPER "*" LOWER "+|" BEFORE UPPER "+" LOWER "*|\\\\p{N}|" SIGNS("/")    \
-              REST)
-#define WORDS_GPT4O                                                                      \
-    SPLIT(BEFORE UPPER "*" LOWER "+" ENDINGS "?|" BEFORE UPPER "+" LOWER "*" ENDINGS     \
-                       "?|\\\\p{N}{1,3}|" SIGNS("/") REST)
-
-/* tokenizer.ggml.pre: Transformers' GGUF_PRE_TOKENIZER_SPLITS, and for the rest
- * llama.cpp's llama-vocab.cpp, which also says where a text begins with the first token
- * and where a word that is a token is not merged. */
-static const struct words {
-    const char *pre, *json;
-    bool is_llama3; /* begins with bos; whole words first */
-} words[] = {
-    {"default", WORDS_GPT2, false},
-    {"gpt-2", WORDS_GPT2, false},
-    {"gpt2", WORDS_GPT2, false},
-    {"phi-2", WORDS_GPT2, false},
-    {"mpt", WORDS_GPT2, false},
-    {"olmo", WORDS_GPT2, false},
-    {"jais", WORDS_GPT2, false},
-    {"trillion", WORDS_GPT2, false},
-    {"smollm", WORDS_DIGITS, false},
-    {"starcoder", WORDS_DIGITS, false},
-    {"refact", WORDS_DIGITS, false},
-    {"command-r", WORDS_DIGITS, false},
-    {"codeshell", WORDS_DIGITS, false},
-    {"exaone", WORDS_DIGITS, false},
-    {"llama3", WORDS_LLAMA3, true},
-    {"llama-v3", WORDS_LLAMA3, true},
-    {"llama-bpe", WORDS_LLAMA3, true},
-    {"falcon3", WORDS_LLAMA3, true},
-    {"falcon-h1", WORDS_LLAMA3, true},
-    {"pixtral", WORDS_LLAMA3, true},
-    {"midm-2.0", WORDS_LLAMA3, true},
-    {"lfm2", WORDS_LLAMA3, true},
-    {"dbrx", WORDS_LLAMA3, false},
-    {"smaug-bpe", WORDS_LLAMA3, false},
-    {"qwen2", WORDS_QWEN2, false},
-    {"stablelm2", WORDS_QWEN2, false},
-    {"deepseek-r1-qwen", WORDS_QWEN2, false},
-    {"kormo", WORDS_QWEN2, false},
-    {"megrez", WORDS_QWEN2, false},
-    {"tekken", WORDS_TEKKEN, false},
-    {"gpt-4o", WORDS_GPT4O, false},
-    {"llama4", WORDS_GPT4O, false},
-};
 
 /* ---- what the file says ---- */
 
@@ -87,7 +18,7 @@ enum model { MODEL_BYTES, MODEL_LLAMA, MODEL_GEMMA, MODEL_PHI3 };
 struct tokenizer {
     const struct gguf *gguf;
     enum model model;
-    const struct words *words; /* of MODEL_BYTES */
+    const struct gguf_words *words; /* of MODEL_BYTES */
     bool add_bos, add_eos, has_prefix;
     int64_t bos, eos, unk, pad; /* -1: none */
     struct vocab vocab;
@@ -127,9 +58,7 @@ static int find_words(struct tokenizer *t, struct pt2_err *err)
 
     if (read_word(t->gguf, "tokenizer.ggml.pre", pre, err) < 0)
         return -1;
-    for (size_t i = 0; i < ARRAY_LEN(words) && !t->words; i++)
-        if (streq(words[i].pre, *pre ? pre : "default"))
-            t->words = &words[i];
+    t->words = gguf_words_find(*pre ? pre : "default");
     if (!t->words)
         return pt2_err_set(err, PT2_ERR_UNSUPPORTED,
                            "tokenizer.ggml.pre '%s' is not known", pre);
@@ -278,26 +207,45 @@ static bool is_special(const struct tokenizer *t, size_t id)
            i == t->unk || i == t->pad;
 }
 
+/* Of Gemma's tokens of spaces, which are respelled: in a text they are not to be found.
+ */
+static bool is_respelled(const char *text, size_t len)
+{
+    for (size_t i = 0; i < len; i += 3)
+        if (len - i < 3 || memcmp(text + i, "\xe2\x96\x81", 3) != 0)
+            return false;
+    return len > 0;
+}
+
+/* Tokens that are found in a text before anything else. */
+static bool is_added(const struct tokenizer *t, size_t id)
+{
+    size_t len;
+    const char *text = vocab_token(&t->vocab, id, &len);
+
+    if (t->model == MODEL_BYTES && !is_spelled(text, len))
+        return false;
+    if (is_special(t, id))
+        return true;
+    return t->vocab.types[id] == VOCAB_USER_DEFINED &&
+           !(t->model == MODEL_GEMMA && is_respelled(text, len));
+}
+
 static void put_added(struct tokenizer *t)
 {
     const char *comma = "";
-    size_t len;
 
     buf_str(&t->to, "{\"version\":\"1.0\",\"truncation\":null,\"padding\":null,"
                     "\"added_tokens\":[");
     for (size_t i = 0; i < t->vocab.tokens.n; i++) {
-        const char *text = vocab_token(&t->vocab, i, &len);
-        bool special = is_special(t, i);
-
-        if ((!special && t->vocab.types[i] != VOCAB_USER_DEFINED) ||
-            (t->model == MODEL_BYTES && !is_spelled(text, len)))
+        if (!is_added(t, i))
             continue;
         buf_printf(&t->to, "%s{\"id\":%zu,\"content\":", comma, i);
-        put_text(&t->to, text, len);
+        put_token(t, (int64_t)i);
         buf_printf(&t->to,
                    ",\"single_word\":false,\"lstrip\":false,\"rstrip\":false,"
                    "\"normalized\":false,\"special\":%s}",
-                   special ? "true" : "false");
+                   is_special(t, i) ? "true" : "false");
         comma = ",";
     }
     buf_str(&t->to, "]");

@@ -209,8 +209,10 @@ def test_byte_level_patterns_are_transformers(pre, build, tmp_path):
 def test_sentencepiece_is_transformers(arch, build, tmp_path):
     path = tmp_path / "m.gguf"
     pieces = ["\u2581t", "he", "\u2581the", "in", "\u2581", "t", "h", "e", "i", "n", "  ", "    "]
-    # All that Gemma's class would add of itself is there.
+    # All that the class there would add of itself is there.
     special = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>"]
+    if arch != "gemma2":
+        special = ["<pad>", "</s>", "<s>", "<unk>", "<mask>"]
     tokens = [*special, *(f"<0x{b:02X}>" for b in range(256)), *pieces]
     types = [3] * 5 + [6] * 256 + [1] * 10 + [4] * 2
     write_vocabulary(path, arch, "llama", tokens, types, scores=[-float(i) for i in range(273)],
