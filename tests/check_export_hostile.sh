@@ -92,7 +92,7 @@ refused 'config.json' "$export" "$dir/m" -o "$out"
 changed ''
 mkfifo "$dir/m/tokenizer.json"
 refused 'not a regular file' "$export" "$dir/m" -o "$out"
-refused 'no directory' "$export" "$dir/m/config.json" -o "$out"
+refused "'config.json' is not a GGUF file" "$export" "$dir/m/config.json" -o "$out"
 
 # shards: the index that is named by itself, names beyond the directory
 for name in ../m/model.safetensors /etc/passwd model.safetensors.index.json .hidden.safetensors; do
@@ -131,7 +131,7 @@ rm -f "$out"
 
 # limits: on the size of files, on memory in steps (each either works or says so)
 refused 'File too large' sh -c "ulimit -f 8; exec '$export' '$model' -o '$out'"
-refused 'config.json' sh -c "ulimit -n 4; exec '$export' '$model' -o '$out'"
+refused 'Too many open files' sh -c "ulimit -n 4; exec '$export' '$model' -o '$out'"
 memory=y # what it takes can be measured and limited
 grep -qaE '__(a|t)san_init' "$export" && memory=
 for kb in ${memory:+12000 16000 20000 24000 28000 32000 40000}; do

@@ -347,7 +347,8 @@ static int take_magic(struct cursor *c)
     if (take(c, 4, &p) < 0)
         return -1;
     if (memcmp(p, "GGUF", 4) != 0)
-        return fail(c, "not a GGUF file");
+        return pt2_err_set(c->err, PT2_ERR_BAD_CHECKPOINT, "'%s' is not a GGUF file",
+                           c->name);
     if (take_uint(c, 4, &version) < 0)
         return -1;
     if (version != 2 && version != 3)

@@ -67,7 +67,7 @@ good = gguf()
 cases = {
     # the file
     "empty": ({"model.gguf": b""}, "'model.gguf', byte 0: 4 bytes are expected"),
-    "magic": (one(magic=b"GGML"), "not a GGUF file"),
+    "magic": (one(magic=b"GGML"), "'model.gguf' is not a GGUF file"),
     "version-1": (one(version=1), "version 1; 2 and 3 are read"),
     "big-endian": (one(version=3 << 24), "version 50331648"),
     "cut-in-the-counts": ({"model.gguf": good[:20]}, "byte 16: 8 bytes are expected, and the file ends at 20"),
