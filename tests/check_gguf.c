@@ -384,6 +384,13 @@ START_TEST(test_gguf_scaling_is_taken_along)
                      32768);
     pt2_checkpoint_free(c);
 
+    begin("llama");
+    gguf_file_float(&file, "llama.rope.scale_linear", 2);
+    c = open_written();
+    ck_assert_str_eq(json_string_value(rope_of(c, "rope_type")), "linear");
+    ck_assert_double_eq(json_number_value(rope_of(c, "factor")), 2);
+    pt2_checkpoint_free(c);
+
     begin("phi3");
     gguf_file_float(&file, "phi3.rope.scaling.attn_factor", 1.25f);
     gguf_file_tensor(&file, "rope_factors_long.weight", 2, 0, factors);

@@ -240,16 +240,22 @@ static int set_scaling_type(const struct config *c)
     AUTO_PTR char *name = NULL;
     bool is_yarn;
 
-    if (!type || type->kind != GGUF_STRING)
-        return 0;
-    if (gguf_bytes(c->gguf, type, 64, &name, c->err) < 0)
+    if (!type && !factor) { /* as older files say it */
+        factor = gguf_find_own(c->gguf, "rope.scale_linear");
+        if (!factor)
+            return 0;
+    }
+    if (type && type->kind != GGUF_STRING)
+        return bad_value(c, type, "a string");
+    if (type && gguf_bytes(c->gguf, type, 64, &name, c->err) < 0)
         return -1;
-    is_yarn = streq(name, "yarn");
-    if (streq(name, "none") || streq(name, "longrope"))
+    if (name && streq(name, "none"))
         return 0;
-    if (!is_yarn && !streq(name, "linear"))
+    is_yarn = name && streq(name, "yarn");
+    if (name && !is_yarn && !streq(name, "linear"))
         return pt2_err_set(c->err, PT2_ERR_NOT_EXPORTABLE,
-                           "metadata '%s' is neither none, linear, yarn nor longrope",
+                           "metadata '%s' is neither none, linear nor yarn, and no "
+                           "'rope_factors_*.weight' are there",
                            type->key);
     rope.object = json_pack("{s:s}", "rope_type", is_yarn ? "yarn" : "linear");
     if (set(c, "rope_scaling", rope.object) < 0 ||
@@ -269,7 +275,12 @@ static int set_rope(const struct config *c)
         return -1;
     if (freqs)
         return set_llama3(c, freqs, n);
-    if (short_ones && long_ones)
+    if (!short_ones != !long_ones)
+        return pt2_err_set(
+            c->err, PT2_ERR_BAD_CHECKPOINT,
+            "of 'rope_factors_short.weight' and 'rope_factors_long.weight' "
+            "one is missing");
+    if (short_ones)
         return set_longrope(c, short_ones, n_short, long_ones, n_long);
     return set_scaling_type(c);
 }
