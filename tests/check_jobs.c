@@ -36,7 +36,7 @@ static void start(void)
 
     OK(store_open(state_dir, &parts.store, err));
     OK(objects_open(state_dir, &parts.objects, err));
-    OK(models_new(models_dir, &parts.models, err));
+    OK(models_new(models_dir, NULL, &parts.models, err));
     OK(programs_new(parts.store, parts.objects, &programs, &parts.programs, err));
     OK(jobs_new(&parts, &options, &jobs, err));
 }

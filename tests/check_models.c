@@ -13,7 +13,7 @@ static void setup(void)
     state_make();
     snprintf(root, sizeof(root), "%s/models", state_dir);
     ck_assert_int_eq(mkdir(root, 0700), 0);
-    OK(models_new(root, &models, err));
+    OK(models_new(root, NULL, &models, err));
 }
 
 static void teardown(void)

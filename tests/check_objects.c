@@ -37,16 +37,16 @@ static size_t count_temps(void)
 static const char *keep(const char *text)
 {
     static char hex[SHA256_HEX];
-    struct object_temp temp = OBJECT_NO_TEMP;
+    struct temp_file temp = TEMP_NO_FILE;
     uint8_t sha256[SHA256_BYTES];
 
-    OK(objects_temp(objects, strlen(text), &temp, err));
-    OK(object_temp_write(&temp, text, strlen(text), err));
-    OK(object_temp_sync(&temp, err));
+    OK(temp_file_make(objects_temp(objects), strlen(text), &temp, err));
+    OK(temp_file_write(&temp, text, strlen(text), err));
+    OK(temp_file_sync(&temp, OBJECT_MODE, err));
     sha256_of(text, strlen(text), sha256);
     sha256_to_hex(sha256, hex);
     OK(objects_keep(objects, &temp, hex, err));
-    object_temp_drop(&temp);
+    temp_file_drop(&temp);
     return hex;
 }
 
@@ -104,22 +104,22 @@ END_TEST
 
 START_TEST(test_objects_temps_go_unless_kept)
 {
-    struct object_temp temp = OBJECT_NO_TEMP;
+    struct temp_file temp = TEMP_NO_FILE;
 
-    OK(objects_temp(objects, 0, &temp, err));
-    OK(object_temp_write(&temp, "x", 1, err));
+    OK(temp_file_make(objects_temp(objects), 0, &temp, err));
+    OK(temp_file_write(&temp, "x", 1, err));
     ck_assert_uint_eq(count_temps(), 1);
-    object_temp_drop(&temp);
+    temp_file_drop(&temp);
     ck_assert_uint_eq(count_temps(), 0);
-    object_temp_drop(&temp);
+    temp_file_drop(&temp);
 }
 END_TEST
 
 START_TEST(test_objects_a_start_empties_tmp)
 {
-    struct object_temp temp = OBJECT_NO_TEMP;
+    struct temp_file temp = TEMP_NO_FILE;
 
-    OK(objects_temp(objects, 0, &temp, err));
+    OK(temp_file_make(objects_temp(objects), 0, &temp, err));
     close(temp.fd); /* as a killed daemon */
     objects_free(objects);
     objects = NULL;
@@ -132,39 +132,39 @@ END_TEST
 /* What the child makes beside the file goes too, and nothing else. */
 START_TEST(test_objects_childs_file_is_checked)
 {
-    struct object_temp temp = OBJECT_NO_TEMP, other = OBJECT_NO_TEMP;
+    struct temp_file temp = TEMP_NO_FILE, other = TEMP_NO_FILE;
     char beside[PATH_MAX + 16];
 
-    OK(objects_temp(objects, 0, &other, err));
-    OK(objects_temp_for_child(objects, 0, &temp, err));
-    FAILS(IO, object_temp_open(&temp, 3, err));
+    OK(temp_file_make(objects_temp(objects), 0, &other, err));
+    OK(temp_file_for_child(objects_temp(objects), 0, &temp, err));
+    FAILS(IO, temp_file_open(&temp, 3, err));
     write_text(temp.path, "abc");
-    FAILS(IO, object_temp_open(&temp, 4, err));
-    OK(object_temp_open(&temp, 3, err));
+    FAILS(IO, temp_file_open(&temp, 4, err));
+    OK(temp_file_open(&temp, 3, err));
     snprintf(beside, sizeof(beside), "%s.tmp-77", temp.path);
     write_text(beside, "");
     ck_assert_uint_eq(count_temps(), 3);
-    object_temp_drop(&temp);
+    temp_file_drop(&temp);
     ck_assert_uint_eq(count_temps(), 1);
 
-    OK(objects_temp_for_child(objects, 0, &temp, err));
+    OK(temp_file_for_child(objects_temp(objects), 0, &temp, err));
     ck_assert_int_eq(symlink("/etc/passwd", temp.path), 0);
-    FAILS(IO, object_temp_open(&temp, 3, err));
+    FAILS(IO, temp_file_open(&temp, 3, err));
     unlink(temp.path);
     ck_assert_int_eq(mkfifo(temp.path, 0600), 0);
-    FAILS(IO, object_temp_open(&temp, 0, err));
-    object_temp_drop(&temp);
-    object_temp_drop(&other);
+    FAILS(IO, temp_file_open(&temp, 0, err));
+    temp_file_drop(&temp);
+    temp_file_drop(&other);
 }
 END_TEST
 
 START_TEST(test_objects_no_space_is_said_before_the_first_byte)
 {
-    struct object_temp temp = OBJECT_NO_TEMP;
+    struct temp_file temp = TEMP_NO_FILE;
 
-    FAILS(NO_SPACE, objects_temp(objects, (uint64_t)1 << 60, &temp, err));
-    FAILS(NO_SPACE, objects_check_room(objects, UINT64_MAX, err));
-    OK(objects_check_room(objects, 1, err));
+    FAILS(NO_SPACE, temp_file_make(objects_temp(objects), (uint64_t)1 << 60, &temp, err));
+    FAILS(NO_SPACE, temp_folder_check_room(objects_temp(objects), UINT64_MAX, err));
+    OK(temp_folder_check_room(objects_temp(objects), 1, err));
     ck_assert_uint_eq(count_temps(), 0);
 }
 END_TEST

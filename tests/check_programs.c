@@ -62,12 +62,12 @@ static const char *add(int64_t max_cache_len, bool *ret_is_new)
     static int next;
     char *id = ids[next++ % 4];
     const struct program_source source = {.origin = PROGRAM_EXPORT, .model = "demo"};
-    struct object_temp temp;
+    struct temp_file temp;
     uint8_t sha256[SHA256_BYTES];
 
     make_program(objects, max_cache_len, &temp, sha256);
     OK(programs_add(programs, &temp, sha256, &source, id, ret_is_new, err));
-    object_temp_drop(&temp);
+    temp_file_drop(&temp);
     return id;
 }
 
@@ -248,11 +248,11 @@ START_TEST(test_programs_that_fail_leave_nothing)
     struct program_source source = {.origin = PROGRAM_UPLOAD, .also = refuse};
     char id[PROGRAM_ID_SIZE], path[PATH_MAX];
     uint8_t sha256[SHA256_BYTES];
-    struct object_temp temp;
+    struct temp_file temp;
 
     make_program(objects, 32, &temp, sha256);
     FAILS(INVALID, programs_add(programs, &temp, sha256, &source, id, NULL, err));
-    object_temp_drop(&temp);
+    temp_file_drop(&temp);
     ck_assert_uint_eq(n_objects(), 0);
     sha256_to_hex(sha256, id);
     programs_path(programs, id, path);
@@ -262,7 +262,7 @@ START_TEST(test_programs_that_fail_leave_nothing)
     make_program(objects, 32, &temp, sha256);
     ck_assert_int_eq(ftruncate(temp.fd, 5000), 0);
     FAILS(BAD_ARCHIVE, programs_add(programs, &temp, sha256, &source, id, NULL, err));
-    object_temp_drop(&temp);
+    temp_file_drop(&temp);
     ck_assert_uint_eq(n_objects(), 0);
 }
 END_TEST
@@ -322,13 +322,13 @@ START_TEST(test_programs_start_sweeps_unrecorded_files)
 {
     char id[PROGRAM_ID_SIZE], path[PATH_MAX], kept[PATH_MAX];
     uint8_t sha256[SHA256_BYTES];
-    struct object_temp temp;
+    struct temp_file temp;
 
     programs_path(programs, add(33, NULL), kept);
     make_program(objects, 32, &temp, sha256);
     sha256_to_hex(sha256, id);
     OK(objects_keep(objects, &temp, id, err));
-    object_temp_drop(&temp);
+    temp_file_drop(&temp);
     programs_path(programs, id, path);
     ck_assert_int_eq(access(path, F_OK), 0);
     stop();

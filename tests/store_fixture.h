@@ -91,7 +91,7 @@ static inline void copy_demo(const char *to)
 /* Export the bundled model into a temporary file; another max_cache_len is another
  * program. */
 static inline void make_program(struct objects *objects, int64_t max_cache_len,
-                                struct object_temp *ret_temp,
+                                struct temp_file *ret_temp,
                                 uint8_t ret_sha256[SHA256_BYTES])
 {
     struct pt2_export_options options = {.max_cache_len = max_cache_len};
@@ -99,7 +99,7 @@ static inline void make_program(struct objects *objects, int64_t max_cache_len,
     struct pt2_export *exp;
     uint64_t bytes;
 
-    OK(objects_temp(objects, 0, ret_temp, err));
+    OK(temp_file_make(objects_temp(objects), 0, ret_temp, err));
     OK(pt2_checkpoint_open(demo_dir(), &checkpoint, err));
     OK(pt2_export_new(checkpoint, &options, &exp, err));
     OK(pt2_export_write(exp, ret_temp->fd, NULL, NULL, ret_sha256, &bytes, err));

@@ -81,7 +81,7 @@ PT2_API const struct pt2_checkpoint_tensor *
 pt2_checkpoint_find_tensor(const struct pt2_checkpoint *checkpoint, const char *name);
 
 /* All files that an export of this checkpoint may depend on, in a fixed order: config,
- * index, weights, extras (by the table in src/checkpoint/checkpoint.c). */
+ * index, weights, extras (by the table in src/checkpoint/file_names.c). */
 PT2_API size_t pt2_checkpoint_n_files(const struct pt2_checkpoint *checkpoint);
 PT2_API const struct pt2_checkpoint_file *
 pt2_checkpoint_file(const struct pt2_checkpoint *checkpoint, size_t i);

@@ -43,6 +43,7 @@ PT2_ERROR(CANCELLED, "cancelled", 409, "Cancelled")
 PT2_ERROR(BAD_CONFIG, "bad-config", 422, "Bad model configuration")
 PT2_ERROR(BAD_CHECKPOINT, "bad-checkpoint", 422, "Bad checkpoint")
 PT2_ERROR(NOT_EXPORTABLE, "not-exportable", 422, "The model is not exportable")
+PT2_ERROR(MISSING_FILES, "missing-files", 409, "Files of the model are missing")
 PT2_ERROR(CHECKPOINT_CHANGED, "checkpoint-changed", 409, "The checkpoint changed while it was exported")
 PT2_ERROR(WORKER_DIED, "worker-died", 500, "The export worker died")
 /* programs */

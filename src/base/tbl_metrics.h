@@ -20,6 +20,11 @@ METRIC(HTTP_POOL_QUEUE, GAUGE, "pt2d_http_pool_queue_length", "",
        "Requests that wait for a pool thread")
 METRIC(HTTP_POOL_REFUSED, COUNTER, "pt2d_http_pool_refused_total", "",
        "Requests answered 429 because the pool's queue was full")
+METRIC(MODEL_FILES, COUNTER, "pt2d_model_files_total", "", "Files of models that were uploaded")
+METRIC(MODEL_FILE_BYTES, COUNTER, "pt2d_model_file_bytes_total", "", "Bytes of these files")
+METRIC(MODELS_PUBLISHED, COUNTER, "pt2d_models_published_total", "",
+       "Models that uploads made or replaced")
+METRIC(MODELS_DELETED, COUNTER, "pt2d_models_deleted_total", "", "Models that clients deleted")
 METRIC(SESSIONS, GAUGE, "pt2d_sessions", "", "Sessions, with those being made")
 METRIC(SESSION_CACHE_BYTES, GAUGE, "pt2d_session_cache_bytes", "",
        "Memory of the sessions' caches")

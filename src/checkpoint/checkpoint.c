@@ -1,5 +1,6 @@
 #include <pt2/checkpoint.h>
 
+#include "checkpoint/file_names.h"
 #include "checkpoint/files.h"
 #include "checkpoint/gguf_config.h"
 #include "checkpoint/gguf_parts.h"
@@ -11,24 +12,7 @@
 
 #include <sys/stat.h>
 
-#define CONFIG_NAME "config.json"
-#define SINGLE_NAME "model.safetensors"
-#define INDEX_NAME  "model.safetensors.index.json"
-#define MAX_CONFIG  ((size_t)1 << 20) /* bytes */
-
-/* What an export carries along beside the weights, where it is there. */
-static const char *const extras[] = {
-    "generation_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "tokenizer.model",
-    "chat_template.jinja",
-    "chat_template.json",
-};
+#define MAX_CONFIG ((size_t)1 << 20) /* bytes */
 
 struct pt2_checkpoint {
     struct files files;
@@ -144,10 +128,11 @@ static int open_weights(struct pt2_checkpoint *c, struct shard_index *index,
 
 static int open_extras(struct pt2_checkpoint *c, struct pt2_err *err)
 {
+    const char *name;
     bool found;
 
-    for (size_t i = 0; i < ARRAY_LEN(extras); i++)
-        if (files_open(&c->files, extras[i], PT2_FILE_EXTRA, &found, err) < 0)
+    for (size_t i = 0; (name = file_names_extra(i)) != NULL; i++)
+        if (files_open(&c->files, name, PT2_FILE_EXTRA, &found, err) < 0)
             return -1;
     return 0;
 }

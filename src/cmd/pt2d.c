@@ -9,6 +9,7 @@
 #include "cmd/pt2d_parts.h"
 #include "http/config.h"
 #include "http/server.h"
+#include "store/models.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -268,7 +269,7 @@ static int start(struct app *app, const struct pt2d_options *options, struct pt2
     for (size_t i = 0; http_server_address(app->server, i); i++)
         log_info("pt2d %s serves on %s, models '%s', state '%s'", PACKAGE_VERSION,
                  http_server_address(app->server, i),
-                 config_get_text(app->config, "daemon.models_dir"),
+                 models_dir(app->models),
                  config_get_text(app->config, "daemon.state_dir"));
     notify("READY=1\nSTATUS=serving");
     return 0;

@@ -156,13 +156,6 @@ int pt2d_options_parse(int argc, char **argv, struct pt2d_options *ret)
 
 /* ---- directories ---- */
 
-static bool is_dir(const char *path)
-{
-    struct stat st;
-
-    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
-}
-
 static int find_state_dir(struct config *config, struct pt2_err *err)
 {
     const char *service = getenv("STATE_DIRECTORY"), *xdg = getenv("XDG_STATE_HOME");
@@ -185,18 +178,6 @@ static int find_state_dir(struct config *config, struct pt2_err *err)
     return config_set(config, "daemon.state_dir", path, err);
 }
 
-static int find_models_dir(struct config *config, struct pt2_err *err)
-{
-    char path[PATH_MAX];
-
-    if (*config_get_text(config, "daemon.models_dir"))
-        return 0;
-    snprintf(path, sizeof(path), "%s/models",
-             config_get_text(config, "daemon.state_dir"));
-    return config_set(config, "daemon.models_dir",
-                      is_dir(path) ? path : PT2_PKGDATADIR "/models", err);
-}
-
 int pt2d_options_config(const struct pt2d_options *options, struct config **ret_config,
                         struct pt2_err *err)
 {
@@ -212,7 +193,7 @@ int pt2d_options_config(const struct pt2d_options *options, struct config **ret_
     for (size_t i = 0; i + 1 < options->n_settings; i += 2)
         if (config_set(config, options->settings[i], options->settings[i + 1], err) < 0)
             return -1;
-    if (find_state_dir(config, err) < 0 || find_models_dir(config, err) < 0)
+    if (find_state_dir(config, err) < 0)
         return -1;
     *ret_config = TAKE(config);
     return 0;

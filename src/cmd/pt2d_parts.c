@@ -12,6 +12,7 @@
 #include "store/programs.h"
 #include "store/sessions_db.h"
 #include "store/store.h"
+#include "store/uploads.h"
 
 #include <limits.h>
 
@@ -38,15 +39,33 @@ static void done_objects(struct app *app)
     objects_free(app->objects);
 }
 
+/* Without a models directory of its own: the state's, and the bundled models. */
 static int start_models(struct app *app, struct pt2_err *err)
 {
-    return models_new(config_get_text(app->config, "daemon.models_dir"), &app->models,
-                      err);
+    const char *dir = config_get_text(app->config, "daemon.models_dir");
+    char path[PATH_MAX];
+
+    if (*dir)
+        return models_new(dir, NULL, &app->models, err);
+    snprintf(path, sizeof(path), "%.*s/models", PATH_MAX - 8, store_dir(app->store));
+    return models_new(path, PT2_PKGDATADIR "/models", &app->models, err);
 }
 
 static void done_models(struct app *app)
 {
     models_free(app->models);
+}
+
+static int start_uploads(struct app *app, struct pt2_err *err)
+{
+    return uploads_new(app->models, app->store,
+                       config_get_ms(app->config, "models.upload_ttl"), &app->uploads,
+                       err);
+}
+
+static void done_uploads(struct app *app)
+{
+    uploads_free(app->uploads);
 }
 
 /* Those that try a program out are the first to be opened, and the compute threads that the
@@ -182,6 +201,7 @@ static const struct part parts[] = {
     {.name = "store", .start = start_store, .done = done_store},
     {.name = "objects", .start = start_objects, .done = done_objects},
     {.name = "models", .start = start_models, .done = done_models},
+    {.name = "uploads", .start = start_uploads, .done = done_uploads},
     {.name = "programs", .start = start_programs, .done = done_programs},
     {.name = "jobs",
      .start = start_jobs,

@@ -15,6 +15,7 @@ struct objects;
 struct programs;
 struct serve;
 struct store;
+struct uploads;
 
 struct app {
     struct config *config; /* http/config.h; read values through config_get_... */
@@ -24,6 +25,7 @@ struct app {
     struct jobs *jobs;
     struct programs *programs;
     struct models *models;
+    struct uploads *uploads;
     struct serve *serve;
 };
 

@@ -16,6 +16,9 @@ void openapi_get(struct http_request *req);
 /* the files of these names */
 void models_list_get(struct http_request *req);
 void models_get_one(struct http_request *req);
+void models_file_put(struct http_request *req);
+void models_publish_post(struct http_request *req);
+void models_delete_one(struct http_request *req);
 void exports_post(struct http_request *req);
 void exports_list_get(struct http_request *req);
 void exports_get(struct http_request *req);

@@ -7,7 +7,7 @@
 #include <errno.h>
 
 struct upload {
-    struct object_temp temp;
+    struct temp_file temp;
     struct sha256 hash;
     uint64_t expected_bytes; /* Content-Length; 0: not said */
 };
@@ -21,7 +21,7 @@ static void upload_free(void *context)
 {
     struct upload *upload = context;
 
-    object_temp_drop(&upload->temp);
+    temp_file_drop(&upload->temp);
     free(upload);
 }
 
@@ -32,12 +32,12 @@ int program_upload_prepare(struct http_request *req, struct pt2_err *err)
 
     if (!upload)
         return pt2_err_set(err, PT2_ERR_NOMEM, "an upload");
-    upload->temp = (struct object_temp)OBJECT_NO_TEMP;
+    upload->temp = (struct temp_file)TEMP_NO_FILE;
     upload->expected_bytes = length ? strtoull(length, NULL, 10) : 0;
     sha256_start(&upload->hash);
     req->context = upload;
     req->context_free = upload_free;
-    return objects_check_room(req->app->objects, upload->expected_bytes, err);
+    return temp_folder_check_room(objects_temp(req->app->objects), upload->expected_bytes, err);
 }
 
 int program_upload_receive(struct http_request *req, const void *data, size_t len,
@@ -46,10 +46,10 @@ int program_upload_receive(struct http_request *req, const void *data, size_t le
     struct upload *upload = req->context;
 
     if (upload->temp.fd < 0 &&
-        objects_temp(req->app->objects, upload->expected_bytes, &upload->temp, err) < 0)
+        temp_file_make(objects_temp(req->app->objects), upload->expected_bytes, &upload->temp, err) < 0)
         return -1;
     sha256_add(&upload->hash, data, len);
-    return object_temp_write(&upload->temp, data, len, err);
+    return temp_file_write(&upload->temp, data, len, err);
 }
 
 int program_upload_finish(struct http_request *req, uint8_t ret_sha256[SHA256_BYTES])

@@ -1,6 +1,7 @@
 #include "http/routes.h"
 
 #include "http/endpoints.h"
+#include "http/models_file_put.h"
 #include "http/program_upload.h"
 #include "http/programs_put.h"
 
@@ -60,6 +61,33 @@ static const struct route rows[] = {
      .summary = "One model; the slash of an id is %2F",
      .gives = "Model",
      .statuses = "200 404"},
+    {.method = "PUT",
+     .path = "/v1/models/{id}/files/{name}",
+     .handler = models_file_put,
+     .body = HTTP_BODY_STREAM,
+     .flags = HTTP_BLOCKING,
+     .max_body = models_file_max,
+     .prepare = models_file_prepare,
+     .receive = models_file_receive,
+     .summary = "Upload a file of a model that is to be published",
+     .gives = "ModelFile",
+     .statuses = "201 200 400 403 413 415 422 429 507",
+     .headers = "Repr-Digest"},
+    {.method = "POST",
+     .path = "/v1/models/{id}/publish",
+     .handler = models_publish_post,
+     .body = HTTP_BODY_JSON,
+     .flags = HTTP_BLOCKING,
+     .summary = "Make a model of uploaded files, or replace one, all at once",
+     .takes = "PublishRequest",
+     .gives = "Model",
+     .statuses = "201 200 403 409 422 507"},
+    {.method = "DELETE",
+     .path = "/v1/models/{id}",
+     .handler = models_delete_one,
+     .flags = HTTP_BLOCKING,
+     .summary = "Delete a model that no export reads, and what was uploaded for it",
+     .statuses = "204 403 404 409"},
 
     /* ---- exports ---- */
     {.method = "POST",

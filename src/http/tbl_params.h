@@ -20,9 +20,9 @@ PARAM(daemon, state_dir, TEXT, "directory", "", 0, 4095,
       "otherwise "
       "$XDG_STATE_HOME/pt2d or ~/.local/state/pt2d.")
 PARAM(daemon, models_dir, TEXT, "directory", "", 0, 4095,
-      "Where the checkpoints lie, as NAME or ORG/NAME beneath it.  Empty: models in the "
-      "state "
-      "directory where that is there, otherwise the bundled models.")
+      "Where the checkpoints lie, as NAME or ORG/NAME beneath it, and where those that "
+      "clients send are put.  Empty: models in the state directory, and the bundled "
+      "models, which stay as they are.")
 PARAM(daemon, grace, TIME, "", "30 s", 0, 3600000,
       "How long requests and exports that run may take to finish after SIGTERM.")
 PARAM(daemon, log_level, CHOICE, "error|warning|info|debug", "info", 0, 0,
@@ -81,6 +81,13 @@ PARAM(exports, max_memory, SIZE, "bytes", "1 GiB", 0, 1099511627776,
       "Address space of one export's process.  0: no limit.")
 PARAM(exports, keep, TIME, "", "720 h", 0, 315360000000,
       "How long finished exports are listed; their programs stay.  0: for ever.")
+
+/* models */
+PARAM(models, max_upload_bytes, SIZE, "bytes", "64 GiB", 1, 1125899906842624,
+      "The largest file of a model that can be uploaded; beyond, the answer is 413.")
+PARAM(models, upload_ttl, TIME, "", "24 h", 1000, 31536000000,
+      "How long the files that came for a model are kept where none follows and nobody "
+      "publishes them.")
 
 /* programs */
 PARAM(programs, max_upload_bytes, SIZE, "bytes", "64 GiB", 1, 1125899906842624,

@@ -26,8 +26,9 @@ struct attempt {
     struct jobs *jobs;
     struct run *run;
     char path[PATH_MAX]; /* the model's folder */
+    bool is_pinned;      /* it keeps its name */
     struct pt2_checkpoint *checkpoint;
-    struct object_temp temp;
+    struct temp_file temp;
     struct patch patch; /* of success */
     char program[PROGRAM_ID_SIZE];
     char *deviations;
@@ -142,14 +143,25 @@ static int open_model(struct attempt *a, struct pt2_err *err)
 {
     char identity[SHA256_HEX];
 
-    if (models_path(a->jobs->parts.models, a->run->model, a->path, err) < 0 ||
-        pt2_checkpoint_open(a->path, &a->checkpoint, err) < 0)
+    if (models_pin(a->jobs->parts.models, a->run->model, a->path, err) < 0)
+        return -1;
+    a->is_pinned = true;
+    if (pt2_checkpoint_open(a->path, &a->checkpoint, err) < 0)
         return -1;
     build_identity(a->checkpoint, identity);
     pthread_mutex_lock(&a->jobs->mutex);
     memcpy(a->run->identity, identity, sizeof(identity));
     pthread_mutex_unlock(&a->jobs->mutex);
     return 0;
+}
+
+/* Before the jobs are seen to be finished, so that nobody finds the model in use by what
+ * has ended. */
+static void let_go_of_model(struct attempt *a)
+{
+    if (a->is_pinned)
+        models_unpin(a->jobs->parts.models, a->path);
+    a->is_pinned = false;
 }
 
 /* The holder of change.  1: this run's jobs belong to another one now. */
@@ -183,6 +195,7 @@ static int use_build(struct attempt *a, const char *key, bool *ret_found,
         return -1;
     if (!*ret_found)
         return 0;
+    let_go_of_model(a);
     patch_begin(&a->patch, JOB_SUCCEEDED);
     a->patch.cached = true;
     a->patch.program = a->program;
@@ -261,7 +274,8 @@ static enum ending succeed(struct attempt *a, const json_t *result)
         pt2_err_set(&err, PT2_ERR_NOMEM, "a job's deviations");
     if (err.code || check_unchanged(a, &err) < 0)
         return failed(a, &err);
-    if (object_temp_open(&a->temp, (uint64_t)bytes, &err) < 0)
+    let_go_of_model(a);
+    if (temp_file_open(&a->temp, (uint64_t)bytes, &err) < 0)
         return died(a, err.text);
     pthread_mutex_lock(&a->jobs->change);
     r = a->run->jobs ? keep_program(a, sha256, &err) : 0;
@@ -305,7 +319,7 @@ static enum ending make_program(struct attempt *a)
     struct pt2_err err = {0};
     enum ending ending;
 
-    if (objects_temp_for_child(jobs->parts.objects, 0, &a->temp, &err) < 0)
+    if (temp_file_for_child(objects_temp(jobs->parts.objects), 0, &a->temp, &err) < 0)
         return failed(a, &err);
     task.output = a->temp.path;
     if (child_run(&task, &end, &err) < 0)
@@ -477,7 +491,7 @@ static void end_run(struct attempt *a, enum ending ending)
 
 static void attempt_done(struct attempt *a)
 {
-    object_temp_drop(&a->temp);
+    temp_file_drop(&a->temp);
     pt2_checkpoint_free(a->checkpoint);
     json_decref(a->problem);
     free(a->deviations);
@@ -485,9 +499,12 @@ static void attempt_done(struct attempt *a)
 
 static void perform(struct jobs *jobs, struct run *run)
 {
-    struct attempt a = {.jobs = jobs, .run = run, .temp = OBJECT_NO_TEMP};
+    struct attempt a = {.jobs = jobs, .run = run, .temp = TEMP_NO_FILE};
 
-    end_run(&a, find_or_make(&a));
+    enum ending ending = find_or_make(&a);
+
+    let_go_of_model(&a);
+    end_run(&a, ending);
     attempt_done(&a);
 }
 

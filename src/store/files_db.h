@@ -16,6 +16,7 @@
 MUST_USE int files_db_find(struct store *store, const struct pt2_checkpoint_file *file,
                            uint8_t ret_sha256[SHA256_BYTES], bool *ret_found,
                            struct pt2_err *err);
+#define FILES_DB_AT_REST INT64_MAX /* read_ms of a file that nobody can have written */
 /* read_ms: when reading it began (clock_unix_ms).  Errors: IO, NO_SPACE. */
 MUST_USE int files_db_remember(struct store *store,
                                const struct pt2_checkpoint_file *file,

@@ -1,40 +1,28 @@
-#include "store/models.h"
+#include "store/models_impl.h"
 
 #include "base/json.h"
-#include "base/sha256.h"
-#include "base/utf8.h"
+#include "checkpoint/file_names.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fnmatch.h>
 #include <pt2/checkpoint.h>
-#include <pt2/export.h>
-#include <pthread.h>
 #include <sys/stat.h>
 
 #define MAX_CACHED 4096 /* descriptions kept; then all are forgotten */
 #define MAX_FILES  4096 /* looked at in one model's folder */
 
-struct description {
-    char id[MODEL_ID_SIZE];
-    uint8_t identity[SHA256_BYTES]; /* of the folder's files */
-    struct pt2_model_info info;
-};
-
-struct models {
-    char dir[PATH_MAX];    /* as configured */
-    pthread_mutex_t mutex; /* guards what follows */
-    struct description *cached;
-    size_t n_cached;
-};
-
-int models_new(const char *dir, struct models **ret_models, struct pt2_err *err)
+int models_new(const char *dir, const char *bundled, struct models **ret_models,
+               struct pt2_err *err)
 {
     struct models *models = calloc(1, sizeof(*models));
 
     if (!models)
         return pt2_err_set(err, PT2_ERR_NOMEM, "models");
-    snprintf(models->dir, sizeof(models->dir), "%s", dir);
+    snprintf(models->dirs[0], sizeof(models->dirs[0]), "%s", dir);
+    snprintf(models->dirs[1], sizeof(models->dirs[1]), "%s", bundled ? bundled : "");
+    models->n_dirs = bundled ? 2 : 1;
+    pthread_mutex_init(&models->change, NULL);
     pthread_mutex_init(&models->mutex, NULL);
     *ret_models = models;
     return 0;
@@ -44,35 +32,16 @@ void models_free(struct models *models)
 {
     if (!models)
         return;
+    for (size_t i = 0; i < models->n_pins; i++)
+        free(models->pins[i].path);
+    free(models->pins);
+    pthread_mutex_destroy(&models->change);
     pthread_mutex_destroy(&models->mutex);
     free(models->cached);
     free(models);
 }
 
 /* ---- names and places ---- */
-
-/* One part of an id: what a file may be called, but for hidden ones and control
- * characters. */
-static bool is_part(const char *s, size_t len)
-{
-    if (len == 0 || s[0] == '.' || !utf8_is_valid(s, len))
-        return false;
-    for (size_t i = 0; i < len; i++)
-        if ((unsigned char)s[i] < ' ' || s[i] == 0x7f || s[i] == '/')
-            return false;
-    return true;
-}
-
-static bool is_id(const char *id)
-{
-    const char *slash = strchr(id, '/');
-
-    if (strlen(id) >= MODEL_ID_SIZE)
-        return false;
-    if (!slash)
-        return is_part(id, strlen(id));
-    return is_part(id, (size_t)(slash - id)) && is_part(slash + 1, strlen(slash + 1));
-}
 
 static bool lies_beneath(const char *path, const char *root)
 {
@@ -81,20 +50,13 @@ static bool lies_beneath(const char *path, const char *root)
     return rest && rest[0] == '/' && rest[1];
 }
 
-/* Resolve links in folder/name; false where it leads out of root, or nowhere. */
-static bool resolve(const char *root, const char *folder, const char *name,
+bool models_resolve(const char *root, const char *folder, const char *name,
                     char ret_path[PATH_MAX])
 {
     char path[PATH_MAX + MODEL_ID_SIZE + 2];
 
     snprintf(path, sizeof(path), "%s/%s", folder, name);
     return realpath(path, ret_path) && lies_beneath(ret_path, root);
-}
-
-static bool is_weights(const char *name)
-{
-    return ends_with(name, ".safetensors") || ends_with(name, ".gguf") ||
-           ends_with(name, ".safetensors.index.json");
 }
 
 /* A model by itself: a part of one is a model in a folder with the rest alone. */
@@ -141,13 +103,14 @@ static void look_at_file(const char *root, const char *path, const char *name,
 {
     char target[PATH_MAX];
 
-    if (!resolve(root, path, name, target)) {
+    if (!models_resolve(root, path, name, target)) {
         if (errno != ENOENT)
             snprintf(folder->link, sizeof(folder->link), "%s", name);
         return;
     }
     if (add_file(target, name, folder) &&
-        (streq(name, "config.json") || is_weights(name)))
+        (streq(name, CONFIG_NAME) || file_names_is_weights(name) ||
+         ends_with(name, ".safetensors.index.json")))
         folder->is_model = true;
 }
 
@@ -178,6 +141,13 @@ static bool look_into(const char *root, const char *path, const char *id,
     free(names);
     sha256_finish(&ret_folder->hash, ret_folder->identity);
     return ret_folder->is_model;
+}
+
+bool models_is_model(const char *root, const char *path, const char *id)
+{
+    struct folder folder;
+
+    return look_into(root, path, id, &folder);
 }
 
 /* ---- what one model is ---- */
@@ -297,7 +267,7 @@ static int describe_model(struct models *models, const char *id, const char *pat
 
 /* ---- finding one ---- */
 
-static int not_found(const char *id, struct pt2_err *err)
+int models_not_found(const char *id, struct pt2_err *err)
 {
     return pt2_err_set(err, PT2_ERR_NOT_FOUND,
                        "there is no model '%.100s': a model is a folder NAME or ORG/NAME "
@@ -306,15 +276,18 @@ static int not_found(const char *id, struct pt2_err *err)
                        id);
 }
 
+/* The models directory wins over the bundled models. */
 static int find(struct models *models, const char *id, char ret_path[PATH_MAX],
                 struct folder *ret_folder, struct pt2_err *err)
 {
     char root[PATH_MAX];
 
-    if (!is_id(id) || !realpath(models->dir, root) ||
-        !resolve(root, root, id, ret_path) || !look_into(root, ret_path, id, ret_folder))
-        return not_found(id, err);
-    return 0;
+    for (size_t i = 0; i < models->n_dirs && model_id_is_valid(id); i++)
+        if (realpath(models->dirs[i], root) &&
+            models_resolve(root, root, id, ret_path) &&
+            look_into(root, ret_path, id, ret_folder))
+            return 0;
+    return models_not_found(id, err);
 }
 
 int models_get(struct models *models, const char *id, json_t **ret_json,
@@ -392,8 +365,8 @@ static void scan(const char *root, const char *folder, const char *org, struct i
         return;
     while ((entry = readdir(dir))) {
         if ((entry->d_type == DT_REG && !is_model_file(entry->d_name)) ||
-            !is_part(entry->d_name, strlen(entry->d_name)) ||
-            !resolve(root, folder, entry->d_name, path))
+            !model_id_is_part(entry->d_name, strlen(entry->d_name)) ||
+            !models_resolve(root, folder, entry->d_name, path))
             continue;
         snprintf(id, sizeof(id), "%s%s%s", org ? org : "", org ? "/" : "", entry->d_name);
         if (look_into(root, path, id, &seen)) {
@@ -437,9 +410,12 @@ static int list_ids(struct models *models, struct ids *ids, size_t limit,
         qsort(ids->list, ids->n, sizeof(*ids->list), by_text);
     while (after && i < ids->n && strcmp(ids->list[i], after) <= 0)
         i++;
-    for (; i < ids->n && json_array_size(list) < limit; i++)
+    for (; i < ids->n && json_array_size(list) < limit; i++) {
+        if (i > 0 && streq(ids->list[i], ids->list[i - 1]))
+            continue; /* in both directories */
         if (add_model(models, ids->list[i], list, err) < 0)
             return -1;
+    }
     *ret_more = i < ids->n;
     return 0;
 }
@@ -452,8 +428,9 @@ int models_list(struct models *models, size_t limit, const char *after, json_t *
     char root[PATH_MAX];
     int r;
 
-    if (realpath(models->dir, root))
-        scan(root, root, NULL, &ids);
+    for (size_t i = 0; i < models->n_dirs; i++)
+        if (realpath(models->dirs[i], root))
+            scan(root, root, NULL, &ids);
     r = list_ids(models, &ids, limit, after, list, ret_more, err);
     ids_done(&ids);
     if (r == 0)

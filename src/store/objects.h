@@ -9,6 +9,7 @@
 
 #include "base/sha256.h"
 #include "base/util.h"
+#include "store/temp_file.h"
 
 #include <limits.h>
 #include <pt2/err.h>
@@ -24,44 +25,13 @@ DEFINE_AUTO(objects)
 
 /* ---- writing ---- */
 
-/* Would a file of that size fit?  Errors: NO_SPACE (says how much is left), IO. */
-MUST_USE int objects_check_room(const struct objects *objects, uint64_t bytes,
-                                struct pt2_err *err);
+#define OBJECT_MODE 0400 /* of an object: temp_file_sync */
 
-/* A temporary file, embedded by the caller; {.fd = -1} holds none. */
-struct object_temp {
-    struct objects *objects;
-    int fd; /* open for reading and writing; -1: not (yet) open */
-    char path[PATH_MAX];
-};
-#define OBJECT_NO_TEMP                                                                   \
-    {                                                                                    \
-        .fd = -1                                                                         \
-    }
-
-/* Make one.  expected_bytes (0: not known) are refused at once where the disk has no room
- * for them.  Give it to object_temp_drop, also after objects_keep.
- * Errors: IO, NO_SPACE. */
-MUST_USE int objects_temp(struct objects *objects, uint64_t expected_bytes,
-                          struct object_temp *ret_temp, struct pt2_err *err);
-/* The same, but a child process will make the file of that path, perhaps by way of files
- * whose names begin with it: all of them go with object_temp_drop.  When the child has
- * ended object_temp_open takes what it wrote.
- * Errors: IO (also where it is no regular file of that size), NO_SPACE. */
-MUST_USE int objects_temp_for_child(struct objects *objects, uint64_t expected_bytes,
-                                    struct object_temp *ret_temp, struct pt2_err *err);
-MUST_USE int object_temp_open(struct object_temp *temp, uint64_t bytes,
-                              struct pt2_err *err);
-/* Close it, and remove the file where it was not kept. */
-void object_temp_drop(struct object_temp *temp);
-/* Write all of it at the file's place.  Errors: IO, NO_SPACE. */
-MUST_USE int object_temp_write(struct object_temp *temp, const void *data, size_t len,
-                               struct pt2_err *err);
-/* On the disk, and read-only from now on; the slow half of keeping it. */
-MUST_USE int object_temp_sync(struct object_temp *temp, struct pt2_err *err);
+/* STATE/tmp, where what becomes an object is written; borrowed. */
+struct temp_folder *objects_temp(struct objects *objects);
 /* Rename the synced temporary file to its digest.  Where the object is there already that
  * one stays.  Errors: IO, NO_SPACE. */
-MUST_USE int objects_keep(struct objects *objects, struct object_temp *temp,
+MUST_USE int objects_keep(struct objects *objects, struct temp_file *temp,
                           const char *sha256_hex, struct pt2_err *err);
 
 /* ---- reading ---- */

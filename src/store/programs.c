@@ -418,7 +418,7 @@ static void take_back(struct programs *programs, const char *id)
         (void)!objects_remove(programs->objects, id, NULL);
 }
 
-static int keep(struct programs *programs, struct object_temp *temp,
+static int keep(struct programs *programs, struct temp_file *temp,
                 const struct program_row *row, const struct program_source *source,
                 bool *ret_is_new, struct pt2_err *err)
 {
@@ -434,7 +434,7 @@ static int keep(struct programs *programs, struct object_temp *temp,
     return r;
 }
 
-int programs_add(struct programs *programs, struct object_temp *temp,
+int programs_add(struct programs *programs, struct temp_file *temp,
                  const uint8_t sha256[SHA256_BYTES], const struct program_source *source,
                  char ret_id[PROGRAM_ID_SIZE], bool *ret_is_new, struct pt2_err *err)
 {
@@ -458,10 +458,10 @@ int programs_add(struct programs *programs, struct object_temp *temp,
     row.bytes = bytes;
     row.facts = text;
     row.model = model;
-    if (object_temp_sync(temp, err) < 0 ||
+    if (temp_file_sync(temp, OBJECT_MODE, err) < 0 ||
         keep(programs, temp, &row, source, &is_new, err) < 0)
         return -1;
-    object_temp_drop(temp);
+    temp_file_drop(temp);
     program_checks_wake(programs->checks);
     memcpy(ret_id, row.id, PROGRAM_ID_SIZE);
     if (ret_is_new)

@@ -95,7 +95,7 @@ struct program_source {
  * NULL): it was not there before.
  * Errors: BAD_ARCHIVE, BAD_PROGRAM (the text names the part), IO, NO_SPACE, NOMEM, and
  * those of also. */
-MUST_USE int programs_add(struct programs *programs, struct object_temp *temp,
+MUST_USE int programs_add(struct programs *programs, struct temp_file *temp,
                           const uint8_t sha256[SHA256_BYTES],
                           const struct program_source *source,
                           char ret_id[PROGRAM_ID_SIZE], bool *ret_is_new,
