@@ -18,7 +18,7 @@ enum ctl_exit {
     CTL_OK = 0,
     CTL_REFUSED = 1,     /* the daemon refused the request (4xx), or the export failed */
     CTL_USAGE = 2,       /* the command line is wrong */
-    CTL_UNREACHABLE = 3, /* no daemon answered */
+    CTL_UNREACHABLE = 3, /* no daemon (or hub) answered */
     CTL_BROKEN = 4,      /* the daemon failed (5xx), or its answer makes no sense */
     CTL_FILE = 5, /* a local file could not be read or written, or has another digest */
     CTL_MISSING = 6, /* no such model, export, program or session (404) */
@@ -108,6 +108,8 @@ int ctl_cmd_generate(struct ctl *ctl, int argc, char **argv);
 int ctl_cmd_inspect(struct ctl *ctl, int argc, char **argv);
 int ctl_cmd_models(struct ctl *ctl, int argc, char **argv);
 int ctl_cmd_programs(struct ctl *ctl, int argc, char **argv);
+int ctl_cmd_pull(struct ctl *ctl, int argc, char **argv);
+int ctl_cmd_push(struct ctl *ctl, int argc, char **argv);
 int ctl_cmd_sessions(struct ctl *ctl, int argc, char **argv);
 int ctl_cmd_status(struct ctl *ctl, int argc, char **argv);
 int ctl_cmd_step(struct ctl *ctl, int argc, char **argv);

@@ -1,12 +1,4 @@
-/* ctl_download.h - bring a program's file here, whole and right.
- *
- * The bytes go to FILE.<first 12 digits>.part beside FILE; a broken download goes on
- * there, in this call (a few times) and in the next; the SHA-256 of all bytes must be the
- * program's id before the file gets its name.  Where a part that an earlier call left turns
- * out to be damaged, all of it is brought again.
- *
- * To a device or a pipe the bytes go straight; a digest that is another is then said too
- * late, by the exit status alone. */
+/* ctl_download.h - bring a program's file here, whole and right.  How is said in ctl_fetch.h. */
 #ifndef CMD_CTL_DOWNLOAD_H
 #define CMD_CTL_DOWNLOAD_H
 

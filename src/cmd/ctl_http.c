@@ -66,6 +66,8 @@ static size_t on_header(char *data, size_t size, size_t n, void *arg)
     keep_header(data, len, "Content-Type", r->content_type, sizeof(r->content_type));
     keep_header(data, len, "Content-Range", r->content_range, sizeof(r->content_range));
     keep_header(data, len, "Location", r->location, sizeof(r->location));
+    keep_header(data, len, "X-Error-Code", r->error_code, sizeof(r->error_code));
+    keep_header(data, len, "Retry-After", r->retry_after, sizeof(r->retry_after));
     return len;
 }
 
@@ -149,7 +151,7 @@ static struct curl_slist *headers_of(struct ctl *ctl, const struct ctl_request *
         list = add_header(list, "Content-Type: %s",
                           request->content_type ? request->content_type
                                                 : "application/octet-stream");
-    if (ctl->token)
+    if (ctl->token && !request->url)
         list = add_header(list, "Authorization: Bearer %s", ctl->token);
     for (size_t i = 0; i < ARRAY_LEN(request->headers) && request->headers[i]; i++)
         list = add_header(list, "%s", request->headers[i]);
@@ -198,7 +200,10 @@ static int set_options(struct ctl *ctl, struct transfer *t, const char *body)
     } else if (streq(request->method, "HEAD")) {
         curl_easy_setopt(curl, CURLOPT_NOBODY, 1L);
     }
-    return set_url(ctl, request->path);
+    if (!request->url)
+        return set_url(ctl, request->path);
+    curl_easy_setopt(curl, CURLOPT_URL, request->url);
+    return 0;
 }
 
 /* ---- failures ---- */
@@ -241,15 +246,19 @@ static int fail_transfer(struct ctl *ctl, struct transfer *t, CURLcode code,
                          const char *why)
 {
     const char *server = ctl->server && *ctl->server ? ctl->server : DEFAULT_SERVER;
+    const char *url = t->request->url;
 
     if (ctl_interrupted)
         return ctl_fail(ctl, CTL_INTERRUPTED, "interrupted");
     if (buf_failed(&t->reply->body))
         return ctl_fail(ctl, CTL_BROKEN, "the answer to %s %s is beyond %zu bytes",
-                        t->request->method, t->request->path, REPLY_MAX);
+                        t->request->method, url ? url : t->request->path, REPLY_MAX);
     if (code == CURLE_ABORTED_BY_CALLBACK && t->request->file)
         return ctl_fail(ctl, CTL_FILE, "the file could not be read");
     t->reply->is_cut = t->reply->status != 0;
+    if (url) /* without its query, which may be a signature */
+        return ctl_fail(ctl, CTL_UNREACHABLE, "%.*s: %s", (int)strcspn(url, "?"), url,
+                        *why ? why : curl_easy_strerror(code));
     return ctl_fail(ctl, CTL_UNREACHABLE, "the daemon at %s: %s", server,
                     *why ? why : curl_easy_strerror(code));
 }
@@ -275,7 +284,7 @@ int ctl_http(struct ctl *ctl, const struct ctl_request *request,
 
     memset(ret_reply, 0, sizeof(*ret_reply));
     buf_init(&ret_reply->body, REPLY_MAX);
-    if (!request->path)
+    if (!request->path && !request->url)
         return ctl_fail_nomem(ctl);
     if (start_curl(ctl) < 0)
         return -1;
@@ -294,11 +303,12 @@ int ctl_http(struct ctl *ctl, const struct ctl_request *request,
     if (code != CURLE_OK && !t.stopped) {
         /* A refusal may come while the body is still being sent, and then the connection
          * closes: what was refused matters more than how. */
-        if (ret_reply->status >= 400 && ret_reply->body.len && !ctl_interrupted)
+        if (ret_reply->status >= 400 && ret_reply->body.len && !ctl_interrupted &&
+            !request->url)
             return fail_problem(ctl, request, ret_reply);
         return fail_transfer(ctl, &t, code, why);
     }
-    if (ret_reply->status < 200 || ret_reply->status >= 300)
+    if (!request->url && (ret_reply->status < 200 || ret_reply->status >= 300))
         return fail_problem(ctl, request, ret_reply);
     return 0;
 }

@@ -1,4 +1,4 @@
-/* ctl_http.h - requests to the daemon, by libcurl.
+/* ctl_http.h - requests to the daemon, and to where it is said, by libcurl.
  *
  * One connection, kept between requests.  An answer other than 2xx is a failure whose
  * text is the problem's detail (and the pointers of its errors). */
@@ -11,6 +11,9 @@
 struct ctl_request {
     const char *method; /* "GET" */
     const char *path;   /* encoded, with its query: "/v1/models?limit=10" */
+    /* Or somewhere else than the daemon, "https://host/path": the daemon's token is not
+     * sent, nothing is followed, and any answer is as good as 2xx. */
+    const char *url;
     json_t *json;       /* body, borrowed; NULL: none */
     FILE *file;         /* or a body of file_bytes bytes from here */
     uint64_t file_bytes;
@@ -32,7 +35,9 @@ struct ctl_reply {
     char etag[160];
     char content_type[96];
     char content_range[96];
-    char location[256];
+    char location[4096];   /* of storages, with a signature of a kilobyte */
+    char error_code[64];   /* X-Error-Code, a hub's */
+    char retry_after[32];
 };
 
 /* Do it.  0 where the answer is 2xx; *ret_reply is always to be released by

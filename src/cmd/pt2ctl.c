@@ -8,6 +8,8 @@
 
 static const struct ctl_command commands[] = {
     {"models", ctl_cmd_models, "what can be exported"},
+    {"push", ctl_cmd_push, "send a checkpoint directory to the daemon"},
+    {"pull", ctl_cmd_pull, "bring a model from a Hugging Face hub"},
     {"export", ctl_cmd_export, "export a model, wait, download the program"},
     {"exports", ctl_cmd_exports, "the export jobs"},
     {"programs", ctl_cmd_programs, "the programs; upload, download, forget one"},
@@ -33,7 +35,9 @@ static void print_help(struct ctl *ctl)
         printf("  %-12s  %s\n", commands[i].name, commands[i].about);
     puts("\neverywhere:");
     ctl_print_options(stdout, ctl_global_options(ctl));
-    puts("\nenvironment: PT2_SERVER (the daemon), PT2_TOKEN (sent as Bearer token)");
+    puts("\nenvironment: PT2_SERVER (the daemon), PT2_TOKEN (sent as Bearer token);\n"
+         "of pull, as the hub's own tools have them: HF_ENDPOINT, HF_TOKEN, HF_TOKEN_PATH, "
+         "HF_HOME, HF_HUB_CACHE, HF_HUB_OFFLINE");
 }
 
 static const struct ctl_command *find(const char *name)
