@@ -17,7 +17,7 @@
 static struct jobs_parts parts;
 static struct jobs *jobs;
 static struct jobs_options options;
-static char models_dir[PATH_MAX], demo[PATH_MAX + 16], script[PATH_MAX];
+static char models_root[PATH_MAX], demo[PATH_MAX + 16], script[PATH_MAX];
 
 /* In place of src/engine. */
 int pt2_engine_check(const char *path, enum pt2_engine_kind kind,
@@ -36,7 +36,7 @@ static void start(void)
 
     OK(store_open(state_dir, &parts.store, err));
     OK(objects_open(state_dir, &parts.objects, err));
-    OK(models_new(models_dir, NULL, &parts.models, err));
+    OK(models_new(models_root, NULL, &parts.models, err));
     OK(programs_new(parts.store, parts.objects, &programs, &parts.programs, err));
     OK(jobs_new(&parts, &options, &jobs, err));
 }
@@ -63,10 +63,10 @@ static const char *in_demo(const char *name)
 static void setup(void)
 {
     state_make();
-    snprintf(models_dir, sizeof(models_dir), "%s/models", state_dir);
-    snprintf(demo, sizeof(demo), "%s/demo", models_dir);
+    snprintf(models_root, sizeof(models_root), "%s/models", state_dir);
+    snprintf(demo, sizeof(demo), "%s/demo", models_root);
     snprintf(script, sizeof(script), "%s/../fake_export.sh", test_data());
-    ck_assert_int_eq(mkdir(models_dir, 0700), 0);
+    ck_assert_int_eq(mkdir(models_root, 0700), 0);
     copy_demo(demo);
     write_text(in_demo("runs"), "");
     write_text(in_demo("behaviour"), "real");

@@ -23,7 +23,8 @@ struct download {
     bool disk_failed;
     int disk_errno;
     struct bar bar;
-    bool has_begun; /* the answer under way has been looked at */
+    bool was_beyond; /* the source had no bytes behind those here */
+    bool has_begun;  /* the answer under way has been looked at */
 };
 
 static void start_hash(struct download *d)
@@ -94,6 +95,14 @@ static int fetch_rest(struct download *d)
                         (unsigned long long)d->source->bytes, d->source->what);
     }
     if (r < 0 && status == 416 && d->done > 0) {
+        if (d->was_beyond) {
+            ctl_forgive(d->ctl);
+            return ctl_fail(d->ctl, CTL_BROKEN,
+                            "there are but %llu bytes of %s, %llu were announced",
+                            (unsigned long long)d->done, d->source->what,
+                            (unsigned long long)d->source->bytes);
+        }
+        d->was_beyond = true;
         ctl_forgive(d->ctl); /* more bytes than the whole has: they are not its */
         return start_over(d) ? 0 : ctl_fail(d->ctl, CTL_FILE, "%s", d->part_path);
     }

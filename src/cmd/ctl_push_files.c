@@ -11,7 +11,7 @@
 #include <pt2/checkpoint.h>
 #include <sys/stat.h>
 
-#define TRIES       6
+#define TRIES       5
 #define MAX_PAUSE_S 60
 
 /* ---- the list ---- */
@@ -148,7 +148,7 @@ int push_files_publish(struct ctl *ctl, const char *id, struct push_files *files
 int ctl_pause(struct ctl *ctl, const char *seconds, unsigned try)
 {
     long asked = strtol(seconds, NULL, 10); /* a date counts as none */
-    long ms = asked > 0 ? MIN(asked, MAX_PAUSE_S) * 1000 : 200L << MIN(try, 6);
+    long ms = asked > 0 ? MIN(asked, MAX_PAUSE_S) * 1000 : 100L << MIN(try, 6);
 
     for (; ms > 0 && !ctl_interrupted; ms -= 100)
         poll(NULL, 0, (int)MIN(ms, 100));

@@ -9,7 +9,7 @@
 #include <sys/stat.h>
 
 #define MAX_REDIRECTS 8
-#define TRIES         6
+#define TRIES         5
 #define MAX_LIST      ((size_t)64 << 20)
 
 /* ---- names ---- */

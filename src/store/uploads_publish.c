@@ -68,8 +68,7 @@ static int hash_fd(int fd, const char *path, uint8_t ret_sha256[SHA256_BYTES],
     return 0;
 }
 
-/* The digest of the published model's file, remembered or read; what was written a moment
- * ago counts as another.  *ret_is_it: it is the file that is wanted. */
+/* *ret_is_it: the published model's file has the digest, which is remembered or read. */
 static int look_at_published(struct publication *p, size_t i, bool *ret_is_it,
                              struct pt2_err *err)
 {
@@ -93,11 +92,10 @@ static int look_at_published(struct publication *p, size_t i, bool *ret_is_it,
         return -1;
     if (!found &&
         (hash_fd(fd, path, sha256, err) < 0 ||
-         files_db_remember(store, &p->seen[i], sha256, read_ms, err) < 0 ||
-         files_db_find(store, &p->seen[i], sha256, &found, err) < 0))
+         files_db_remember(store, &p->seen[i], sha256, read_ms, err) < 0))
         return -1;
     sha256_to_hex(sha256, hex);
-    *ret_is_it = found && streq(hex, file->sha256);
+    *ret_is_it = streq(hex, file->sha256);
     return 0;
 }
 

@@ -8,82 +8,20 @@ import http.client
 import os
 import random
 import shutil
-import tempfile
 import threading
 import time
 
-from exporting import (change_config, check_errors, copy_demo, export, finish, gate, models_of,
-                       sha256, submit, submit_id, without_engines)
-from harness import MODELS, Daemon, main, until
+from exporting import (check_errors, export, finish, gate, models_of, sha256, submit, submit_id,
+                       without_engines)
+from harness import Daemon, main, until
+from uploading import (FILES, empty_models, ids, in_folder, manifest, publish, put, staged, upload,
+                       url)
 
 SEED = int(os.environ.get("PT2_TEST_SEED") or random.SystemRandom().randrange(2 ** 32))
 
 
-def demo_files():
-    """{name: bytes} of the bundled model."""
-    files = {}
-    for name in os.listdir(os.path.join(MODELS, "demo")):
-        with open(os.path.join(MODELS, "demo", name), "rb") as f:
-            files[name] = f.read()
-    return files
-
-
-FILES = demo_files()
-
-
-def url(model, rest=""):
-    return "/v1/models/" + model.replace("/", "%2F") + rest
-
-
-def put(d, model, name, data, expect=201, **more):
-    return d.request("PUT", url(model, "/files/" + name), body=data, expect=expect,
-                     label=f"PUT {model} {name}", **more)
-
-
-def manifest(files):
-    return {"files": [{"name": name, "bytes": len(data), "sha256": sha256(data)}
-                      for name, data in sorted(files.items())]}
-
-
-def publish(d, model, files, expect=201):
-    return d.post(url(model, "/publish"), manifest(files), expect=expect, label=f"publish {model}")
-
-
-def upload(d, model, files=FILES, expect=201):
-    for name, data in files.items():
-        put(d, model, name, data, expect=(200, 201))
-    return publish(d, model, files, expect)
-
-
 def repr_digest(data):
     return {"Repr-Digest": f"sha-256=:{base64.b64encode(hashlib.sha256(data).digest()).decode()}:"}
-
-
-def ids(d):
-    return [m["id"] for m in d.get("/v1/models", expect=200).json["data"]]
-
-
-def staged(models):
-    """What lies in the hidden folder, but for the lock."""
-    hidden = os.path.join(models, ".uploads")
-    return sorted(os.path.relpath(os.path.join(folder, name), hidden)
-                  for folder, _, names in os.walk(hidden) for name in names if name != "lock")
-
-
-def in_folder(*path):
-    """{name: bytes} of a folder."""
-    folder = os.path.join(*path)
-    files = {}
-    for name in os.listdir(folder):
-        with open(os.path.join(folder, name), "rb") as f:
-            files[name] = f.read()
-    return files
-
-
-@contextlib.contextmanager
-def empty_models():
-    with tempfile.TemporaryDirectory(prefix="pt2d-models-") as directory:
-        yield directory
 
 
 def story_an_uploaded_model_is_exported_and_stepped():
@@ -141,8 +79,7 @@ def story_only_what_is_new_has_to_come():
     with models_of("demo") as models, Daemon(models=models) as d:
         there = in_folder(models, "demo")
         # A model that somebody put there by hand is known by its digests as well.
-        until(lambda: publish(d, "demo", there, expect=(200, 409)).status == 200,
-              "the files' rest")
+        publish(d, "demo", there, expect=200)
         assert staged(models) == []
         config = there["config.json"].replace(b"{", b'{ "comment": "new", ', 1)
         changed = {**there, "config.json": config}
@@ -414,7 +351,7 @@ def story_nothing_is_lost_or_left_by_crashes():
     with empty_models() as models, without_engines() as env, Daemon(models=models, env=env) as d:
         versions = [{**FILES, "merges.txt": b"%d" % n * (n + 1)} for n in range(3)]
         may = {model: [None] for model in ("a", "org/b")}  # what may be there: a version or None
-        staged_files = {}
+        came = {}  # whose files have all been acknowledged
 
         def act(model, random_):
             while True:
@@ -422,16 +359,15 @@ def story_nothing_is_lost_or_left_by_crashes():
                 if random_.random() < 0.3:
                     may[model].append(None)
                     d.delete(url(model), expect=(204, 404))
-                    staged_files.pop(model, None)
                     may[model] = [None]
                     continue
                 for name, data in versions[version].items():
                     put(d, model, name, data, expect=(200, 201))
-                staged_files[model] = version
+                came[model] = version
                 may[model].append(version)
-                staged_files.pop(model)
                 publish(d, model, versions[version], expect=(200, 201))
                 may[model] = [version]
+                del came[model]
 
         def client(model, seed):
             with contextlib.suppress(*GONE):
@@ -455,9 +391,9 @@ def story_nothing_is_lost_or_left_by_crashes():
                 found = None if there is None else versions.index(there)
                 assert found in allowed, (model, found, allowed)
                 may[model] = [found]
-                if model in staged_files:  # acknowledged, so nothing is missing
-                    publish(d, model, versions[staged_files.pop(model)], expect=(200, 201))
-                    may[model] = [versions.index(in_folder(models, model))]
+                if model in came:
+                    may[model] = [came.pop(model)]
+                    publish(d, model, versions[may[model][0]], expect=(200, 201))
 
 
 if __name__ == "__main__":
