@@ -52,6 +52,21 @@ static int choose_place(struct pull *p, const char *commit)
     return make_folders(p->ctl, p->place);
 }
 
+/* All of it was sent.  What can't be removed the next pull goes on with; the folders above
+ * may be in use. */
+static void remove_place(struct pull *p)
+{
+    char *slash;
+
+    (void)!folder_remove(p->place, NULL);
+    while ((slash = strrchr(p->place, '/')) &&
+           strlen(p->place) > strlen(p->hub.settings.work)) {
+        *slash = '\0';
+        if (rmdir(p->place) < 0)
+            break;
+    }
+}
+
 static char *join(const char *folder, const char *name)
 {
     char *path = NULL;
@@ -252,7 +267,7 @@ static int to_daemon(struct pull *p)
             return -1;
     if (publish(p) < 0)
         return -1;
-    (void)!folder_remove(p->place, NULL); /* else the next pull goes on with it */
+    remove_place(p);
     return 0;
 }
 
@@ -283,7 +298,7 @@ static int from_cache(struct pull *p)
         return show_output(p, commit, p->files.n, p->files.bytes);
     if (publish(p) < 0)
         return -1;
-    (void)!folder_remove(p->place, NULL);
+    remove_place(p);
     return 0;
 }
 

@@ -12,9 +12,9 @@ const char *models_dir(const struct models *models)
     return models->dirs[0];
 }
 
-/* ---- pins: the holder of change ---- */
+/* ---- pins: the holder of mutex, where the name says locked ---- */
 
-static struct model_pin *find_pin(struct models *models, const char *path)
+static struct model_pin *find_pin_locked(struct models *models, const char *path)
 {
     for (size_t i = 0; i < models->n_pins; i++)
         if (streq(models->pins[i].path, path))
@@ -22,9 +22,9 @@ static struct model_pin *find_pin(struct models *models, const char *path)
     return NULL;
 }
 
-static int add_pin(struct models *models, const char *path, struct pt2_err *err)
+static int add_pin_locked(struct models *models, const char *path, struct pt2_err *err)
 {
-    struct model_pin *pin = find_pin(models, path), *pins;
+    struct model_pin *pin = find_pin_locked(models, path), *pins;
     char *copy;
 
     if (pin) {
@@ -50,8 +50,11 @@ int models_pin(struct models *models, const char *id, char ret_path[PATH_MAX],
 
     pthread_mutex_lock(&models->change);
     r = models_path(models, id, ret_path, err);
-    if (r == 0)
-        r = add_pin(models, ret_path, err);
+    if (r == 0) {
+        pthread_mutex_lock(&models->mutex);
+        r = add_pin_locked(models, ret_path, err);
+        pthread_mutex_unlock(&models->mutex);
+    }
     pthread_mutex_unlock(&models->change);
     return r;
 }
@@ -60,20 +63,25 @@ void models_unpin(struct models *models, const char *path)
 {
     struct model_pin *pin;
 
-    pthread_mutex_lock(&models->change);
-    pin = find_pin(models, path);
+    pthread_mutex_lock(&models->mutex);
+    pin = find_pin_locked(models, path);
     ASSERT(pin);
     if (--pin->n == 0) {
         free(pin->path);
         *pin = models->pins[--models->n_pins];
     }
-    pthread_mutex_unlock(&models->change);
+    pthread_mutex_unlock(&models->mutex);
 }
 
 static int check_not_pinned(struct models *models, const char *id, const char *path,
                             struct pt2_err *err)
 {
-    if (!find_pin(models, path))
+    bool is_pinned;
+
+    pthread_mutex_lock(&models->mutex);
+    is_pinned = find_pin_locked(models, path) != NULL;
+    pthread_mutex_unlock(&models->mutex);
+    if (!is_pinned)
         return 0;
     return pt2_err_set(err, PT2_ERR_IN_USE, "an export reads model '%s'", id);
 }

@@ -22,10 +22,12 @@ struct model_pin {
 struct models {
     char dirs[2][PATH_MAX]; /* the models directory, as configured; the bundled models */
     size_t n_dirs;
-    pthread_mutex_t change; /* held while a folder gets or loses its name; guards pins */
+    /* Held while a folder gets or loses its name, and while one is pinned: whoever holds
+     * it sees pins go, but none come.  Before mutex. */
+    pthread_mutex_t change;
+    pthread_mutex_t mutex; /* guards what follows; never held while waiting */
     struct model_pin *pins;
     size_t n_pins;
-    pthread_mutex_t mutex; /* guards what follows */
     struct description *cached;
     size_t n_cached;
 };

@@ -96,7 +96,7 @@ class Hub:
         self.main.end()
         self.storage.end()
 
-    def list(self):
+    def list(self, blobs=True):
         siblings = [{"rfilename": "README.md", "size": 1, "blobId": "0" * 40},
                     {"rfilename": "onnx/model.onnx", "size": 1, "blobId": "0" * 40}]
         for name, data in self.files.items():
@@ -105,7 +105,7 @@ class Hub:
                 sibling["blobId"] = "1" * 40
                 sibling["lfs"] = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data),
                                   "pointerSize": 134}
-            siblings.append(sibling)
+            siblings.append(sibling if blobs else {"rfilename": name})
         return {"id": self.repo, "sha": COMMIT, "private": False, "tags": ["x"], "siblings": siblings}
 
     def paths(self):
@@ -127,10 +127,10 @@ class Hub:
             return r.reply(307, Location=r.path.replace("old/name", self.repo, 1))
         api = f"/api/models/{self.repo}/revision/"
         if path.startswith(api):
-            if urllib.parse.unquote(path[len(api):]) not in self.revisions or query != "blobs=true":
+            if urllib.parse.unquote(path[len(api):]) not in self.revisions:
                 return r.reply(404, b"{}", X_Error_Code="RevisionNotFound")
             return r.reply(200, self.list_text if self.list_text is not None else
-                           json.dumps(self.list()).encode())
+                           json.dumps(self.list(query == "blobs=true")).encode())
         begin = f"/{self.repo}/resolve/{COMMIT}/"
         name = path[len(begin):]
         if not path.startswith(begin) or name not in self.files:

@@ -137,7 +137,7 @@ def story_a_model_is_pulled_to_the_daemon():
         assert "download model.safetensors" in done.stderr, done.stderr
         assert in_folder(models, "org", "demo") == FILES
         assert [p for p in hub.paths() if "README" in p or "onnx" in p] == []
-        assert os.listdir(os.path.join(home, ".cache", "pt2ctl", "org", "demo")) == [], "swept"
+        assert os.listdir(os.path.join(home, ".cache")) == [], "swept"
         assert export(d, model="org/demo")["state"] == "succeeded"
         # The daemon has it: the weights do not come again, whatever they are called.
         before = len(hub.storage.requests)
