@@ -131,9 +131,10 @@ class Hub:
                 return r.reply(404, b"{}", X_Error_Code="RevisionNotFound")
             return r.reply(200, self.list_text if self.list_text is not None else
                            json.dumps(self.list(query == "blobs=true")).encode())
-        begin = f"/{self.repo}/resolve/{COMMIT}/"
-        name = path[len(begin):]
-        if not path.startswith(begin) or name not in self.files:
+        begin = f"/{self.repo}/resolve/"
+        revision, _, name = path[len(begin):].partition("/")
+        if not path.startswith(begin) or name not in self.files or \
+                urllib.parse.unquote(revision) not in self.revisions:
             return r.reply(404, b"{}", X_Error_Code="EntryNotFound")
         if name in self.large:
             return r.reply(302, Location=self.redirect or
