@@ -211,9 +211,11 @@ static int check_is_checkpoint(const char *folder, struct pt2_err *err)
         pt2_checkpoint_free(checkpoint);
         return 0;
     }
+    if (why.code == PT2_ERR_NOT_EXPORTABLE) /* GET says so of the model */
+        return 0;
     if (why.code == PT2_ERR_NOT_FOUND) /* its text names our folder */
         return pt2_err_set(err, PT2_ERR_BAD_CHECKPOINT,
-                           "the files hold no " CONFIG_NAME);
+                           "the files hold no " CONFIG_NAME ", and no *.gguf");
     return pt2_err_set(err, why.code, "%s", why.text);
 }
 
