@@ -1,77 +1,103 @@
 #include "export/decoder_graph.h"
 
-#include "base/log.h"
-#include "export/graph.h"
+#include "base/half.h"
+#include "export/decoder_parts.h"
 
 #define SEQ_SYMBOL "s0"
 
-/* The values of one layer, or of none: weights by role, and what else the layer needs. */
-struct layer_values {
-    uint32_t weights[N_WEIGHT_ROLES]; /* GRAPH_NO_BIAS where there is none */
-    uint32_t key_cache, value_cache;
-    uint32_t mask; /* bool (s, max_cache_len) */
-};
-
-struct builder {
-    struct graph graph;
-    const struct decoder_spec *spec;
-    const struct pt2_export_options *options;
-    struct layer_values *layers, top; /* (n_layers), and what is of no layer */
-    struct pt2_dim batch, seq;
-    uint32_t inv_freq, input_ids, positions;
-    uint32_t cos, sin; /* (s, head_dim) */
-};
-
 /* ---- inputs, in the order of the signature ---- */
+
+/* inv_freq of each rope, and of some a second one. */
+static size_t n_tables(const struct decoder_spec *spec,
+                       const struct pt2_export_options *options)
+{
+    size_t n = 0;
+
+    for (int i = 0; i < spec->n_ropes; i++)
+        n += rope_is_long(&spec->ropes[i], options->max_cache_len) ? 2 : 1;
+    return n;
+}
+
+size_t decoder_n_buffers(const struct decoder_spec *spec,
+                         const struct pt2_export_options *options)
+{
+    return n_tables(spec, options) + 2 * (size_t)spec->n_layers;
+}
+
+static struct decoder_buffer table_at(const struct decoder_spec *spec,
+                                      const struct pt2_export_options *options, size_t i)
+{
+    struct decoder_buffer b = {.dtype = PT2_FLOAT32, .n_dims = 1};
+    const struct rope *rope = spec->ropes;
+
+    while (i > (rope_is_long(rope, options->max_cache_len) ? 1U : 0U)) {
+        i -= rope_is_long(rope, options->max_cache_len) ? 2 : 1;
+        rope++;
+    }
+    b.rope = (int)(rope - spec->ropes);
+    b.is_long = i == 1;
+    snprintf(b.fqn, sizeof(b.fqn), "model.%s.%s%sinv_freq", spec->names->rotary,
+             rope->prefix, b.is_long ? "long_" : "");
+    b.sizes[0] = rope->dim / 2;
+    return b;
+}
 
 struct decoder_buffer decoder_buffer_at(const struct decoder_spec *spec,
                                         const struct pt2_export_options *options,
                                         size_t i)
 {
-    struct decoder_buffer b = {.dtype = PT2_FLOAT32, .n_dims = 1};
+    struct decoder_buffer b = {.dtype = options->dtype, .n_dims = 4, .is_cache = true};
 
-    if (i == 0) {
-        snprintf(b.fqn, sizeof(b.fqn), "model.%s.inv_freq", spec->names->rotary);
-        b.sizes[0] = spec->rope.dim / 2;
-        return b;
-    }
-    snprintf(b.fqn, sizeof(b.fqn), "%s_cache_%zu", i % 2 ? "key" : "value", (i - 1) / 2);
-    b.dtype = options->dtype;
-    b.n_dims = 4;
+    if (i < n_tables(spec, options))
+        return table_at(spec, options, i);
+    i -= n_tables(spec, options);
+    b.layer = (int64_t)(i / 2);
+    b.is_value = i % 2;
+    snprintf(b.fqn, sizeof(b.fqn), "%s_cache_%lld", b.is_value ? "value" : "key",
+             (long long)b.layer);
     b.sizes[0] = options->batch_size;
     b.sizes[1] = spec->n_kv_heads;
     b.sizes[2] = options->max_cache_len;
     b.sizes[3] = spec->head_dim;
-    b.is_cache = true;
     return b;
 }
 
-static void add_parameters(struct builder *b, const struct weights *weights)
+static uint32_t add_weight(struct builder *b, const struct weight *w)
+{
+    enum pt2_dtype dtype = b->options->dtype;
+
+    if (w->is_alias)
+        return b->top.weights[WEIGHT_EMBED];
+    if (w->is_buffer)
+        return graph_persistent_buffer(&b->graph, w->fqn, dtype, w->n_dims, w->sizes);
+    return graph_parameter(&b->graph, w->fqn, dtype, w->n_dims, w->sizes);
+}
+
+static void add_weights(struct builder *b, const struct weights *weights)
 {
     for (size_t i = 0; i < weights->n; i++) {
         const struct weight *w = &weights->list[i];
         struct layer_values *of = w->layer < 0 ? &b->top : &b->layers[w->layer];
 
-        of->weights[w->role] = w->is_alias
-                                   ? b->top.weights[WEIGHT_EMBED]
-                                   : graph_parameter(&b->graph, w->fqn, b->options->dtype,
-                                                     w->n_dims, w->sizes);
+        of->weights[w->role] = add_weight(b, w);
     }
 }
 
 static void add_buffers(struct builder *b)
 {
-    for (size_t i = 0; i < decoder_n_buffers(b->spec); i++) {
+    for (size_t i = 0; i < decoder_n_buffers(b->spec, b->options); i++) {
         struct decoder_buffer buffer = decoder_buffer_at(b->spec, b->options, i);
         uint32_t value = graph_buffer(&b->graph, buffer.fqn, buffer.dtype, buffer.n_dims,
                                       buffer.sizes);
 
-        if (i == 0)
-            b->inv_freq = value;
-        else if (i % 2)
-            b->layers[(i - 1) / 2].key_cache = value;
+        if (!buffer.is_cache && buffer.is_long)
+            b->ropes[buffer.rope].long_inv_freq = value;
+        else if (!buffer.is_cache)
+            b->ropes[buffer.rope].inv_freq = value;
+        else if (buffer.is_value)
+            b->layers[buffer.layer].value_cache = value;
         else
-            b->layers[(i - 1) / 2].value_cache = value;
+            b->layers[buffer.layer].key_cache = value;
     }
 }
 
@@ -85,30 +111,10 @@ static void add_user_inputs(struct builder *b)
 
 /* ---- what all layers share ---- */
 
-/* LlamaRotaryEmbedding.forward: float32 throughout, rounded to the dtype at its end. */
-static void add_rotary(struct builder *b)
-{
-    struct graph *g = &b->graph;
-    double scale = b->spec->rope.attention_scale;
-    uint32_t position = graph_column(g, graph_to(g, b->positions, PT2_FLOAT32));
-    uint32_t freqs =
-        graph_outer(g, "mul", position, b->inv_freq, /* is_swapped= */ false);
-    uint32_t angles = graph_cat_last(g, freqs, freqs);
-
-    b->cos = graph_unary(g, "cos", angles);
-    if (scale != 1)
-        b->cos = graph_binary_number(g, "mul", b->cos, scale);
-    b->sin = graph_unary(g, "sin", angles);
-    if (scale != 1)
-        b->sin = graph_binary_number(g, "mul", b->sin, scale);
-    b->cos = graph_to(g, b->cos, b->options->dtype);
-    b->sin = graph_to(g, b->sin, b->options->dtype);
-}
-
 /* A window as long as the cache hides nothing that causality does not. */
 static int64_t effective_window(const struct builder *b, int64_t layer)
 {
-    int64_t window = b->spec->windows[layer];
+    int64_t window = b->spec->layers[layer].window;
 
     return window >= b->options->max_cache_len ? 0 : window;
 }
@@ -139,136 +145,105 @@ static void add_masks(struct builder *b)
     }
 }
 
-/* ---- a layer ---- */
+/* ---- layers ---- */
 
-/* LlamaRMSNorm.forward */
-static uint32_t norm(struct builder *b, uint32_t x, uint32_t weight)
+/* A norm of the layer, where it has one of that name. */
+static uint32_t norm_if(struct builder *b, const char *name, uint32_t x,
+                        const struct layer_values *layer, enum weight_role role)
+{
+    return name ? part_norm(b, b->spec->norm, x, layer, role) : x;
+}
+
+/* x and what a part of the layer made of it */
+static uint32_t add_to(struct builder *b, uint32_t x, uint32_t y)
 {
     struct graph *g = &b->graph;
-    uint32_t wide = graph_to(g, x, PT2_FLOAT32), scale;
+    double multiplier = b->spec->residual_multiplier;
 
-    ASSERT(b->spec->norm == NORM_RMS);
-    scale = graph_mean_last(g, graph_pow(g, wide, 2));
-    scale = graph_binary_number(g, "add", scale, b->spec->norm_eps);
-    scale = graph_unary(g, "rsqrt", scale);
-    wide = graph_binary(g, "mul", wide, scale);
-    return graph_binary(g, "mul", graph_to(g, wide, b->options->dtype), weight);
-}
-
-static uint32_t linear(struct builder *b, uint32_t x, const struct layer_values *layer,
-                       enum weight_role role)
-{
-    return graph_linear(&b->graph, x, layer->weights[role], layer->weights[role + 1]);
-}
-
-/* (batch, s, n * head_dim) -> (batch, n, s, head_dim) */
-static uint32_t split_heads(struct builder *b, uint32_t x, int64_t n)
-{
-    struct pt2_dim sizes[] = {b->batch, b->seq, dim_of(n), dim_of(b->spec->head_dim)};
-
-    return graph_transpose(&b->graph, graph_view(&b->graph, x, 4, sizes, false), 1, 2);
-}
-
-/* apply_rotary_pos_emb: x * cos + rotate_half(x) * sin */
-static uint32_t rotate(struct builder *b, uint32_t x)
-{
-    struct graph *g = &b->graph;
-    int64_t dim = b->spec->head_dim;
-    uint32_t straight = graph_binary(g, "mul", x, b->cos);
-    uint32_t left = graph_slice_last(g, x, 0, dim / 2);
-    uint32_t right = graph_slice_last(g, x, dim / 2, dim);
-    uint32_t turned = graph_cat_last(g, graph_unary(g, "neg", right), left);
-
-    return graph_binary(g, "add", straight, graph_binary(g, "mul", turned, b->sin));
-}
-
-static uint32_t attention(struct builder *b, uint32_t x, const struct layer_values *layer)
-{
-    const struct decoder_spec *s = b->spec;
-    struct graph *g = &b->graph;
-    struct pt2_dim merged[] = {b->batch, b->seq, dim_of(s->n_heads * s->head_dim)};
-    uint32_t q = split_heads(b, linear(b, x, layer, WEIGHT_Q), s->n_heads);
-    uint32_t k = split_heads(b, linear(b, x, layer, WEIGHT_K), s->n_kv_heads);
-    uint32_t v = split_heads(b, linear(b, x, layer, WEIGHT_V), s->n_kv_heads);
-
-    q = rotate(b, q);
-    k = rotate(b, k);
-    k = graph_index_copy(g, layer->key_cache, b->positions, k);
-    v = graph_index_copy(g, layer->value_cache, b->positions, v);
-    x = graph_attention(g, q, k, v, layer->mask, s->attn_scale);
-    x = graph_view(g, graph_transpose(g, x, 1, 2), 3, merged, /* is_copy= */ true);
-    return linear(b, x, layer, WEIGHT_O);
-}
-
-/* activations.py, NewGELUActivation, operation by operation */
-static uint32_t gelu_new(struct graph *g, uint32_t x)
-{
-    uint32_t inner = graph_binary_number(g, "mul", graph_pow(g, x, 3), 0.044715);
-
-    inner = graph_binary(g, "add", x, inner);
-    inner = graph_binary_number(g, "mul", inner, 0.7978845608028654); /* sqrt(2 / pi) */
-    inner = graph_binary_number(g, "add", graph_unary(g, "tanh", inner), 1.0);
-    return graph_binary(g, "mul", graph_binary_number(g, "mul", x, 0.5), inner);
-}
-
-static uint32_t activate(struct builder *b, uint32_t x)
-{
-    struct graph *g = &b->graph;
-
-    switch (b->spec->act) {
-    case ACT_SILU:
-        return graph_unary(g, "silu", x);
-    case ACT_GELU:
-        return graph_gelu(g, x, /* tanh= */ false);
-    case ACT_GELU_TANH:
-        return graph_gelu(g, x, /* tanh= */ true);
-    case ACT_GELU_NEW:
-        return gelu_new(g, x);
-    case ACT_RELU:
-        return graph_unary(g, "relu", x);
-    case ACT_RELU2:
-        return graph_unary(g, "square", graph_unary(g, "relu", x));
-    case ACT_SIGMOID:
-        return graph_unary(g, "sigmoid", x);
-    case ACT_TANH:
-        return graph_unary(g, "tanh", x);
-    }
-    ASSERT(!"an activation that has no spelling");
-}
-
-static uint32_t mlp(struct builder *b, uint32_t x, const struct layer_values *layer)
-{
-    uint32_t gate, up;
-
-    ASSERT(b->spec->mlp == MLP_GATED);
-    gate = activate(b, linear(b, x, layer, WEIGHT_GATE));
-    up = linear(b, x, layer, WEIGHT_UP);
-    return linear(b, graph_binary(&b->graph, "mul", gate, up), layer, WEIGHT_DOWN);
+    if (multiplier != 0)
+        y = graph_binary_number(g, "mul", y, multiplier);
+    return graph_binary(g, "add", x, y);
 }
 
 static uint32_t decoder_layer(struct builder *b, uint32_t x,
                               const struct layer_values *layer)
 {
-    uint32_t y;
+    const struct decoder_names *n = b->spec->names;
+    uint32_t in = norm_if(b, n->attn_norm, x, layer, WEIGHT_ATTN_NORM), y, z;
 
-    ASSERT(b->spec->place == NORM_PRE);
-    y = attention(b, norm(b, x, layer->weights[WEIGHT_ATTN_NORM]), layer);
-    x = graph_binary(&b->graph, "add", x, y);
-    y = mlp(b, norm(b, x, layer->weights[WEIGHT_MLP_NORM]), layer);
-    return graph_binary(&b->graph, "add", x, y);
+    y = part_attention(b, in, layer);
+    y = norm_if(b, n->attn_post_norm, y, layer, WEIGHT_ATTN_POST_NORM);
+    if (b->spec->is_parallel) {
+        if (n->mlp_norm)
+            in = part_norm(b, b->spec->norm, x, layer, WEIGHT_MLP_NORM);
+        z = part_mlp(b, in, layer);
+        return add_to(b, add_to(b, x, y), z);
+    }
+    x = add_to(b, x, y);
+    y = part_mlp(b, norm_if(b, n->mlp_norm, x, layer, WEIGHT_MLP_NORM), layer);
+    y = norm_if(b, n->mlp_post_norm, y, layer, WEIGHT_MLP_POST_NORM);
+    return add_to(b, x, y);
+}
+
+/* ---- before and behind them ---- */
+
+/* As a tensor of that dtype holds it. */
+static double rounded(double x, enum pt2_dtype dtype)
+{
+    float f = (float)x;
+
+    return dtype == PT2_BFLOAT16  ? (double)bf16_to_float(bf16_of_float(f))
+           : dtype == PT2_FLOAT16 ? (double)f16_to_float(f16_of_float(f))
+                                  : (double)f;
+}
+
+static uint32_t embed(struct builder *b)
+{
+    const struct decoder_spec *s = b->spec;
+    struct graph *g = &b->graph;
+    uint32_t x = graph_embedding(g, b->top.weights[WEIGHT_EMBED], b->input_ids);
+    double multiplier = s->embed_multiplier;
+
+    if (s->embed_multiplier_cast)
+        multiplier = rounded(multiplier, b->options->dtype);
+    if (multiplier != 0)
+        x = graph_binary_number(g, "mul", x, multiplier);
+    if (s->names->positions)
+        x = graph_binary(
+            g, "add", x,
+            graph_embedding(g, b->top.weights[WEIGHT_POSITIONS], b->positions));
+    if (s->embed_norm)
+        x = part_norm(b, NORM_RMS_PLAIN, x, &b->top, WEIGHT_NORM);
+    return x;
+}
+
+static uint32_t head(struct builder *b, uint32_t x)
+{
+    const struct decoder_spec *s = b->spec;
+    struct graph *g = &b->graph;
+
+    x = part_linear(b, x, &b->top, WEIGHT_HEAD);
+    if (s->logits_multiplier != 0)
+        x = graph_binary_number(g, "mul", x, s->logits_multiplier);
+    if (s->logits_divisor != 0)
+        x = graph_binary_number(g, "div", x, s->logits_divisor);
+    if (s->logits_softcap != 0) {
+        x = graph_unary(g, "tanh", graph_binary_number(g, "div", x, s->logits_softcap));
+        x = graph_binary_number(g, "mul", x, s->logits_softcap);
+    }
+    return x;
 }
 
 static void add_nodes(struct builder *b)
 {
-    struct graph *g = &b->graph;
-    uint32_t x = graph_embedding(g, b->top.weights[WEIGHT_EMBED], b->input_ids);
+    uint32_t x = embed(b);
 
-    add_rotary(b);
+    part_rotary_tables(b);
     add_masks(b);
     for (int64_t i = 0; i < b->spec->n_layers; i++)
         x = decoder_layer(b, x, &b->layers[i]);
-    x = norm(b, x, b->top.weights[WEIGHT_NORM]);
-    graph_output(g, graph_linear(g, x, b->top.weights[WEIGHT_HEAD], GRAPH_NO_BIAS));
+    x = part_norm(b, b->spec->norm, x, &b->top, WEIGHT_NORM);
+    graph_output(&b->graph, head(b, x));
 }
 
 int decoder_graph_build(const struct decoder_spec *spec, const struct weights *weights,
@@ -284,8 +259,11 @@ int decoder_graph_build(const struct decoder_spec *spec, const struct weights *w
         return pt2_err_set(err, PT2_ERR_NOMEM, "%lld layers", (long long)spec->n_layers);
     if (pt2_program_new(&program, err) < 0)
         return -1;
-    for (int64_t i = 0; i < spec->n_layers; i++)
-        memset(layers[i].weights, 0xff, sizeof(layers[i].weights)); /* GRAPH_NO_BIAS */
+    memset(b.top.weights, 0xff, sizeof(b.top.weights)); /* GRAPH_NO_BIAS */
+    for (int64_t i = 0; i < spec->n_layers; i++) {
+        layers[i].spec = &spec->layers[i];
+        memset(layers[i].weights, 0xff, sizeof(layers[i].weights));
+    }
     b.batch = dim_of(options->batch_size);
     b.seq = dim_of(options->seq_len);
     if (options->dynamic_shapes) {
@@ -295,7 +273,7 @@ int decoder_graph_build(const struct decoder_spec *spec, const struct weights *w
         b.seq.value = MAX(b.seq.value, MIN(2, options->max_cache_len));
     }
     graph_init(&b.graph, program, err);
-    add_parameters(&b, weights);
+    add_weights(&b, weights);
     add_buffers(&b);
     add_user_inputs(&b);
     add_nodes(&b);

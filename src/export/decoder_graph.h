@@ -2,7 +2,7 @@
  *
  * The spelling is profile "torch": index_copy_ into the caches, one bool mask per window,
  * scaled_dot_product_attention with enable_gqa, RMS norms in their parts, rounding where
- * eager Transformers rounds. */
+ * eager Transformers rounds.  decoder_parts.h has the pieces. */
 #ifndef EXPORT_DECODER_GRAPH_H
 #define EXPORT_DECODER_GRAPH_H
 
@@ -18,15 +18,17 @@ struct decoder_buffer {
     enum pt2_dtype dtype;
     unsigned n_dims;
     int64_t sizes[4];
-    bool is_cache; /* starts as zeros; otherwise inv_freq */
+    bool is_cache; /* starts as zeros; otherwise the rope_inv_freq of a rope */
+    int64_t layer; /* of a cache, and which of its two */
+    bool is_value;
+    int rope; /* of a table, and which of its lists */
+    bool is_long;
 };
 
-static inline size_t decoder_n_buffers(const struct decoder_spec *spec)
-{
-    return 1 + 2 * (size_t)spec->n_layers;
-}
-/* inv_freq, then key_cache_0, value_cache_0, key_cache_1, ...: (batch, kv_heads,
- * max_cache_len, head_dim).  options are resolved. */
+/* The frequencies of each rope, then key_cache_0, value_cache_0, key_cache_1, ...: (batch,
+ * kv_heads, max_cache_len, head_dim).  options are resolved. */
+size_t decoder_n_buffers(const struct decoder_spec *spec,
+                         const struct pt2_export_options *options);
 struct decoder_buffer decoder_buffer_at(const struct decoder_spec *spec,
                                         const struct pt2_export_options *options,
                                         size_t i);

@@ -22,6 +22,36 @@ int deviations_add(struct deviations *deviations, struct pt2_err *err, const cha
     return 0;
 }
 
+static int find_of_rope(const struct rope *rope, const struct pt2_export_options *options,
+                        struct deviations *deviations, struct pt2_err *err)
+{
+    long long len = options->max_cache_len, max = rope->max_position;
+
+    if (rope->type == ROPE_DYNAMIC)
+        return deviations_add(
+            deviations, err,
+            "rope_type dynamic: the frequencies are those up to "
+            "max_position_embeddings, %lld, which max_cache_len, %lld, does not "
+            "exceed; the reference export fails on this rope_type.",
+            max, len);
+    if (rope_is_long(rope, options->max_cache_len))
+        return deviations_add(
+            deviations, err,
+            "rope_type longrope: each position turns by the short factors below "
+            "original_max_position_embeddings, %.0f, by the long ones from there on; "
+            "Transformers takes one list for all positions of a call, and the reference "
+            "export fails.",
+            rope->original_max);
+    if (rope->type == ROPE_LONGROPE)
+        return deviations_add(
+            deviations, err,
+            "rope_type longrope: the short factors, which are those up to "
+            "original_max_position_embeddings, %.0f, which max_cache_len, %lld, does not "
+            "exceed; the reference export fails on this rope_type.",
+            rope->original_max, len);
+    return 0;
+}
+
 int deviations_find(const struct decoder_spec *spec, const struct weights *weights,
                     const struct pt2_export_options *options,
                     struct deviations *deviations, struct pt2_err *err)
@@ -36,13 +66,15 @@ int deviations_find(const struct decoder_spec *spec, const struct weights *weigh
             "does not claim to know them.",
             len, max) < 0)
         return -1;
-    if (spec->rope.type == ROPE_DYNAMIC &&
-        deviations_add(
-            deviations, err,
-            "rope_type dynamic: the frequencies are those up to "
-            "max_position_embeddings, %lld, which max_cache_len, %lld, does not "
-            "exceed; the reference export fails on this rope_type.",
-            max, len) < 0)
+    for (int i = 0; i < spec->n_ropes; i++)
+        if (find_of_rope(&spec->ropes[i], options, deviations, err) < 0)
+            return -1;
+    if (spec->attn_softcap != 0 && options->attn == PT2_ATTN_EAGER &&
+        deviations_add(deviations, err,
+                       "attn_logit_softcapping, %g, is applied; the reference export, by "
+                       "default sdpa, leaves it out, and so does attn_implementation "
+                       "sdpa here.",
+                       spec->attn_softcap) < 0)
         return -1;
     if (weights->is_untied_by_data &&
         deviations_add(

@@ -10,7 +10,7 @@
 #include "export/weights.h"
 
 #define ROOT            "program" /* the archive's folder */
-#define REVISION        "1"       /* of the bytes that an export makes */
+#define REVISION        "2"       /* of the bytes that an export makes */
 #define SLICE_BYTES     ((size_t)1 << 20)
 #define N_SLICE_BUFFERS 2
 
@@ -24,7 +24,6 @@ struct pt2_export {
     struct pt2_program *program;
     char *json; /* the program's */
     size_t json_bytes;
-    float *inv_freq;
     uint64_t program_bytes, cache_bytes;
 };
 
@@ -49,7 +48,6 @@ void pt2_export_free(struct pt2_export *exp)
     deviations_done(&exp->deviations);
     extras_done(&exp->extras);
     free(exp->json);
-    free(exp->inv_freq);
     free(exp);
 }
 
@@ -136,7 +134,7 @@ static int resolve(const struct pt2_export_options *asked,
 
 static int size_caches(struct pt2_export *exp, struct pt2_err *err)
 {
-    for (size_t i = 0; i < decoder_n_buffers(&exp->spec); i++) {
+    for (size_t i = 0; i < decoder_n_buffers(&exp->spec, &exp->options); i++) {
         struct decoder_buffer b = decoder_buffer_at(&exp->spec, &exp->options, i);
         uint64_t bytes;
 
@@ -153,12 +151,18 @@ static int size_caches(struct pt2_export *exp, struct pt2_err *err)
     return 0;
 }
 
-static int make_inv_freq(struct pt2_export *exp, struct pt2_err *err)
+/* Learned positions end where their table does. */
+static int check_positions(const struct decoder_spec *spec,
+                           const struct pt2_export_options *o, struct pt2_err *err)
 {
-    exp->inv_freq = calloc((size_t)exp->spec.rope.dim / 2, sizeof(*exp->inv_freq));
-    if (!exp->inv_freq)
-        return pt2_err_set(err, PT2_ERR_NOMEM, "rotary frequencies");
-    rope_inv_freq(&exp->spec.rope, exp->inv_freq);
+    if (spec->names->positions && o->max_cache_len > spec->max_position)
+        return pt2_err_set(err, PT2_ERR_NOT_EXPORTABLE,
+                           "max_cache_len is %lld, but the model's learned positions are "
+                           "%lld",
+                           (long long)o->max_cache_len, (long long)spec->max_position);
+    for (int i = 0; i < spec->n_ropes; i++)
+        if (rope_check_len(&spec->ropes[i], o->max_cache_len, err) < 0)
+            return -1;
     return 0;
 }
 
@@ -169,7 +173,7 @@ int export_check_model(const struct pt2_checkpoint *checkpoint,
 {
     if (decoder_spec_read(pt2_checkpoint_config(checkpoint), ret_spec, err) < 0 ||
         resolve(asked, ret_spec, checkpoint, ret_options, err) < 0 ||
-        rope_check_len(&ret_spec->rope, ret_options->max_cache_len, err) < 0)
+        check_positions(ret_spec, ret_options, err) < 0)
         return -1;
     return weights_bind(ret_spec, checkpoint, ret_weights, err);
 }
@@ -205,7 +209,7 @@ int pt2_export_new(const struct pt2_checkpoint *checkpoint,
     exp->checkpoint = checkpoint;
     if (export_check_model(checkpoint, options, &exp->spec, &exp->weights, &exp->options,
                            err) < 0 ||
-        size_caches(exp, err) < 0 || make_inv_freq(exp, err) < 0 ||
+        size_caches(exp, err) < 0 ||
         deviations_find(&exp->spec, &exp->weights, &exp->options, &exp->deviations, err) <
             0 ||
         extras_find(&exp->spec, checkpoint, &exp->options, &exp->extras, &exp->deviations,
@@ -334,8 +338,8 @@ static int write_weights(struct job *job)
             .dtype = exp->options.dtype,
             .n_dims = w->n_dims,
             .sizes = {w->sizes[0], w->sizes[1]},
-            .is_param = true,
-            .requires_grad = true,
+            .is_param = !w->is_buffer,
+            .requires_grad = !w->is_buffer,
         };
         if (!w->is_alias && write_weight(job, w) < 0)
             return -1;
@@ -345,10 +349,26 @@ static int write_weights(struct job *job)
 }
 
 /* Caches start as zeros, which a record of no bytes stands for. */
+static int write_buffer(struct job *job, const struct decoder_buffer *b, uint32_t record)
+{
+    size_t n = b->is_cache ? 0 : (size_t)b->sizes[0];
+    AUTO_PTR float *freq = calloc(n + 1, sizeof(*freq));
+
+    if (!freq)
+        return pt2_err_set(job->err, PT2_ERR_NOMEM, "rotary frequencies");
+    if (n > 0)
+        rope_inv_freq(&job->exp->spec.ropes[b->rope], b->is_long, freq);
+    if (pt2_writer_begin_tensor(job->writer, PT2_TABLE_CONSTANTS, record,
+                                n * sizeof(*freq), job->err) < 0 ||
+        pt2_writer_add(job->writer, freq, n * sizeof(*freq), job->err) < 0)
+        return -1;
+    return pt2_writer_end(job->writer, job->err);
+}
+
 static int write_buffers(struct job *job)
 {
     const struct pt2_export *exp = job->exp;
-    size_t n = decoder_n_buffers(&exp->spec), bytes;
+    size_t n = decoder_n_buffers(&exp->spec, &exp->options);
     AUTO_PTR struct pt2_payload_entry *entries = calloc(n, sizeof(*entries));
     AUTO_PTR struct decoder_buffer *buffers = calloc(n, sizeof(*buffers));
 
@@ -361,11 +381,7 @@ static int write_buffers(struct job *job)
         entries[i] = (struct pt2_payload_entry){
             .fqn = b->fqn, .record = (uint32_t)i, .dtype = b->dtype, .n_dims = b->n_dims};
         memcpy(entries[i].sizes, b->sizes, sizeof(b->sizes));
-        bytes = b->is_cache ? 0 : (size_t)b->sizes[0] * sizeof(float);
-        if (pt2_writer_begin_tensor(job->writer, PT2_TABLE_CONSTANTS, (uint32_t)i, bytes,
-                                    job->err) < 0 ||
-            pt2_writer_add(job->writer, exp->inv_freq, bytes, job->err) < 0 ||
-            pt2_writer_end(job->writer, job->err) < 0)
+        if (write_buffer(job, b, (uint32_t)i) < 0)
             return -1;
     }
     return pt2_writer_payloads(job->writer, PT2_TABLE_CONSTANTS, entries, n, job->err);

@@ -33,6 +33,9 @@ static inline bool graph_failed(const struct graph *g)
 
 uint32_t graph_parameter(struct graph *g, const char *fqn, enum pt2_dtype dtype,
                          unsigned n_dims, const int64_t *sizes);
+/* A buffer that the checkpoint holds, as it does the parameters. */
+uint32_t graph_persistent_buffer(struct graph *g, const char *fqn, enum pt2_dtype dtype,
+                                 unsigned n_dims, const int64_t *sizes);
 /* Not persistent: the caches and inv_freq. */
 uint32_t graph_buffer(struct graph *g, const char *fqn, enum pt2_dtype dtype,
                       unsigned n_dims, const int64_t *sizes);
@@ -45,11 +48,17 @@ void graph_output(struct graph *g, uint32_t x);
 
 uint32_t graph_unary(struct graph *g, const char *op, uint32_t x); /* "silu": aten.silu */
 uint32_t graph_gelu(struct graph *g, uint32_t x, bool tanh);
-/* op is add, mul or sub (aten.add.Tensor); y broadcasts to x. */
+/* op is add, mul, sub or div (aten.add.Tensor); y broadcasts to x. */
 uint32_t graph_binary(struct graph *g, const char *op, uint32_t x, uint32_t y);
 uint32_t graph_binary_number(struct graph *g, const char *op, uint32_t x, double y);
 uint32_t graph_binary_int(struct graph *g, const char *op, uint32_t x, int64_t y);
 uint32_t graph_pow(struct graph *g, uint32_t x, int64_t exponent);
+uint32_t graph_compare_int(struct graph *g, const char *op, uint32_t x, int64_t y);
+uint32_t graph_clamp(struct graph *g, uint32_t x, double min, double max);
+uint32_t graph_min(struct graph *g, uint32_t x, uint32_t y); /* element by element */
+/* condition, y broadcast to x. */
+uint32_t graph_where(struct graph *g, uint32_t condition, uint32_t x, uint32_t y);
+uint32_t graph_where_number(struct graph *g, uint32_t condition, uint32_t x, double y);
 /* x itself where it has the dtype already. */
 uint32_t graph_to(struct graph *g, uint32_t x, enum pt2_dtype dtype);
 
@@ -67,8 +76,15 @@ uint32_t graph_mean_last(struct graph *g, uint32_t x); /* keeps the dimension, a
 uint32_t graph_cat_last(struct graph *g, uint32_t x, uint32_t y); /* of one shape each */
 /* Elements start .. end - 1 of the last dimension, where end is not beyond it. */
 uint32_t graph_slice_last(struct graph *g, uint32_t x, int64_t start, int64_t end);
+/* Elements start, start + 2, ... of the last dimension. */
+uint32_t graph_every_other(struct graph *g, uint32_t x, int64_t start);
+/* The last dimensions of x and y, of one shape, as x0, y0, x1, y1, ... */
+uint32_t graph_interleave(struct graph *g, uint32_t x, uint32_t y);
+/* (b, kv, l, d), none of them symbolic: each head n_repeats times; x itself for once. */
+uint32_t graph_repeat_heads(struct graph *g, uint32_t x, int64_t n_repeats);
 uint32_t graph_transpose(struct graph *g, uint32_t x, unsigned a, unsigned b);
-/* One size at most may be symbolic; it is written as -1.  is_copy: reshape, not view. */
+/* One size at most may be symbolic; it is written as -1.  is_copy: reshape; otherwise x is
+ * contiguous, or only its last dimension becomes two. */
 uint32_t graph_view(struct graph *g, uint32_t x, unsigned n_dims,
                     const struct pt2_dim *sizes, bool is_copy);
 
@@ -77,6 +93,11 @@ uint32_t graph_view(struct graph *g, uint32_t x, unsigned n_dims,
 #define GRAPH_NO_BIAS UINT32_MAX
 
 uint32_t graph_embedding(struct graph *g, uint32_t weight, uint32_t ids);
+/* Over the last dimension; weight, bias: GRAPH_NO_BIAS for none. */
+uint32_t graph_layer_norm(struct graph *g, uint32_t x, uint32_t weight, uint32_t bias,
+                          double eps);
+uint32_t graph_matmul(struct graph *g, uint32_t x, uint32_t y); /* of the last two */
+uint32_t graph_softmax(struct graph *g, uint32_t x); /* over the last, in float32 */
 uint32_t graph_linear(struct graph *g, uint32_t x, uint32_t weight, uint32_t bias);
 /* Write source (b, h, s, d) into buffer (b, h, l, d) at positions (s), in place. */
 uint32_t graph_index_copy(struct graph *g, uint32_t buffer, uint32_t positions,

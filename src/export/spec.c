@@ -1,6 +1,7 @@
 #include "export/spec.h"
 
 #include "export/families.h"
+#include "export/windows.h"
 
 #include <math.h>
 
@@ -13,7 +14,7 @@ static const struct {
     {"gelu", ACT_GELU},         {"gelu_pytorch_tanh", ACT_GELU_TANH},
     {"gelu_new", ACT_GELU_NEW}, {"relu", ACT_RELU},
     {"relu2", ACT_RELU2},       {"sigmoid", ACT_SIGMOID},
-    {"tanh", ACT_TANH},
+    {"tanh", ACT_TANH},         {"xielu", ACT_XIELU},
 };
 
 /* Fields that change what some model type computes, with the value that changes nothing.
@@ -56,11 +57,14 @@ static const struct {
     {"no_rope_layers", OFF_NULL, "this model type rotates in all layers"},
     {"use_parallel_residual", OFF_FALSE, "this model type is not parallel"},
     {"alibi", OFF_FALSE, "ALiBi is not offered"},
+    {"scale_attn_by_inverse_layer_idx", OFF_FALSE, "this model type has no such scale"},
+    {"use_post_norm", OFF_FALSE, "this model type has no such norms"},
+    {"rotary_dim", OFF_NULL, "this model type rotates whole heads"},
 };
 
 static bool family_understands(const struct family *family, const char *name)
 {
-    for (size_t i = 0; family->understands[i]; i++)
+    for (size_t i = 0; family->understands && family->understands[i]; i++)
         if (streq(family->understands[i], name))
             return true;
     return false;
@@ -120,48 +124,51 @@ static int check_architecture(const struct family *family, const struct fields *
                         field_text(list, text), family->model_type, family->architecture);
 }
 
-/* layer_types: one a layer, of the kinds that there are; which is a family's affair,
- * where it understands the field at all. */
-static int check_layer_types(const struct family *family, const struct fields *config,
-                             int64_t n_layers, struct pt2_err *err)
+static const char *name_of(const char *own, const char *usual)
 {
-    const json_t *list = field_get(config, "layer_types"), *item;
-    char text[80];
-    size_t i;
-
-    if (!list || json_is_null(list))
-        return 0;
-    if (!json_is_array(list) || json_array_size(list) != (size_t)n_layers)
-        return field_bad(config, "layer_types", err,
-                         "must be a list of %lld, one a layer", (long long)n_layers);
-    json_array_foreach (list, i, item) {
-        const char *type = json_string_value(item);
-        bool is_full =
-            type && (streq(type, "full_attention") || streq(type, "attention"));
-        bool is_sliding = type && streq(type, "sliding_attention");
-
-        if (is_full || (is_sliding && family_understands(family, "layer_types")))
-            continue;
-        return field_refuse(config, "layer_types", err,
-                            "layer %zu is %s, which %s is not offered with", i,
-                            field_text(item, text), family->model_type);
-    }
-    return 0;
+    return own ? own : usual;
 }
 
-static int read_act(const struct fields *config, enum act *ret_act, struct pt2_err *err)
+static int read_act(const struct family *family, const struct fields *config,
+                    enum act *ret_act, struct pt2_err *err)
 {
-    const char *name;
+    const char *field = name_of(family->fields.act, "hidden_act"), *name;
 
-    if (field_string(config, "hidden_act", "silu", &name, err) < 0)
+    if (field_string(config, field, name_of(family->presets.act, "silu"), &name, err) < 0)
         return -1;
     for (size_t i = 0; i < ARRAY_LEN(acts); i++) {
-        if (streq(acts[i].name, name)) {
+        if (streq(acts[i].name, name) &&
+            (acts[i].act != ACT_XIELU || family->names->act)) {
             *ret_act = acts[i].act;
             return 0;
         }
     }
-    return field_refuse(config, "hidden_act", err, "'%s' is not offered", name);
+    return field_refuse(config, field, err, "'%s' is not offered", name);
+}
+
+/* head_dim, which is hidden_size / n_heads where nothing says otherwise. */
+static int read_head_dim(const struct family *family, const struct fields *config,
+                         struct decoder_spec *spec, struct pt2_err *err)
+{
+    int64_t of_hidden = MAX(1, spec->hidden_size / spec->n_heads);
+    int64_t preset = family->presets.head_dim, said;
+
+    if (preset == 0 || field_is_null(config, "head_dim"))
+        preset = of_hidden;
+    if (!family->has_head_dim_of_hidden)
+        return field_int(config, "head_dim", preset, 1, 1 << 16, &spec->head_dim, err);
+    spec->head_dim = of_hidden;
+    if (field_int(config, "head_dim", of_hidden, 1, 1 << 16, &said, err) < 0)
+        return -1;
+    if (said != of_hidden)
+        return field_refuse(config, "head_dim", err,
+                            "is %lld, but %s's is hidden_size / num_attention_heads, %lld",
+                            (long long)said, family->model_type, (long long)of_hidden);
+    if (spec->hidden_size % spec->n_heads)
+        return field_bad(config, name_of(family->fields.hidden_size, "hidden_size"), err,
+                         "is %lld, and must be a multiple of the heads, %lld",
+                         (long long)spec->hidden_size, (long long)spec->n_heads);
+    return 0;
 }
 
 static int read_heads(const struct family *family, const struct fields *config,
@@ -169,45 +176,97 @@ static int read_heads(const struct family *family, const struct fields *config,
 {
     int64_t kv = family->presets.n_kv_heads;
 
-    if (field_int(config, "num_attention_heads", family->presets.n_heads, 1, 1 << 16,
-                  &spec->n_heads, err) < 0)
+    if (field_int(config, name_of(family->fields.n_heads, "num_attention_heads"),
+                  family->presets.n_heads, 1, 1 << 16, &spec->n_heads, err) < 0)
         return -1;
+    spec->n_kv_heads = spec->n_heads;
     if (kv == 0 || field_is_null(config, "num_key_value_heads"))
         kv = spec->n_heads;
-    if (field_int(config, "num_key_value_heads", kv, 1, 1 << 16, &spec->n_kv_heads, err) <
-        0)
+    if (!family->has_no_kv_heads && field_int(config, "num_key_value_heads", kv, 1,
+                                              1 << 16, &spec->n_kv_heads, err) < 0)
         return -1;
     if (spec->n_heads % spec->n_kv_heads)
         return field_bad(config, "num_key_value_heads", err,
                          "is %lld, and must divide num_attention_heads, %lld",
                          (long long)spec->n_kv_heads, (long long)spec->n_heads);
-    return field_int(config, "head_dim", MAX(1, spec->hidden_size / spec->n_heads), 1,
-                     1 << 16, &spec->head_dim, err);
+    return read_head_dim(family, config, spec, err);
+}
+
+static int read_sizes(const struct family *family, const struct fields *config,
+                      struct decoder_spec *spec, struct pt2_err *err)
+{
+    const struct family_presets *p = &family->presets;
+    const struct family_fields *f = &family->fields;
+    int64_t inter;
+
+    if (field_int(config, "vocab_size", p->vocab_size, 1, SPEC_MAX_SIZE,
+                  &spec->vocab_size, err) < 0 ||
+        field_int(config, name_of(f->hidden_size, "hidden_size"), p->hidden_size, 1,
+                  SPEC_MAX_SIZE, &spec->hidden_size, err) < 0)
+        return -1;
+    inter = p->intermediate_size ? p->intermediate_size
+                                 : MIN(4 * spec->hidden_size, SPEC_MAX_SIZE);
+    if (field_int(config, name_of(f->intermediate_size, "intermediate_size"), inter, 1,
+                  SPEC_MAX_SIZE, &spec->intermediate_size, err) < 0 ||
+        field_int(config, name_of(f->n_layers, "num_hidden_layers"), p->n_layers, 1,
+                  SPEC_MAX_LAYERS, &spec->n_layers, err) < 0 ||
+        field_int(config, name_of(f->max_position, "max_position_embeddings"),
+                  p->max_position, 1, 1LL << 40, &spec->max_position, err) < 0)
+        return -1;
+    return 0;
+}
+
+static int read_rope(const struct family *family, const struct fields *config,
+                     struct decoder_spec *spec, struct pt2_err *err)
+{
+    for (int64_t i = 0; i < spec->n_layers; i++)
+        spec->layers[i].rope = family->rope_kind == FAMILY_NO_ROPE ? NO_ROPE : 0;
+    if (family->rope_kind != FAMILY_ROPE)
+        return 0;
+    spec->n_ropes = 1;
+    return rope_read(config, &family->rope, spec->head_dim, spec->max_position,
+                     &spec->ropes[0], err);
 }
 
 /* The fields that every model type of the shared skeleton has. */
 static int read_shared(const struct family *family, const struct fields *config,
                        struct decoder_spec *spec, struct pt2_err *err)
 {
-    const struct family_presets *p = &family->presets;
+    double eps = family->presets.eps == 0 ? 1e-6 : family->presets.eps;
 
-    if (field_int(config, "vocab_size", p->vocab_size, 1, SPEC_MAX_SIZE,
-                  &spec->vocab_size, err) < 0 ||
-        field_int(config, "hidden_size", p->hidden_size, 1, SPEC_MAX_SIZE,
-                  &spec->hidden_size, err) < 0 ||
-        field_int(config, "intermediate_size", p->intermediate_size, 1, SPEC_MAX_SIZE,
-                  &spec->intermediate_size, err) < 0 ||
-        field_int(config, "num_hidden_layers", p->n_layers, 1, SPEC_MAX_LAYERS,
-                  &spec->n_layers, err) < 0 ||
-        field_int(config, "max_position_embeddings", p->max_position, 1, 1LL << 40,
-                  &spec->max_position, err) < 0 ||
-        field_number(config, "rms_norm_eps", 1e-6, 0, 1, &spec->norm_eps, err) < 0 ||
-        field_bool(config, "tie_word_embeddings", false, &spec->tied, err) < 0 ||
+    if (read_sizes(family, config, spec, err) < 0 ||
+        field_number(config, name_of(family->fields.eps, "rms_norm_eps"), eps, 0, 1,
+                     &spec->norm_eps, err) < 0 ||
+        field_bool(config, "tie_word_embeddings", family->presets.tied, &spec->tied,
+                   err) < 0 ||
         read_heads(family, config, spec, err) < 0 ||
-        read_act(config, &spec->act, err) < 0)
+        read_act(family, config, &spec->act, err) < 0)
         return -1;
-    spec->attn_scale = pow((double)spec->head_dim, -0.5);
-    return rope_read(config, spec->head_dim, spec->max_position, &spec->rope, err);
+    for (int64_t i = 0; i < spec->n_layers; i++)
+        spec->layers[i].attn_scale = pow((double)spec->head_dim, -0.5);
+    return read_rope(family, config, spec, err);
+}
+
+static void set_kinds(const struct family *family, struct decoder_spec *spec)
+{
+    spec->model_type = family->model_type;
+    spec->names = family->names;
+    spec->ignores = family->ignores;
+    spec->norm = family->is.norm;
+    spec->qk_norm = family->is.qk_norm;
+    spec->qk_norm_kind = family->is.qk_norm_kind;
+    spec->qk_norm_after_rope = family->is.qk_norm_after_rope;
+    spec->qkv = family->is.qkv;
+    spec->pairs = family->is.pairs;
+    spec->rope_rounding = family->is.rope_rounding;
+    spec->mlp = family->is.mlp;
+    spec->is_parallel = family->is.is_parallel;
+    spec->qkv_bias = family->is.qkv_bias;
+    spec->o_bias = family->is.o_bias;
+    spec->mlp_bias = family->is.mlp_bias;
+    spec->head_bias = family->is.head_bias;
+    spec->embed_norm = family->is.embed_norm;
+    spec->transposed = family->is.transposed;
 }
 
 int decoder_spec_read(const json_t *config, struct decoder_spec *ret_spec,
@@ -216,7 +275,7 @@ int decoder_spec_read(const json_t *config, struct decoder_spec *ret_spec,
     struct fields f = fields_of(config, "");
     const struct family *family;
     const char *type;
-    char types[400];
+    size_t n = 0;
 
     *ret_spec = (struct decoder_spec){0};
     if (field_string(&f, "model_type", NULL, &type, err) < 0)
@@ -224,25 +283,17 @@ int decoder_spec_read(const json_t *config, struct decoder_spec *ret_spec,
     if (!type)
         return field_bad(&f, "model_type", err, "is required");
     family = family_find(type);
+    while (!family && family_at(n))
+        n++;
     if (!family)
-        return field_refuse(&f, "model_type", err, "'%s' is not among those offered: %s",
-                            type, decoder_spec_types(types));
-    ret_spec->model_type = family->model_type;
-    ret_spec->names = family->names;
+        return field_refuse(&f, "model_type", err,
+                            "'%s' is not among the %zu that are offered (doc/exports.md)",
+                            type, n);
+    set_kinds(family, ret_spec);
     if (check_architecture(family, &f, err) < 0 || check_knobs(family, &f, err) < 0 ||
         read_shared(family, &f, ret_spec, err) < 0 ||
-        check_layer_types(family, &f, ret_spec->n_layers, err) < 0)
+        windows_check_types(family, &f, ret_spec->n_layers,
+                            family_understands(family, "layer_types"), err) < 0)
         return -1;
-    return family->read(family, &f, ret_spec, err);
-}
-
-const char *decoder_spec_types(char to[400])
-{
-    size_t n = 0;
-
-    to[0] = '\0';
-    for (size_t i = 0; family_at(i) && n < 400; i++)
-        n += (size_t)snprintf(to + n, 400 - n, "%s%s", i ? ", " : "",
-                              family_at(i)->model_type);
-    return to;
+    return family->read ? family->read(family, &f, ret_spec, err) : 0;
 }

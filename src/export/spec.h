@@ -1,10 +1,12 @@
 /* spec.h - what a decoder computes, whatever family it comes from.
  *
- * A family reads its config.json into one of these (families.c); the graph builder
- * (decoder_graph.c) turns it into nodes and knows no family.  A knob that no family here
- * needs yet is not here yet: doc/exports.md says how to add one.
+ * A family reads its config.json into one of these (families.h); the graph builder
+ * (decoder_graph.h) turns it into nodes and knows no family.  A knob at 0 (NULL, false)
+ * is what Llama does.  A knob that no family here needs yet is not here yet:
+ * doc/exports.md says how to add one.
  *
- * One thread at a time; immutable after decoder_spec_read. */
+ * One thread at a time; immutable after decoder_spec_read.  The strings are static; what
+ * a rope points to is the config's, which must outlive the spec. */
 #ifndef EXPORT_SPEC_H
 #define EXPORT_SPEC_H
 
@@ -17,16 +19,49 @@
 /* Bounds on what a config.json may say, so that no product of two of them overflows. */
 #define SPEC_MAX_SIZE   (1 << 24) /* of a dimension */
 #define SPEC_MAX_LAYERS 1024
+#define SPEC_MAX_ROPES  2
 
+/* Where a norm rounds, and what it multiplies by. */
 enum norm_kind {
-    NORM_RMS, /* x * rsqrt(mean(x^2) + eps) in float32, cast back, times the weight */
+    NORM_RMS,            /* x * rsqrt(mean(x^2) + eps) in float32, cast back, times w */
+    NORM_RMS_WIDE,       /* the same, times w before the cast back */
+    NORM_RMS_PLUS_ONE,   /* the same, times 1 + w before the cast back */
+    NORM_RMS_PLAIN,      /* no weight */
+    NORM_LAYER,          /* layer_norm with weight and bias */
+    NORM_LAYER_PLUS_ONE, /* layer_norm with 1 + w and bias */
+    NORM_LAYER_PLAIN,    /* layer_norm in float32, no weight */
+    NORM_LAYER_WIDE,     /* mean and variance in their parts in float32, times w, cast */
 };
 
-enum norm_place {
-    NORM_PRE, /* one before attention, one before the MLP */
+enum qk_norm {
+    QK_NORM_NONE,
+    QK_NORM_HEAD,       /* over a head; one weight (head_dim) for all */
+    QK_NORM_EVERY_HEAD, /* over a head; a weight (heads, head_dim) */
+    QK_NORM_ALL,        /* over all heads together, before they are split */
 };
 
-/* Names in transformers' ACT2FN: see families.c, read_act. */
+enum qkv_layout {
+    QKV_SEPARATE,
+    QKV_FUSED,    /* one tensor: all of q, then k, then v */
+    QKV_PER_HEAD, /* one tensor: q, k, v of the first head, of the second, ... */
+    QKV_BLOCKS,   /* one tensor: four blocks of heads, in each all of q, then v, then k */
+};
+#define QKV_N_BLOCKS 4
+
+/* Which elements of a head turn together. */
+enum rope_pairs {
+    PAIRS_HALVES,         /* i and i + dim / 2 */
+    PAIRS_HALVES_FLIPPED, /* the same, the other way round */
+    PAIRS_NEIGHBOURS,     /* 2i and 2i + 1 */
+};
+
+enum rope_rounding {
+    ROPE_IN_DTYPE,     /* cos and sin rounded to the dtype, applied in it */
+    ROPE_TABLES_DTYPE, /* rounded, applied in float32 */
+    ROPE_WIDE,         /* not rounded, applied in float32 */
+};
+
+/* Names in transformers' ACT2FN: see spec.c, read_act. */
 enum act {
     ACT_SILU,
     ACT_GELU,
@@ -36,50 +71,84 @@ enum act {
     ACT_RELU2, /* relu, squared */
     ACT_SIGMOID,
     ACT_TANH,
+    ACT_XIELU, /* with weights of its own: alpha_p, alpha_n, beta, eps */
 };
 
 enum mlp_kind {
-    MLP_GATED, /* down(act(gate(x)) * up(x)) */
+    MLP_GATED,       /* down(act(gate(x)) * up(x)) */
+    MLP_GATED_FUSED, /* the same; gate and up are one tensor, in that order */
+    MLP_PLAIN,       /* down(act(up(x))) */
 };
 
-/* Names of the modules in the checkpoint, those of a layer relative to it. */
+/* Names of the modules in the checkpoint, those of a layer relative to it.  A norm without
+ * a name is not there; without mlp_norm a parallel layer has one for both. */
 struct decoder_names {
     const char *embed;  /* "model.embed_tokens" */
     const char *layers; /* "model.layers"; a layer is "<layers>.<i>" */
     const char *norm;   /* the last one */
-    const char *head;
-    const char *attn_norm, *q, *k, *v, *o;
-    const char *mlp_norm, *gate, *up, *down;
+    const char *head, *old_head;            /* the latter: its name in old checkpoints */
+    const char *positions;                  /* learned ones; NULL: none */
+    const char *attn_norm, *attn_post_norm; /* of attention's input, of its output */
+    const char *q, *k, *v, *o;
+    const char *qkv; /* all but QKV_SEPARATE */
+    const char *q_norm, *k_norm;
+    const char *mlp_norm, *mlp_post_norm;
+    const char *gate, *up, *down; /* MLP_GATED_FUSED: gate is both */
+    const char *act;    /* ACT_XIELU */
     const char *rotary; /* the module whose inv_freq buffer the reference exports */
+};
+
+#define NO_ROPE (-1)
+
+struct layer_spec {
+    int64_t window;    /* positions that it sees, its own included; 0: all */
+    int rope;          /* which of the ropes; NO_ROPE: it does not rotate */
+    double attn_scale; /* of q @ k */
 };
 
 struct decoder_spec {
     const char *model_type; /* static */
     const struct decoder_names *names;
+    const char *const *ignores; /* ends of tensor names: saved once, never read */
     int64_t vocab_size, hidden_size, intermediate_size;
     int64_t n_layers, n_heads, n_kv_heads, head_dim;
     int64_t max_position; /* max_position_embeddings */
     enum norm_kind norm;
-    enum norm_place place;
     double norm_eps;
-    struct rope rope;
-    double attn_scale; /* of q @ k */
+    bool embed_norm;  /* the embedding passes a norm, which is NORM_RMS_PLAIN */
+    bool is_parallel; /* attention and MLP read the same x; both are added to it */
+
+    struct rope ropes[SPEC_MAX_ROPES];
+    int n_ropes;
+    enum rope_pairs pairs;
+    enum rope_rounding rope_rounding;
+
+    enum qkv_layout qkv;
     bool qkv_bias, o_bias;
-    int64_t windows[SPEC_MAX_LAYERS]; /* positions that a layer sees, its own included; 0:
-                                         all */
+    double qkv_clip; /* to -it .. it; 0: not at all */
+    enum qk_norm qk_norm;
+    enum norm_kind qk_norm_kind;
+    bool qk_norm_after_rope;
+    double attn_softcap; /* 0: none */
+    struct layer_spec layers[SPEC_MAX_LAYERS];
+
     enum mlp_kind mlp;
     enum act act;
     bool mlp_bias;
+
+    bool transposed; /* linears of a layer are (in, out): transformers' Conv1D */
+    double embed_multiplier;    /* 0: none */
+    bool embed_multiplier_cast; /* rounded to the dtype first */
+    double residual_multiplier; /* of what is added; 0: none */
+    double logits_multiplier, logits_divisor, logits_softcap; /* 0: none */
     bool tied; /* config.json says that the head is the embedding */
+    bool head_bias;
 };
 
-/* Read it from the object of a config.json.
+/* Read it from the object of a config.json, which must outlive the spec.
  * Errors: NOT_EXPORTABLE (a model type, field or value that is not understood; the text
  * names it), BAD_CONFIG (one that can not be meant), NOMEM. */
 MUST_USE int decoder_spec_read(const json_t *config, struct decoder_spec *ret_spec,
                                struct pt2_err *err);
-
-/* The model types there are, with commas. */
-const char *decoder_spec_types(char to[400]);
 
 #endif

@@ -12,24 +12,43 @@
 /* What a weight is for.  A bias follows its weight. */
 enum weight_role {
     WEIGHT_EMBED,
+    WEIGHT_POSITIONS,
     WEIGHT_ATTN_NORM,
+    WEIGHT_ATTN_NORM_BIAS,
+    WEIGHT_QKV,
+    WEIGHT_QKV_BIAS,
     WEIGHT_Q,
     WEIGHT_Q_BIAS,
     WEIGHT_K,
     WEIGHT_K_BIAS,
     WEIGHT_V,
     WEIGHT_V_BIAS,
+    WEIGHT_Q_NORM,
+    WEIGHT_Q_NORM_BIAS,
+    WEIGHT_K_NORM,
+    WEIGHT_K_NORM_BIAS,
     WEIGHT_O,
     WEIGHT_O_BIAS,
+    WEIGHT_ATTN_POST_NORM,
+    WEIGHT_ATTN_POST_NORM_BIAS,
     WEIGHT_MLP_NORM,
+    WEIGHT_MLP_NORM_BIAS,
     WEIGHT_GATE,
     WEIGHT_GATE_BIAS,
     WEIGHT_UP,
     WEIGHT_UP_BIAS,
+    WEIGHT_ALPHA_P, /* ACT_XIELU's */
+    WEIGHT_ALPHA_N,
+    WEIGHT_ACT_BETA,
+    WEIGHT_ACT_EPS,
     WEIGHT_DOWN,
     WEIGHT_DOWN_BIAS,
+    WEIGHT_MLP_POST_NORM,
+    WEIGHT_MLP_POST_NORM_BIAS,
     WEIGHT_NORM,
+    WEIGHT_NORM_BIAS,
     WEIGHT_HEAD,
+    WEIGHT_HEAD_BIAS,
     N_WEIGHT_ROLES
 };
 
@@ -44,7 +63,8 @@ struct weight {
     unsigned n_dims;
     int64_t sizes[2];
     uint32_t record; /* number of its record in the archive */
-    bool is_alias; /* a tied head: the record is the embedding's, the graph takes that */
+    bool is_alias;   /* a tied head: the record is the embedding's, the graph takes that */
+    bool is_buffer;  /* a persistent buffer, no parameter */
 };
 
 struct weights {
@@ -52,7 +72,7 @@ struct weights {
     size_t n;
     uint32_t n_records;
     uint64_t n_elements;    /* of all records */
-    bool is_tied;           /* the last one is an alias */
+    bool is_tied;           /* the head is an alias */
     bool is_untied_by_data; /* config.json ties, but the checkpoint holds both */
 };
 

@@ -14,7 +14,7 @@ import subprocess
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, DynamicCache, StaticCache
+from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache, StaticCache
 
 import reference
 import tiny
@@ -178,10 +178,9 @@ class Case:
         self.build(rng, seed, family, fields)
 
     def build(self, rng, seed, family, fields):
-        config_class, model_class = tiny.CLASSES[family]
         generator = torch.Generator().manual_seed(rng.getrandbits(60))
         torch.manual_seed(rng.getrandbits(60))
-        model = model_class(config_class(**fields))
+        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **fields))
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 if name.endswith("bias") or "norm" in name:

@@ -8,7 +8,8 @@ import transformers
 # What every case starts from; its own fields come on top.
 BASE = dict(hidden_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
             intermediate_size=96, vocab_size=256, max_position_embeddings=64,
-            bos_token_id=1, eos_token_id=2, initializer_range=0.1, tie_word_embeddings=False)
+            bos_token_id=1, eos_token_id=2, pad_token_id=0, initializer_range=0.1,
+            tie_word_embeddings=False)
 
 LLAMA3 = {"rope_type": "llama3", "rope_theta": 500000.0, "factor": 8.0, "low_freq_factor": 1.0,
           "high_freq_factor": 4.0, "original_max_position_embeddings": 16}
@@ -49,25 +50,128 @@ CASES = {
     "qwen2-yarn": ("qwen2", dict(rope_parameters={**YARN, "rope_theta": 1000000.0})),
 }
 
-CLASSES = {
-    "llama": (transformers.LlamaConfig, transformers.LlamaForCausalLM),
-    "mistral": (transformers.MistralConfig, transformers.MistralForCausalLM),
-    "qwen2": (transformers.Qwen2Config, transformers.Qwen2ForCausalLM),
+# What the config classes call BASE's fields, or have a value of their own for; None: not at all.
+GPT = dict(hidden_size="n_embd", num_hidden_layers="n_layer", num_attention_heads="n_head",
+           max_position_embeddings="n_positions", intermediate_size="n_inner",
+           num_key_value_heads=None)
+MHA = dict(num_key_value_heads=None)
+FIELDS = {"gpt2": GPT, "gpt_bigcode": GPT, "gptj": GPT, "codegen": GPT, "gpt_neox": MHA,
+          "persimmon": MHA}
+HEAD_DIM = dict(head_dim=16)
+WINDOW = dict(sliding_window=5, num_hidden_layers=3)
+LAYERS = ["sliding_attention", "full_attention", "sliding_attention"]
+
+
+def two_ropes(theta, local, **more):
+    return {"full_attention": {"rope_type": "default", "rope_theta": theta, **more},
+            "sliding_attention": {"rope_type": "default", "rope_theta": local}}
+
+
+def longrope(n, **more):
+    return {"rope_type": "longrope", "rope_theta": 10000.0,
+            "short_factor": [1.0 + 0.1 * i for i in range(n)],
+            "long_factor": [2.0 + 0.5 * i for i in range(n)], **more}
+
+
+# One a family, with the knobs that its checkpoints have; by kin, as src/export has them.
+FAMILIES = {
+    "arcee": {}, "seed_oss": HEAD_DIM, "ernie4_5": HEAD_DIM,
+    "granite": dict(attention_multiplier=0.2, embedding_multiplier=3.0,
+                    residual_multiplier=0.7, logits_scaling=4.0),
+    "hyperclovax": dict(attention_multiplier=0.2, embedding_multiplier=3.0,
+                        residual_multiplier=0.7, logits_scaling=0.4),
+    "hunyuan_v1_dense": dict(rope_parameters={
+        "rope_type": "dynamic", "rope_theta": 10000.0, "factor": 1.0, "alpha": 1000.0}, **HEAD_DIM),
+    "apertus": {}, "nanochat": {},
+    "ministral": dict(layer_types=LAYERS, **WINDOW, **HEAD_DIM),
+    "ministral3": dict(rope_parameters={**YARN, "llama_4_scaling_beta": 0.3,
+                                        "original_max_position_embeddings": 8}, **HEAD_DIM),
+    "qwen3": dict(head_dim=24), "smollm3": dict(num_hidden_layers=4, no_rope_layer_interval=2),
+    "phi3": dict(rope_parameters={"rope_type": "default", "rope_theta": 10000.0,
+                                  "partial_rotary_factor": 0.75}),
+    "cwm": dict(rope_parameters=LLAMA3, **HEAD_DIM, **WINDOW), "exaone4": WINDOW | dict(
+        sliding_window_pattern=2),
+    "gemma": HEAD_DIM, "gemma2": dict(query_pre_attn_scalar=20, **WINDOW, **HEAD_DIM),
+    "gemma3_text": dict(query_pre_attn_scalar=20, layer_types=LAYERS, rope_parameters=two_ropes(
+        100000.0, 100.0), **WINDOW, **HEAD_DIM),
+    "vaultgemma": dict(query_pre_attn_scalar=20, **WINDOW, **HEAD_DIM),
+    "glm": HEAD_DIM, "glm4": HEAD_DIM, "helium": HEAD_DIM,
+    "cohere": {}, "cohere2": dict(layer_types=LAYERS, **WINDOW),
+    "olmo": dict(clip_qkv=0.6), "olmo2": {},
+    "olmo3": dict(layer_types=LAYERS, rope_parameters=two_ropes(5000.0, 5000.0), **WINDOW),
+    "starcoder2": {}, "stablelm": {}, "nemotron": {}, "jais2": {}, "phi": {}, "persimmon": {},
+    "gpt_neox": {}, "gpt2": {}, "gpt_bigcode": {}, "gptj": dict(rotary_dim=8),
+    "codegen": dict(rotary_dim=8),
+}
+CASES |= {name: (name, fields) for name, fields in FAMILIES.items()}
+
+# The other values of their knobs: nightly.
+KNOBS = {
+    "seed_oss-biases": ("seed_oss", dict(attention_out_bias=True, mlp_bias=True, **HEAD_DIM)),
+    "ernie4_5-biases": ("ernie4_5", dict(use_bias=True, **HEAD_DIM)),
+    "hyperclovax-no-post-norms": ("hyperclovax", dict(use_post_norm=False)),
+    "apertus-silu": ("apertus", dict(hidden_act="silu")),
+    "nanochat-no-cap": ("nanochat", dict(final_logit_softcapping=None)),
+    "ministral-full": ("ministral", dict(sliding_window=None, **HEAD_DIM)),
+    "ministral3-window": ("ministral3", dict(sliding_window=6, rope_parameters={
+        "rope_type": "default", "rope_theta": 1000.0, "llama_4_scaling_beta": 0.1,
+        "original_max_position_embeddings": 64}, **HEAD_DIM)),
+    "qwen3-window-biases": ("qwen3", dict(use_sliding_window=True, max_window_layers=1,
+                                          attention_bias=True, **WINDOW, **HEAD_DIM)),
+    "smollm3-window": ("smollm3", dict(use_sliding_window=True, no_rope_layers=[0, 1, 0], **WINDOW)),
+    "smollm3-layer-types": ("smollm3", dict(use_sliding_window=True, layer_types=LAYERS,
+                                            attention_bias=True, mlp_bias=True, **WINDOW)),
+    "phi3-longrope-short": ("phi3", dict(
+        rope_parameters=longrope(6, partial_rotary_factor=0.75),
+        original_max_position_embeddings=32)),
+    "phi3-longrope-attention": ("phi3", dict(
+        rope_parameters=longrope(8, attention_factor=1.3), tie_word_embeddings=True,
+        original_max_position_embeddings=32)),
+    "phi3-window": ("phi3", dict(sliding_window=5)),
+    "exaone4-full": ("exaone4", dict(sliding_window=None, layer_types=["full_attention"] * 2)),
+    "gemma-biases": ("gemma", dict(attention_bias=True, tie_word_embeddings=True, **HEAD_DIM)),
+    "gemma2-no-caps": ("gemma2", dict(attn_logit_softcapping=None, final_logit_softcapping=None,
+                                      **HEAD_DIM)),
+    "gemma2-mha": ("gemma2", dict(attn_logit_softcapping=1.5, num_key_value_heads=4, **HEAD_DIM)),
+    "gemma3_text-linear": ("gemma3_text", dict(
+        final_logit_softcapping=20.0, layer_types=LAYERS, rope_parameters=two_ropes(
+            1e6, 1e4, rope_type="linear", factor=8.0), **WINDOW, **HEAD_DIM)),
+    "glm-no-bias": ("glm", dict(attention_bias=False, **HEAD_DIM)),
+    "glm4-no-bias": ("glm4", dict(attention_bias=False, partial_rotary_factor=0.25, **HEAD_DIM)),
+    "cohere-qk-norm": ("cohere", dict(use_qk_norm=True, attention_bias=True)),
+    "olmo-no-clip": ("olmo", dict(attention_bias=True)),
+    "olmo2-yarn": ("olmo2", dict(rope_parameters=YARN, attention_bias=True)),
+    "olmo3-yarn": ("olmo3", dict(layer_types=LAYERS, rope_parameters=two_ropes(
+        5000.0, 5000.0, rope_type="yarn", factor=4.0,
+        original_max_position_embeddings=16), **WINDOW)),
+    "starcoder2-window": ("starcoder2", dict(sliding_window=5, use_bias=False)),
+    "stablelm-parallel": ("stablelm", dict(use_parallel_residual=True, use_qkv_bias=True)),
+    "nemotron-biases": ("nemotron", dict(attention_bias=True, mlp_bias=True, head_dim=12)),
+    "jais2-no-bias": ("jais2", dict(attention_bias=False, mlp_bias=False)),
+    "phi-qk-norm": ("phi", dict(qk_layernorm=True, partial_rotary_factor=0.25)),
+    "persimmon-no-qk-norm": ("persimmon", dict(qk_layernorm=False)),
+    "gpt_neox-sequential": ("gpt_neox", dict(use_parallel_residual=False, attention_bias=False)),
+    "gpt2-scales": ("gpt2", dict(scale_attn_by_inverse_layer_idx=True, scale_attn_weights=False)),
+    "gpt_bigcode-mha": ("gpt_bigcode", dict(multi_query=False)),
+    "gptj-whole": ("gptj", dict(rotary_dim=16)),
 }
 
 
 def make(name, folder, dtype=torch.float32, **save):
     """Write the case's checkpoint into folder; biases and norms are random too."""
-    family, fields = CASES[name]
-    config_class, model_class = CLASSES[family]
+    family, fields = (CASES | KNOBS)[name]
+    names = FIELDS.get(family, {})
+    base = {names.get(field, field): value for field, value in BASE.items()}
+    base.pop(None, None)
     torch.manual_seed(int(hashlib.sha256(name.encode()).hexdigest()[:8], 16))
-    model = model_class(config_class(**{**BASE, **fields}))
+    config = transformers.AutoConfig.for_model(family, **{**base, **fields})
+    model = transformers.AutoModelForCausalLM.from_config(config)
     with torch.no_grad():
         for parameter_name, parameter in model.named_parameters():
             if parameter_name.endswith("bias"):
                 parameter.normal_(0, 0.2)
-            elif "norm" in parameter_name:
-                parameter.normal_(1, 0.2)
+            elif "norm" in parameter_name or ".ln_" in parameter_name:
+                parameter.normal_(0 if family.startswith(("gemma", "vaultgemma")) else 1, 0.2)
     model.to(dtype).save_pretrained(folder, **save)
     return folder
 

@@ -1,0 +1,207 @@
+#include "base/log.h"
+#include "export/decoder_parts.h"
+
+struct qkv {
+    uint32_t q, k, v; /* (batch, heads, s, head_dim) */
+};
+
+uint32_t part_linear(struct builder *b, uint32_t x, const struct layer_values *layer,
+                     enum weight_role role)
+{
+    struct graph *g = &b->graph;
+    uint32_t weight = layer->weights[role];
+
+    if (layer->spec && b->spec->transposed)
+        weight = graph_transpose(g, weight, 0, 1);
+    return graph_linear(g, x, weight, layer->weights[role + 1]);
+}
+
+/* (batch, s, n * size) -> (batch, s, n, size) */
+static uint32_t split_last(struct builder *b, uint32_t x, int64_t n, int64_t size)
+{
+    struct pt2_dim sizes[] = {b->batch, b->seq, dim_of(n), dim_of(size)};
+
+    return graph_view(&b->graph, x, 4, sizes, /* is_copy= */ false);
+}
+
+/* (batch, s, n, head_dim) -> (batch, n, s, head_dim) */
+static uint32_t heads_first(struct builder *b, uint32_t x)
+{
+    return graph_transpose(&b->graph, x, 1, 2);
+}
+
+static uint32_t clip(struct builder *b, uint32_t x)
+{
+    double most = b->spec->qkv_clip;
+
+    return most == 0 ? x : graph_clamp(&b->graph, x, -most, most);
+}
+
+/* (batch, s, n * head_dim) -> (batch, n, s, head_dim) */
+static uint32_t split_heads(struct builder *b, uint32_t x, int64_t n)
+{
+    return heads_first(b, split_last(b, x, n, b->spec->head_dim));
+}
+
+static uint32_t qk_norm_all(struct builder *b, uint32_t x,
+                            const struct layer_values *layer, enum weight_role role)
+{
+    if (b->spec->qk_norm != QK_NORM_ALL)
+        return x;
+    return part_norm(b, b->spec->qk_norm_kind, x, layer, role);
+}
+
+static struct qkv project_separate(struct builder *b, uint32_t x,
+                                   const struct layer_values *layer)
+{
+    const struct decoder_spec *s = b->spec;
+    uint32_t q = clip(b, part_linear(b, x, layer, WEIGHT_Q));
+    uint32_t k = clip(b, part_linear(b, x, layer, WEIGHT_K));
+    uint32_t v = clip(b, part_linear(b, x, layer, WEIGHT_V));
+
+    q = qk_norm_all(b, q, layer, WEIGHT_Q_NORM);
+    k = qk_norm_all(b, k, layer, WEIGHT_K_NORM);
+    return (struct qkv){split_heads(b, q, s->n_heads), split_heads(b, k, s->n_kv_heads),
+                        split_heads(b, v, s->n_kv_heads)};
+}
+
+static struct qkv project_fused(struct builder *b, uint32_t x,
+                                const struct layer_values *layer)
+{
+    const struct decoder_spec *s = b->spec;
+    struct graph *g = &b->graph;
+    int64_t q = s->n_heads * s->head_dim, kv = s->n_kv_heads * s->head_dim;
+    uint32_t all = part_linear(b, x, layer, WEIGHT_QKV);
+
+    return (struct qkv){
+        split_heads(b, graph_slice_last(g, all, 0, q), s->n_heads),
+        split_heads(b, graph_slice_last(g, all, q, q + kv), s->n_kv_heads),
+        split_heads(b, graph_slice_last(g, all, q + kv, q + 2 * kv), s->n_kv_heads)};
+}
+
+static struct qkv project_per_head(struct builder *b, uint32_t x,
+                                   const struct layer_values *layer)
+{
+    struct graph *g = &b->graph;
+    int64_t d = b->spec->head_dim;
+    uint32_t all = part_linear(b, x, layer, WEIGHT_QKV);
+
+    all = heads_first(b, split_last(b, all, b->spec->n_heads, 3 * d));
+    return (struct qkv){graph_slice_last(g, all, 0, d), graph_slice_last(g, all, d, 2 * d),
+                        graph_slice_last(g, all, 2 * d, 3 * d)};
+}
+
+/* Part i of each block: (batch, s, blocks, 3 * size) -> (batch, heads, s, head_dim). */
+static uint32_t part_of_blocks(struct builder *b, uint32_t blocks, int64_t i, int64_t size)
+{
+    struct pt2_dim sizes[] = {b->batch, b->seq, dim_of(b->spec->n_heads),
+                              dim_of(b->spec->head_dim)};
+    uint32_t x = graph_slice_last(&b->graph, blocks, i * size, (i + 1) * size);
+
+    return heads_first(b, graph_view(&b->graph, x, 4, sizes, /* is_copy= */ true));
+}
+
+static struct qkv project_blocks(struct builder *b, uint32_t x,
+                                 const struct layer_values *layer)
+{
+    int64_t size = b->spec->n_heads / QKV_N_BLOCKS * b->spec->head_dim;
+    uint32_t all = part_linear(b, x, layer, WEIGHT_QKV);
+
+    all = split_last(b, all, QKV_N_BLOCKS, 3 * size);
+    return (struct qkv){part_of_blocks(b, all, 0, size), part_of_blocks(b, all, 2, size),
+                        part_of_blocks(b, all, 1, size)};
+}
+
+static struct qkv project(struct builder *b, uint32_t x, const struct layer_values *layer)
+{
+    switch (b->spec->qkv) {
+    case QKV_SEPARATE:
+        return project_separate(b, x, layer);
+    case QKV_FUSED:
+        return project_fused(b, x, layer);
+    case QKV_PER_HEAD:
+        return project_per_head(b, x, layer);
+    case QKV_BLOCKS:
+        return project_blocks(b, x, layer);
+    }
+    ASSERT(!"a layout that has no spelling");
+}
+
+/* Norms over a head.  A weight for every head wants the heads next to their elements. */
+static uint32_t norm_heads(struct builder *b, uint32_t x,
+                           const struct layer_values *layer, enum weight_role role)
+{
+    enum norm_kind kind = b->spec->qk_norm_kind;
+
+    switch (b->spec->qk_norm) {
+    case QK_NORM_NONE:
+    case QK_NORM_ALL:
+        return x;
+    case QK_NORM_HEAD:
+        return part_norm(b, kind, x, layer, role);
+    case QK_NORM_EVERY_HEAD:
+        return heads_first(b, part_norm(b, kind, heads_first(b, x), layer, role));
+    }
+    ASSERT(!"a norm of queries and keys that has no spelling");
+}
+
+static uint32_t turn(struct builder *b, uint32_t x, const struct layer_values *layer,
+                     enum weight_role norm_role)
+{
+    bool is_after = b->spec->qk_norm_after_rope;
+
+    if (!is_after)
+        x = norm_heads(b, x, layer, norm_role);
+    if (layer->spec->rope != NO_ROPE)
+        x = part_rotate(b, &b->ropes[layer->spec->rope], x);
+    return is_after ? norm_heads(b, x, layer, norm_role) : x;
+}
+
+/* torch.finfo(dtype).min: what transformers masks with */
+static double lowest(enum pt2_dtype dtype)
+{
+    return dtype == PT2_FLOAT16    ? -65504.0
+           : dtype == PT2_BFLOAT16 ? -3.3895313892515355e38
+                                   : -3.4028234663852886e38;
+}
+
+/* eager_attention_forward with a soft cap, which no kernel has. */
+static uint32_t capped_attention(struct builder *b, struct qkv x,
+                                 const struct layer_values *layer)
+{
+    const struct decoder_spec *s = b->spec;
+    struct graph *g = &b->graph;
+    int64_t n_repeats = s->n_heads / s->n_kv_heads;
+    uint32_t k = graph_repeat_heads(g, x.k, n_repeats);
+    uint32_t v = graph_repeat_heads(g, x.v, n_repeats);
+    uint32_t w = graph_matmul(g, x.q, graph_transpose(g, k, 2, 3));
+
+    w = graph_binary_number(g, "mul", w, layer->spec->attn_scale);
+    w = graph_unary(g, "tanh", graph_binary_number(g, "div", w, s->attn_softcap));
+    w = graph_binary_number(g, "mul", w, s->attn_softcap);
+    w = graph_where_number(g, layer->mask, w, lowest(b->options->dtype));
+    w = graph_to(g, graph_softmax(g, w), b->options->dtype);
+    return graph_matmul(g, w, v);
+}
+
+uint32_t part_attention(struct builder *b, uint32_t x, const struct layer_values *layer)
+{
+    const struct decoder_spec *s = b->spec;
+    struct graph *g = &b->graph;
+    struct pt2_dim merged[] = {b->batch, b->seq, dim_of(s->n_heads * s->head_dim)};
+    struct qkv y = project(b, x, layer);
+
+    y.q = turn(b, y.q, layer, WEIGHT_Q_NORM);
+    y.k = turn(b, y.k, layer, WEIGHT_K_NORM);
+    if (layer->spec->rope != NO_ROPE &&
+        b->ropes[layer->spec->rope].query_scale != GRAPH_NO_BIAS)
+        y.q = graph_binary(g, "mul", y.q, b->ropes[layer->spec->rope].query_scale);
+    y.k = graph_index_copy(g, layer->key_cache, b->positions, y.k);
+    y.v = graph_index_copy(g, layer->value_cache, b->positions, y.v);
+    if (s->attn_softcap != 0 && b->options->attn == PT2_ATTN_EAGER)
+        x = capped_attention(b, y, layer);
+    else
+        x = graph_attention(g, y.q, y.k, y.v, layer->mask, layer->spec->attn_scale);
+    x = graph_view(g, graph_transpose(g, x, 1, 2), 3, merged, /* is_copy= */ true);
+    return part_linear(b, x, layer, WEIGHT_O);
+}

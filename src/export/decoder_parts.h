@@ -1,0 +1,55 @@
+/* decoder_parts.h - what decoder_graph.c builds a decoder from: norms, rotation,
+ * attention, MLPs.  Each part reads knobs of the spec and knows no family.
+ *
+ * One thread at a time. */
+#ifndef EXPORT_DECODER_PARTS_H
+#define EXPORT_DECODER_PARTS_H
+
+#include "export/graph.h"
+#include "export/spec.h"
+#include "export/weights.h"
+
+#include <pt2/export.h>
+
+/* The values of one layer, or of none: weights by role, and what else the layer needs. */
+struct layer_values {
+    const struct layer_spec *spec;    /* NULL: of no layer */
+    uint32_t weights[N_WEIGHT_ROLES]; /* GRAPH_NO_BIAS where there is none */
+    uint32_t key_cache, value_cache;
+    uint32_t mask; /* bool (s, max_cache_len) */
+};
+
+struct rope_values {
+    uint32_t inv_freq, long_inv_freq; /* (dim / 2); the latter where rope_is_long */
+    uint32_t cos, sin;                /* (s, dim) */
+    uint32_t query_scale;             /* (s, 1); GRAPH_NO_BIAS where there is none */
+};
+
+struct builder {
+    struct graph graph;
+    const struct decoder_spec *spec;
+    const struct pt2_export_options *options;
+    struct layer_values *layers, top; /* (n_layers), and what is of no layer */
+    struct rope_values ropes[SPEC_MAX_ROPES];
+    struct pt2_dim batch, seq;
+    uint32_t input_ids, positions;
+};
+
+/* x normed by the weight of that role and the bias that follows it. */
+uint32_t part_norm(struct builder *b, enum norm_kind kind, uint32_t x,
+                   const struct layer_values *layer, enum weight_role role);
+
+/* Fill in the ropes' tables: cos, sin and query_scale of the positions. */
+void part_rotary_tables(struct builder *b);
+/* Turn x, (batch, heads, s, head_dim). */
+uint32_t part_rotate(struct builder *b, const struct rope_values *rope, uint32_t x);
+
+/* x times the weight of that role, plus the bias that follows it. */
+uint32_t part_linear(struct builder *b, uint32_t x, const struct layer_values *layer,
+                     enum weight_role role);
+
+/* (batch, s, hidden) to the same; what it makes of x is not added to it. */
+uint32_t part_attention(struct builder *b, uint32_t x, const struct layer_values *layer);
+uint32_t part_mlp(struct builder *b, uint32_t x, const struct layer_values *layer);
+
+#endif
