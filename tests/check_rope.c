@@ -100,15 +100,36 @@ static const struct golden {
 
 static struct pt2_err err;
 
+static const struct rope_rules usual;
+static json_t *config; /* what the ropes point into */
+
+static struct fields load(const char *text)
+{
+    json_decref(config);
+    config = json_loads(text, 0, NULL);
+    ck_assert_ptr_nonnull(config);
+    pt2_err_clear(&err);
+    return fields_of(config, "");
+}
+
+static int read_by(const struct rope_rules *rules, const char *text, int64_t dim,
+                   int64_t max_position, struct rope *ret_rope)
+{
+    struct fields f = load(text);
+
+    return rope_read(&f, rules, dim, max_position, ret_rope, &err);
+}
+
 static int read_json(const char *text, int64_t dim, int64_t max_position,
                      struct rope *ret_rope)
 {
-    json_auto_t *json = json_loads(text, 0, NULL);
-    struct fields f = fields_of(json, "");
+    return read_by(&usual, text, dim, max_position, ret_rope);
+}
 
-    ck_assert_ptr_nonnull(json);
-    pt2_err_clear(&err);
-    return rope_read(&f, dim, max_position, ret_rope, &err);
+static void teardown(void)
+{
+    json_decref(config);
+    config = NULL;
 }
 
 /* Bits apart; positive floats are ordered as their bits. */
@@ -121,21 +142,101 @@ static int64_t ulps(float a, float b)
     return llabs((long long)x - y);
 }
 
+static void check_freq(const char *name, const struct rope *rope, bool is_long,
+                       const float *want)
+{
+    float freq[32];
+
+    rope_inv_freq(rope, is_long, freq);
+    for (int64_t i = 0; i < rope->dim / 2; i++)
+        ck_assert_msg(ulps(freq[i], want[i]) <= 1, "%s: freq[%d] is %a, not %a", name,
+                      (int)i, freq[i], want[i]);
+}
+
 /* A wrong formula, or one operation less or more, is off by far more than the last bit in
  * which torch's vectorised pow may differ from a correctly rounded one. */
 START_TEST(test_rope_frequencies_are_transformers)
 {
     const struct golden *g = &goldens[_i];
-    float freq[32];
     struct rope rope;
 
     ck_assert_msg(read_json(g->json, g->dim, g->max_position, &rope) == 0, "%s: %s",
                   g->name, err.text);
     ck_assert_double_eq_tol(rope.attention_scale, g->scale, 1e-15);
-    rope_inv_freq(&rope, freq);
-    for (int64_t i = 0; i < g->dim / 2; i++)
-        ck_assert_msg(ulps(freq[i], g->freq[i]) <= 1, "%s: freq[%d] is %a, not %a",
-                      g->name, (int)i, freq[i], g->freq[i]);
+    check_freq(g->name, &rope, false, g->freq);
+}
+END_TEST
+
+/* The same of Phi3RotaryEmbedding, before and after position 4096; of
+ * HunYuanDenseV1RotaryEmbedding; of GPTNeoXRotaryEmbedding. */
+START_TEST(test_rope_of_families_are_transformers)
+{
+    static const struct rope_rules phi3 = {
+        .partial = 1, .original_max = 4096, .is_longrope_only = true};
+    static const struct rope_rules hunyuan = {.reads_alpha = true};
+    static const struct rope_rules neox = {
+        .theta_field = "rotary_emb_base", .partial_field = "rotary_pct", .partial = 0.25};
+    static const char longrope[] =
+        "{\"rope_scaling\":{\"type\":\"su\",\"short_factor\":[1.0,1.05,1.1,1.2,1.3,"
+        "1.4],\"long_factor\":[1.5,3.0,8.0,20.0,40.0,64.0]},\"partial_rotary_factor\":"
+        "0.75}";
+    static const char alpha[] = "{\"rope_scaling\":{\"type\":\"dynamic\",\"factor\":1.0,"
+                                "\"alpha\":1000.0}}";
+    static const float shorts[] = {0x1p+0f,       0x1.a437a6p-3f,  0x1.59abf6p-5f,
+                                   0x1.11111p-7f, 0x1.b270a8p-10f, 0x1.5ba5aap-12f};
+    static const float longs[] = {0x1.555556p-1f,  0x1.2626f2p-4f,  0x1.7c3d2ap-8f,
+                                  0x1.0624dep-11f, 0x1.c3d14ep-15f, 0x1.e6b4b8p-18f};
+    static const float alphas[] = {0x1p+0f,         0x1.e2d2dap-4f,  0x1.c74f54p-7f,
+                                   0x1.ad5d3p-10f,  0x1.94e58cp-13f, 0x1.7dd2d6p-16f,
+                                   0x1.6810bap-19f, 0x1.538c06p-22f};
+    static const float neox_freq[] = {0x1p+0f, 0x1.b11968p-3f, 0x1.6e5b7ep-5f,
+                                      0x1.35e68ep-7f};
+    struct rope rope;
+
+    ck_assert_msg(read_by(&phi3, longrope, 16, 131072, &rope) == 0, "%s", err.text);
+    ck_assert_double_eq_tol(rope.attention_scale, 1.1902380714238083, 1e-15);
+    check_freq("short", &rope, false, shorts);
+    check_freq("long", &rope, true, longs);
+    ck_assert(!rope_is_long(&rope, 4096));
+    ck_assert(rope_is_long(&rope, 4097));
+    ck_assert_msg(read_by(&hunyuan, alpha, 16, 2048, &rope) == 0, "%s", err.text);
+    check_freq("alpha", &rope, false, alphas);
+    ck_assert_msg(read_by(&neox, "{\"rotary_pct\":0.5,\"rotary_emb_base\":500}", 16, 2048,
+                          &rope) == 0,
+                  "%s", err.text);
+    check_freq("neox", &rope, false, neox_freq);
+}
+END_TEST
+
+/* Gemma3RotaryEmbedding's two, in the older spelling and in the newer. */
+START_TEST(test_rope_two_are_transformers)
+{
+    static const struct rope_rules gemma3 = {.theta = 1000000};
+    static const char *const configs[] = {
+        "{\"rope_local_base_freq\":10000.0,\"rope_scaling\":{\"rope_type\":\"linear\","
+        "\"factor\":8.0}}",
+        "{\"rope_parameters\":{\"full_attention\":{\"rope_type\":\"linear\",\"factor\":"
+        "8.0,\"rope_theta\":1000000.0},\"sliding_attention\":{\"rope_type\":\"default\","
+        "\"rope_theta\":10000.0}}}"};
+    static const float full[] = {0x1p-3f,         0x1.6c310ep-6f,  0x1.030dc6p-8f,
+                                 0x1.708938p-11f, 0x1.0624dep-13f, 0x1.74eea6p-16f,
+                                 0x1.094564p-18f, 0x1.796182p-21f};
+    static const float sliding[] = {0x1p+0f,         0x1.43d136p-2f, 0x1.99999ap-4f,
+                                    0x1.030dc6p-5f,  0x1.47ae14p-7f, 0x1.9e7c7p-9f,
+                                    0x1.0624dep-10f, 0x1.4b96cp-12f};
+    struct rope ropes[2];
+
+    for (size_t i = 0; i < ARRAY_LEN(configs); i++) {
+        struct fields f = load(configs[i]);
+
+        ck_assert_msg(rope_read_two(&f, &gemma3, "rope_local_base_freq", 10000, 16, 4096,
+                                    ropes, &err) == 0,
+                      "%s", err.text);
+        check_freq("full", &ropes[0], false, full);
+        check_freq("sliding", &ropes[1], false, sliding);
+        ck_assert_str_eq(ropes[0].prefix, "full_attention_");
+        ck_assert_str_eq(ropes[1].prefix, "sliding_attention_");
+    }
 }
 END_TEST
 
@@ -188,6 +289,9 @@ int main(void)
 
     tcase_add_loop_test(core, test_rope_frequencies_are_transformers, 0,
                         (int)ARRAY_LEN(goldens));
+    tcase_add_checked_fixture(core, NULL, teardown);
+    tcase_add_test(core, test_rope_of_families_are_transformers);
+    tcase_add_test(core, test_rope_two_are_transformers);
     tcase_add_test(core, test_rope_dynamic_stops_at_the_trained_length);
     tcase_add_test(core, test_rope_theta_has_its_order);
     suite_add_tcase(suite, core);

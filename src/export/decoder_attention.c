@@ -1,6 +1,8 @@
 #include "base/log.h"
 #include "export/decoder_parts.h"
 
+#include <math.h>
+
 struct qkv {
     uint32_t q, k, v; /* (batch, heads, s, head_dim) */
 };
@@ -87,12 +89,14 @@ static struct qkv project_per_head(struct builder *b, uint32_t x,
     uint32_t all = part_linear(b, x, layer, WEIGHT_QKV);
 
     all = heads_first(b, split_last(b, all, b->spec->n_heads, 3 * d));
-    return (struct qkv){graph_slice_last(g, all, 0, d), graph_slice_last(g, all, d, 2 * d),
+    return (struct qkv){graph_slice_last(g, all, 0, d),
+                        graph_slice_last(g, all, d, 2 * d),
                         graph_slice_last(g, all, 2 * d, 3 * d)};
 }
 
 /* Part i of each block: (batch, s, blocks, 3 * size) -> (batch, heads, s, head_dim). */
-static uint32_t part_of_blocks(struct builder *b, uint32_t blocks, int64_t i, int64_t size)
+static uint32_t part_of_blocks(struct builder *b, uint32_t blocks, int64_t i,
+                               int64_t size)
 {
     struct pt2_dim sizes[] = {b->batch, b->seq, dim_of(b->spec->n_heads),
                               dim_of(b->spec->head_dim)};
@@ -157,15 +161,8 @@ static uint32_t turn(struct builder *b, uint32_t x, const struct layer_values *l
     return is_after ? norm_heads(b, x, layer, norm_role) : x;
 }
 
-/* torch.finfo(dtype).min: what transformers masks with */
-static double lowest(enum pt2_dtype dtype)
-{
-    return dtype == PT2_FLOAT16    ? -65504.0
-           : dtype == PT2_BFLOAT16 ? -3.3895313892515355e38
-                                   : -3.4028234663852886e38;
-}
-
-/* eager_attention_forward with a soft cap, which no kernel has. */
+/* eager_attention_forward with a soft cap, which no kernel has.  A position sees itself,
+ * so that no row is masked whole: -inf does for the lowest number there. */
 static uint32_t capped_attention(struct builder *b, struct qkv x,
                                  const struct layer_values *layer)
 {
@@ -179,7 +176,7 @@ static uint32_t capped_attention(struct builder *b, struct qkv x,
     w = graph_binary_number(g, "mul", w, layer->spec->attn_scale);
     w = graph_unary(g, "tanh", graph_binary_number(g, "div", w, s->attn_softcap));
     w = graph_binary_number(g, "mul", w, s->attn_softcap);
-    w = graph_where_number(g, layer->mask, w, lowest(b->options->dtype));
+    w = graph_where_number(g, layer->mask, w, -INFINITY);
     w = graph_to(g, graph_softmax(g, w), b->options->dtype);
     return graph_matmul(g, w, v);
 }

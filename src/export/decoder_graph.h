@@ -25,8 +25,8 @@ struct decoder_buffer {
     bool is_long;
 };
 
-/* The frequencies of each rope, then key_cache_0, value_cache_0, key_cache_1, ...: (batch,
- * kv_heads, max_cache_len, head_dim).  options are resolved. */
+/* The frequencies of each rope, then key_cache_0, value_cache_0, key_cache_1, ...:
+ * (batch, kv_heads, max_cache_len, head_dim).  options are resolved. */
 size_t decoder_n_buffers(const struct decoder_spec *spec,
                          const struct pt2_export_options *options);
 struct decoder_buffer decoder_buffer_at(const struct decoder_spec *spec,

@@ -39,8 +39,7 @@ uint32_t part_norm(struct builder *b, enum norm_kind kind, uint32_t x,
     case NORM_RMS_WIDE:
         return graph_to(g, graph_binary(g, "mul", rms(b, x), weight), dtype);
     case NORM_RMS_PLUS_ONE:
-        weight =
-            graph_binary_number(g, "add", graph_to(g, weight, PT2_FLOAT32), 1.0);
+        weight = graph_binary_number(g, "add", graph_to(g, weight, PT2_FLOAT32), 1.0);
         return graph_to(g, graph_binary(g, "mul", rms(b, x), weight), dtype);
     case NORM_RMS_PLAIN:
         return graph_to(g, rms(b, x), dtype);

@@ -17,8 +17,8 @@ struct family_presets {
     int64_t n_kv_heads; /* 0: as many as heads.  null: as many as heads. */
     int64_t head_dim;   /* 0: hidden_size / n_heads */
     int64_t max_position;
-    int64_t window; /* of sliding_window; 0: none */
-    double eps;     /* 0: 1e-6 */
+    int64_t window;  /* of sliding_window; 0: none */
+    double eps;      /* 0: 1e-6 */
     const char *act; /* NULL: "silu" */
     bool tied;
 };
@@ -72,12 +72,12 @@ const struct family *family_at(size_t i);
 
 /* ---- the tables, each ending with a model_type of NULL ---- */
 
-extern const struct family llama_families[];    /* llama and those that add little to it */
-extern const struct family window_families[];   /* RMS norms, layers of two kinds */
+extern const struct family llama_families[];  /* llama and those that add little to it */
+extern const struct family window_families[]; /* RMS norms, layers of two kinds */
 extern const struct family gemma_families[];
-extern const struct family gated_families[];    /* glm, cohere, olmo, ... */
+extern const struct family gated_families[]; /* glm, cohere, olmo, ... */
 extern const struct family layernorm_families[];
-extern const struct family gpt_families[];      /* gpt2 and its kin, gptj, gpt_neox */
+extern const struct family gpt_families[]; /* gpt2 and its kin, gptj, gpt_neox */
 
 /* ---- for readers ---- */
 
@@ -103,10 +103,9 @@ void family_set_attn_scale(struct decoder_spec *spec, double scale);
 #define LLAMA_QKVO                                                                       \
     .q = "self_attn.q_proj", .k = "self_attn.k_proj", .v = "self_attn.v_proj",           \
     .o = "self_attn.o_proj"
-#define LLAMA_NORMS .attn_norm = "input_layernorm", .mlp_norm = "post_attention_layernorm"
-#define LLAMA_GATED                                                                      \
-    .gate = "mlp.gate_proj", .up = "mlp.up_proj", .down = "mlp.down_proj"
-#define LLAMA_PLAIN .up = "mlp.up_proj", .down = "mlp.down_proj"
+#define LLAMA_NORMS    .attn_norm = "input_layernorm", .mlp_norm = "post_attention_layernorm"
+#define LLAMA_GATED    .gate = "mlp.gate_proj", .up = "mlp.up_proj", .down = "mlp.down_proj"
+#define LLAMA_PLAIN    .up = "mlp.up_proj", .down = "mlp.down_proj"
 #define LLAMA_QK_NORMS .q_norm = "self_attn.q_norm", .k_norm = "self_attn.k_norm"
 
 extern const struct decoder_names llama_names;

@@ -9,12 +9,15 @@
 
 static const struct decoder_names glm_names = {LLAMA_FRAME, LLAMA_QKVO, LLAMA_NORMS,
                                                GLM_MLP};
-static const struct decoder_names glm4_names = {
-    LLAMA_FRAME, LLAMA_QKVO, LLAMA_NORMS, GLM_MLP,
-    .attn_post_norm = "post_self_attn_layernorm", .mlp_post_norm = "post_mlp_layernorm"};
-static const struct decoder_names cohere_names = {LLAMA_FRAME, LLAMA_QKVO, LLAMA_GATED,
-                                                  LLAMA_QK_NORMS,
-                                                  .attn_norm = "input_layernorm"};
+static const struct decoder_names glm4_names = {LLAMA_FRAME,
+                                                LLAMA_QKVO,
+                                                LLAMA_NORMS,
+                                                GLM_MLP,
+                                                .attn_post_norm =
+                                                    "post_self_attn_layernorm",
+                                                .mlp_post_norm = "post_mlp_layernorm"};
+static const struct decoder_names cohere_names = {
+    LLAMA_FRAME, LLAMA_QKVO, LLAMA_GATED, LLAMA_QK_NORMS, .attn_norm = "input_layernorm"};
 static const struct decoder_names olmo2_names = {LLAMA_FRAME, LLAMA_QKVO, OLMO2_POSTS,
                                                  LLAMA_GATED, LLAMA_QK_NORMS};
 

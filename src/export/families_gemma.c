@@ -6,15 +6,16 @@
 
 #define GEMMA_SANDWICH                                                                   \
     .attn_norm = "input_layernorm", .attn_post_norm = "post_attention_layernorm",        \
-    .mlp_norm = "pre_feedforward_layernorm", .mlp_post_norm = "post_feedforward_layernorm"
+    .mlp_norm = "pre_feedforward_layernorm",                                             \
+    .mlp_post_norm = "post_feedforward_layernorm"
 
 static const struct decoder_names gemma2_names = {LLAMA_FRAME, LLAMA_QKVO, GEMMA_SANDWICH,
                                                   LLAMA_GATED};
 static const struct decoder_names gemma3_names = {LLAMA_FRAME, LLAMA_QKVO, GEMMA_SANDWICH,
                                                   LLAMA_GATED, LLAMA_QK_NORMS};
 static const struct decoder_names vaultgemma_names = {
-    LLAMA_FRAME, LLAMA_QKVO, LLAMA_GATED,
-    .attn_norm = "input_layernorm", .mlp_norm = "pre_feedforward_layernorm"};
+    LLAMA_FRAME, LLAMA_QKVO, LLAMA_GATED, .attn_norm = "input_layernorm",
+    .mlp_norm = "pre_feedforward_layernorm"};
 
 /* hidden_act gelu is a legacy value there, and means the other one. */
 static int read_gemma(const struct family *family, const struct fields *config,
@@ -35,7 +36,8 @@ static int read_scaled(const struct fields *config, double final_cap,
 
     spec->embed_multiplier = sqrt((double)spec->hidden_size);
     spec->embed_multiplier_cast = true;
-    if (field_number(config, "query_pre_attn_scalar", 256, 1e-6, 1e12, &scalar, err) < 0 ||
+    if (field_number(config, "query_pre_attn_scalar", 256, 1e-6, 1e12, &scalar, err) <
+            0 ||
         family_read_softcap(config, "final_logit_softcapping", final_cap,
                             &spec->logits_softcap, err) < 0)
         return -1;
@@ -76,7 +78,8 @@ static int read_gemma3(const struct family *family, const struct fields *config,
 }
 
 static const char *const understands_softcaps[] = {
-    "sliding_window", "layer_types", "query_pre_attn_scalar", "attn_logit_softcapping",
+    "sliding_window",          "layer_types",
+    "query_pre_attn_scalar",   "attn_logit_softcapping",
     "final_logit_softcapping", NULL};
 static const char *const understands_gemma3[] = {"sliding_window", "layer_types",
                                                  "query_pre_attn_scalar",

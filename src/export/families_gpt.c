@@ -1,4 +1,5 @@
-/* families_gpt.c - GPT-2 and GPT-J and their kin, whose fields have names of their own. */
+/* families_gpt.c - GPT-2 and GPT-J and their kin, whose fields have names of their own.
+ */
 #include "export/families.h"
 
 #include <math.h>
@@ -7,9 +8,12 @@
     .embed = "transformer.wte", .layers = "transformer.h", .norm = "transformer.ln_f",   \
     .head = "lm_head", .attn_norm = "ln_1"
 #define GPT_FIELDS                                                                       \
-    {.hidden_size = "n_embd",    .intermediate_size = "n_inner",                         \
-     .n_layers = "n_layer",      .n_heads = "n_head",                                    \
-     .max_position = "n_positions", .eps = "layer_norm_epsilon",                         \
+    {.hidden_size = "n_embd",                                                            \
+     .intermediate_size = "n_inner",                                                     \
+     .n_layers = "n_layer",                                                              \
+     .n_heads = "n_head",                                                                \
+     .max_position = "n_positions",                                                      \
+     .eps = "layer_norm_epsilon",                                                        \
      .act = "activation_function"}
 
 static const struct decoder_names gpt2_names = {
@@ -23,14 +27,10 @@ static const struct decoder_names gpt2_names = {
 };
 /* The reference keeps a table of sines in each layer; one inv_freq does for all. */
 static const struct decoder_names gptj_names = {
-    GPT_FRAME,
-    .rotary = "transformer.rotary_emb",
-    .q = "attn.q_proj",
-    .k = "attn.k_proj",
-    .v = "attn.v_proj",
-    .o = "attn.out_proj",
-    .up = "mlp.fc_in",
-    .down = "mlp.fc_out",
+    GPT_FRAME,          .rotary = "transformer.rotary_emb",
+    .q = "attn.q_proj", .k = "attn.k_proj",
+    .v = "attn.v_proj", .o = "attn.out_proj",
+    .up = "mlp.fc_in",  .down = "mlp.fc_out",
 };
 static const struct decoder_names codegen_names = {
     GPT_FRAME,
@@ -96,8 +96,8 @@ static int read_gptj(const struct family *family, const struct fields *config,
         return field_refuse(config, "rotary_dim", err, "null is not offered");
     if (field_int(config, "rotary_dim", 64, 2, spec->head_dim, &rope->dim, err) < 0)
         return -1;
-    return rope->dim % 2 ? field_bad(config, "rotary_dim", err, "is %lld, and must be even",
-                                     (long long)rope->dim)
+    return rope->dim % 2 ? field_bad(config, "rotary_dim", err,
+                                     "is %lld, and must be even", (long long)rope->dim)
                          : 0;
 }
 
@@ -105,9 +105,10 @@ static int read_codegen(const struct family *family, const struct fields *config
                         struct decoder_spec *spec, struct pt2_err *err)
 {
     if (spec->n_heads % QKV_N_BLOCKS)
-        return field_bad(config, "n_head", err,
-                         "is %lld, and must be a multiple of %d, whose blocks qkv_proj has",
-                         (long long)spec->n_heads, QKV_N_BLOCKS);
+        return field_bad(
+            config, "n_head", err,
+            "is %lld, and must be a multiple of %d, whose blocks qkv_proj has",
+            (long long)spec->n_heads, QKV_N_BLOCKS);
     return read_gptj(family, config, spec, err);
 }
 

@@ -5,19 +5,28 @@
 
 static const struct decoder_names plain_names = {LLAMA_FRAME, LLAMA_QKVO, LLAMA_NORMS,
                                                  LLAMA_PLAIN};
-static const struct decoder_names post_names = {
-    LLAMA_FRAME, LLAMA_QKVO, LLAMA_NORMS, LLAMA_GATED,
-    .attn_post_norm = "post_norm1", .mlp_post_norm = "post_norm2"};
-static const struct decoder_names hunyuan_names = {
-    LLAMA_FRAME, LLAMA_QKVO, LLAMA_NORMS, LLAMA_GATED,
-    .q_norm = "self_attn.query_layernorm", .k_norm = "self_attn.key_layernorm"};
-static const struct decoder_names apertus_names = {
-    LLAMA_FRAME, LLAMA_QKVO, LLAMA_QK_NORMS, LLAMA_PLAIN,
-    .attn_norm = "attention_layernorm", .mlp_norm = "feedforward_layernorm",
-    .act = "mlp.act_fn"};
-static const struct decoder_names nanochat_names = {
-    LLAMA_FRAME, LLAMA_QKVO, LLAMA_QK_NORMS, LLAMA_NORMS,
-    .up = "mlp.fc1", .down = "mlp.fc2"};
+static const struct decoder_names post_names = {LLAMA_FRAME,
+                                                LLAMA_QKVO,
+                                                LLAMA_NORMS,
+                                                LLAMA_GATED,
+                                                .attn_post_norm = "post_norm1",
+                                                .mlp_post_norm = "post_norm2"};
+static const struct decoder_names hunyuan_names = {LLAMA_FRAME,
+                                                   LLAMA_QKVO,
+                                                   LLAMA_NORMS,
+                                                   LLAMA_GATED,
+                                                   .q_norm = "self_attn.query_layernorm",
+                                                   .k_norm = "self_attn.key_layernorm"};
+static const struct decoder_names apertus_names = {LLAMA_FRAME,
+                                                   LLAMA_QKVO,
+                                                   LLAMA_QK_NORMS,
+                                                   LLAMA_PLAIN,
+                                                   .attn_norm = "attention_layernorm",
+                                                   .mlp_norm = "feedforward_layernorm",
+                                                   .act = "mlp.act_fn"};
+static const struct decoder_names nanochat_names = {LLAMA_FRAME,     LLAMA_QKVO,
+                                                    LLAMA_QK_NORMS,  LLAMA_NORMS,
+                                                    .up = "mlp.fc1", .down = "mlp.fc2"};
 
 /* attention_bias is on all four projections */
 static int read_llama(const struct family *family, const struct fields *config,
@@ -108,7 +117,7 @@ static int read_nanochat(const struct family *family, const struct fields *confi
 
 static const char *const understands_factors[] = {
     "attention_multiplier", "embedding_multiplier", "residual_multiplier",
-    "logits_scaling", "use_post_norm", NULL};
+    "logits_scaling",       "use_post_norm",        NULL};
 static const char *const understands_softcap[] = {"final_logit_softcapping", NULL};
 static const char *const understands_qk_norm[] = {"use_qk_norm", NULL};
 

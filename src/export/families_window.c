@@ -4,11 +4,17 @@
 
 static const struct decoder_names qk_norm_names = {LLAMA_FRAME, LLAMA_QKVO, LLAMA_NORMS,
                                                    LLAMA_GATED, LLAMA_QK_NORMS};
-static const struct decoder_names fused_names = {
-    LLAMA_FRAME, LLAMA_NORMS, .qkv = "self_attn.qkv_proj", .o = "self_attn.o_proj",
-    .gate = "mlp.gate_up_proj", .down = "mlp.down_proj"};
+static const struct decoder_names fused_names = {LLAMA_FRAME,
+                                                 LLAMA_NORMS,
+                                                 .qkv = "self_attn.qkv_proj",
+                                                 .o = "self_attn.o_proj",
+                                                 .gate = "mlp.gate_up_proj",
+                                                 .down = "mlp.down_proj"};
 static const struct decoder_names exaone_names = {
-    LLAMA_FRAME, LLAMA_QKVO, LLAMA_GATED, LLAMA_QK_NORMS,
+    LLAMA_FRAME,
+    LLAMA_QKVO,
+    LLAMA_GATED,
+    LLAMA_QK_NORMS,
     .attn_post_norm = "post_attention_layernorm",
     .mlp_post_norm = "post_feedforward_layernorm"};
 
@@ -37,8 +43,8 @@ static int read_qwen3(const struct family *family, const struct fields *config,
     return read_qwen2(family, config, spec, err);
 }
 
-/* no_rope_layers: 1 for a layer that rotates (sic); otherwise each no_rope_layer_interval-th
- * does not. */
+/* no_rope_layers: 1 for a layer that rotates (sic); otherwise each
+ * no_rope_layer_interval-th does not. */
 static int read_rotation(const struct fields *config, struct decoder_spec *spec,
                          struct pt2_err *err)
 {

@@ -10,8 +10,8 @@ void graph_init(struct graph *g, struct pt2_program *program, struct pt2_err *er
 /* ---- adding ---- */
 
 uint32_t graph_add_node(struct graph *g, const char *op, const char *overload,
-                         const struct pt2_named_arg *args, uint32_t n_args,
-                         const struct pt2_tensor_meta *meta)
+                        const struct pt2_named_arg *args, uint32_t n_args,
+                        const struct pt2_tensor_meta *meta)
 {
     char target[80];
     uint32_t value = 0;
@@ -25,7 +25,7 @@ uint32_t graph_add_node(struct graph *g, const char *op, const char *overload,
 }
 
 struct pt2_tensor_meta graph_contiguous(struct graph *g, enum pt2_dtype dtype,
-                                         unsigned n_dims, const struct pt2_dim *sizes)
+                                        unsigned n_dims, const struct pt2_dim *sizes)
 {
     struct pt2_tensor_meta meta = {0};
 
@@ -36,7 +36,7 @@ struct pt2_tensor_meta graph_contiguous(struct graph *g, enum pt2_dtype dtype,
 }
 
 struct pt2_tensor_meta graph_like(struct graph *g, uint32_t x, enum pt2_dtype dtype,
-                                   struct pt2_dim last)
+                                  struct pt2_dim last)
 {
     struct pt2_tensor_meta from = *meta_of(g, x), meta;
     bool is_heads_first = false;
@@ -81,9 +81,8 @@ static uint32_t add_input(struct graph *g, enum pt2_input_kind kind, bool is_per
         if (*c == '.')
             *c = '_';
     if (!g->failed)
-        g->failed =
-            pt2_program_add_input(g->program, kind, name, fqn, is_persistent, &meta,
-                                  &value, g->err) < 0;
+        g->failed = pt2_program_add_input(g->program, kind, name, fqn, is_persistent,
+                                          &meta, &value, g->err) < 0;
     return value;
 }
 

@@ -83,8 +83,8 @@ uint32_t graph_interleave(struct graph *g, uint32_t x, uint32_t y);
 /* (b, kv, l, d), none of them symbolic: each head n_repeats times; x itself for once. */
 uint32_t graph_repeat_heads(struct graph *g, uint32_t x, int64_t n_repeats);
 uint32_t graph_transpose(struct graph *g, uint32_t x, unsigned a, unsigned b);
-/* One size at most may be symbolic; it is written as -1.  is_copy: reshape; otherwise x is
- * contiguous, or only its last dimension becomes two. */
+/* One size at most may be symbolic; it is written as -1.  is_copy: reshape; otherwise x
+ * is contiguous, or only its last dimension becomes two. */
 uint32_t graph_view(struct graph *g, uint32_t x, unsigned n_dims,
                     const struct pt2_dim *sizes, bool is_copy);
 

@@ -49,12 +49,13 @@ static inline struct pt2_named_arg arg_bool(const char *name, int kind, bool b)
 static inline struct pt2_named_arg arg_dtype(const char *name, int kind,
                                              enum pt2_dtype dtype)
 {
-    return named(name, kind, (struct pt2_arg){.kind = PT2_ARG_SCALAR_TYPE, .dtype = dtype});
+    return named(name, kind,
+                 (struct pt2_arg){.kind = PT2_ARG_SCALAR_TYPE, .dtype = dtype});
 }
 
 /* items is borrowed until the node is added. */
 static inline struct pt2_named_arg arg_list(const char *name, enum pt2_arg_kind kind,
-                                     const struct pt2_arg *items, uint32_t n)
+                                            const struct pt2_arg *items, uint32_t n)
 {
     return named(name, 1, (struct pt2_arg){.kind = kind, .list = {items, n}});
 }

@@ -148,7 +148,8 @@ uint32_t graph_outer(struct graph *g, const char *op, uint32_t x, uint32_t y,
         return 0;
     sizes[0] = meta_of(g, x)->sizes[0];
     sizes[1] = meta_of(g, y)->sizes[0];
-    meta = graph_contiguous(g, streq(op, "mul") ? meta_of(g, x)->dtype : PT2_BOOL, 2, sizes);
+    meta =
+        graph_contiguous(g, streq(op, "mul") ? meta_of(g, x)->dtype : PT2_BOOL, 2, sizes);
     return graph_add_node(g, op, "Tensor", args, 2, &meta);
 }
 
@@ -186,7 +187,8 @@ uint32_t graph_linear(struct graph *g, uint32_t x, uint32_t weight, uint32_t bia
     if (g->failed)
         return 0;
     meta = graph_like(g, x, meta_of(g, x)->dtype, meta_of(g, weight)->sizes[0]);
-    return graph_add_node(g, "linear", "default", args, bias == GRAPH_NO_BIAS ? 2 : 3, &meta);
+    return graph_add_node(g, "linear", "default", args, bias == GRAPH_NO_BIAS ? 2 : 3,
+                          &meta);
 }
 
 uint32_t graph_index_copy(struct graph *g, uint32_t buffer, uint32_t positions,
@@ -225,10 +227,9 @@ uint32_t graph_layer_norm(struct graph *g, uint32_t x, uint32_t weight, uint32_t
 {
     struct pt2_arg size = {.kind = PT2_ARG_INT};
     struct pt2_named_arg none = named("", 1, (struct pt2_arg){.kind = PT2_ARG_NONE});
-    struct pt2_named_arg args[] = {arg_tensor("input", x),
-                                   arg_list("normalized_shape", PT2_ARG_INTS, &size, 1),
-                                   arg_tensor("weight", weight), arg_tensor("bias", bias),
-                                   arg_float("eps", 1, eps)};
+    struct pt2_named_arg args[] = {
+        arg_tensor("input", x), arg_list("normalized_shape", PT2_ARG_INTS, &size, 1),
+        arg_tensor("weight", weight), arg_tensor("bias", bias), arg_float("eps", 1, eps)};
     struct pt2_tensor_meta meta;
 
     if (g->failed)

@@ -1,4 +1,5 @@
-/* rope.h - rotary position embeddings: reading how they are scaled, and their frequencies.
+/* rope.h - rotary position embeddings: reading how they are scaled, and their
+ * frequencies.
  *
  * The formulas are those of transformers 5.18, modeling_rope_utils.py, which computes in
  * float32; so does this, operation by operation.  The one exception is base ** (i / dim),
@@ -43,11 +44,11 @@ struct rope {
 /* What a model type makes of the fields. */
 struct rope_rules {
     const char *theta_field, *partial_field; /* beside rope_parameters; NULL: the usual */
-    double theta;          /* where left out; 0: 10000 */
-    double partial;        /* where left out; 0: this model type rotates whole heads */
-    double original_max;   /* original_max_position_embeddings where left out beside
-                              rope_parameters; 0: rope_parameters' own, max_position */
-    bool is_required;      /* rope_parameters can not be left out: the class has its own */
+    double theta;                            /* where left out; 0: 10000 */
+    double partial;      /* where left out; 0: this model type rotates whole heads */
+    double original_max; /* original_max_position_embeddings where left out beside
+                            rope_parameters; 0: rope_parameters' own, max_position */
+    bool is_required;    /* rope_parameters can not be left out: the class has its own */
     bool is_longrope_only; /* "su" and "yarn" are longrope, no other scaling is known */
     bool reads_alpha, reads_query_beta;
 };
@@ -59,21 +60,23 @@ MUST_USE int rope_read(const struct fields *config, const struct rope_rules *rul
                        int64_t head_dim, int64_t max_position, struct rope *ret_rope,
                        struct pt2_err *err);
 
-/* Read two: those of rope_parameters' full_attention and sliding_attention, in this order.
- * In the older spelling rope_scaling is of the first alone, whose base is rope_theta; that
- * of the second is the field local_field, NULL or left out: local_theta. Errors as above. */
+/* Read two: those of rope_parameters' full_attention and sliding_attention, in this
+ * order. In the older spelling rope_scaling is of the first alone, whose base is
+ * rope_theta; that of the second is the field local_field, NULL or left out: local_theta.
+ * Errors as above. */
 MUST_USE int rope_read_two(const struct fields *config, const struct rope_rules *rules,
                            const char *local_field, double local_theta, int64_t head_dim,
                            int64_t max_position, struct rope ret_ropes[2],
                            struct pt2_err *err);
 
-/* May positions up to max_cache_len - 1 be rotated with the frequencies that rope_inv_freq
- * has?  Errors: NOT_EXPORTABLE: dynamic, and beyond max_position_embeddings. */
+/* May positions up to max_cache_len - 1 be rotated with the frequencies that
+ * rope_inv_freq has?  Errors: NOT_EXPORTABLE: dynamic, and beyond
+ * max_position_embeddings. */
 MUST_USE int rope_check_len(const struct rope *rope, int64_t max_cache_len,
                             struct pt2_err *err);
 
-/* Do positions up to max_cache_len - 1 turn by both lists: those below original_max by the
- * short one, the others by the long one? */
+/* Do positions up to max_cache_len - 1 turn by both lists: those below original_max by
+ * the short one, the others by the long one? */
 bool rope_is_long(const struct rope *rope, int64_t max_cache_len);
 
 /* inv_freq: dim / 2 radians a position.  is_long: longrope's second list. */

@@ -26,14 +26,22 @@ struct reading {
 static int check_known(const struct reading *reading)
 {
     static const char *const known[] = {
-        "rope_type",        "type",
-        "rope_theta",       "partial_rotary_factor",
-        "factor",           "original_max_position_embeddings",
-        "attention_factor", "beta_fast",
-        "beta_slow",        "mscale",
-        "mscale_all_dim",   "truncate",
-        "low_freq_factor",  "high_freq_factor",
-        "short_factor",     "long_factor",
+        "rope_type",
+        "type",
+        "rope_theta",
+        "partial_rotary_factor",
+        "factor",
+        "original_max_position_embeddings",
+        "attention_factor",
+        "beta_fast",
+        "beta_slow",
+        "mscale",
+        "mscale_all_dim",
+        "truncate",
+        "low_freq_factor",
+        "high_freq_factor",
+        "short_factor",
+        "long_factor",
         "max_position_embeddings",
     };
     const char *key;
@@ -188,8 +196,7 @@ static int read_original_max(const struct reading *reading)
         config = &reading->r;
     else if (reading->rules->original_max != 0)
         preset = reading->rules->original_max;
-    return field_number(config, name, preset, 1, 1e12, &rope->original_max,
-                        reading->err);
+    return field_number(config, name, preset, 1, 1e12, &rope->original_max, reading->err);
 }
 
 static int read_scaling(const struct reading *reading)
@@ -251,9 +258,8 @@ static int read_one(const struct reading *reading, int64_t head_dim, int64_t max
 {
     struct rope *rope = reading->rope;
 
-    *rope = (struct rope){.max_position = max_position,
-                          .attention_scale = 1,
-                          .prefix = ""};
+    *rope =
+        (struct rope){.max_position = max_position, .attention_scale = 1, .prefix = ""};
     if (check_known(reading) < 0 || read_type(reading) < 0 ||
         read_dim(reading, head_dim) < 0 ||
         field_number(&reading->r, "rope_theta", reading->theta, 1e-6, 1e18, &rope->theta,

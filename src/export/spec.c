@@ -161,9 +161,10 @@ static int read_head_dim(const struct family *family, const struct fields *confi
     if (field_int(config, "head_dim", of_hidden, 1, 1 << 16, &said, err) < 0)
         return -1;
     if (said != of_hidden)
-        return field_refuse(config, "head_dim", err,
-                            "is %lld, but %s's is hidden_size / num_attention_heads, %lld",
-                            (long long)said, family->model_type, (long long)of_hidden);
+        return field_refuse(
+            config, "head_dim", err,
+            "is %lld, but %s's is hidden_size / num_attention_heads, %lld",
+            (long long)said, family->model_type, (long long)of_hidden);
     if (spec->hidden_size % spec->n_heads)
         return field_bad(config, name_of(family->fields.hidden_size, "hidden_size"), err,
                          "is %lld, and must be a multiple of the heads, %lld",

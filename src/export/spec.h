@@ -80,21 +80,21 @@ enum mlp_kind {
     MLP_PLAIN,       /* down(act(up(x))) */
 };
 
-/* Names of the modules in the checkpoint, those of a layer relative to it.  A norm without
- * a name is not there; without mlp_norm a parallel layer has one for both. */
+/* Names of the modules in the checkpoint, those of a layer relative to it.  A norm
+ * without a name is not there; without mlp_norm a parallel layer has one for both. */
 struct decoder_names {
-    const char *embed;  /* "model.embed_tokens" */
-    const char *layers; /* "model.layers"; a layer is "<layers>.<i>" */
-    const char *norm;   /* the last one */
-    const char *head, *old_head;            /* the latter: its name in old checkpoints */
-    const char *positions;                  /* learned ones; NULL: none */
+    const char *embed;           /* "model.embed_tokens" */
+    const char *layers;          /* "model.layers"; a layer is "<layers>.<i>" */
+    const char *norm;            /* the last one */
+    const char *head, *old_head; /* the latter: its name in old checkpoints */
+    const char *positions;       /* learned ones; NULL: none */
     const char *attn_norm, *attn_post_norm; /* of attention's input, of its output */
     const char *q, *k, *v, *o;
     const char *qkv; /* all but QKV_SEPARATE */
     const char *q_norm, *k_norm;
     const char *mlp_norm, *mlp_post_norm;
     const char *gate, *up, *down; /* MLP_GATED_FUSED: gate is both */
-    const char *act;    /* ACT_XIELU */
+    const char *act;              /* ACT_XIELU */
     const char *rotary; /* the module whose inv_freq buffer the reference exports */
 };
 
@@ -136,8 +136,8 @@ struct decoder_spec {
     enum act act;
     bool mlp_bias;
 
-    bool transposed; /* linears of a layer are (in, out): transformers' Conv1D */
-    double embed_multiplier;    /* 0: none */
+    bool transposed;         /* linears of a layer are (in, out): transformers' Conv1D */
+    double embed_multiplier; /* 0: none */
     bool embed_multiplier_cast; /* rounded to the dtype first */
     double residual_multiplier; /* of what is added; 0: none */
     double logits_multiplier, logits_divisor, logits_softcap; /* 0: none */

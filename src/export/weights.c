@@ -257,8 +257,8 @@ static int add_head(struct walk *k, const char *head)
         w->is_alias = true;
         snprintf(w->fqn, sizeof(w->fqn), "model.%s", head);
     }
-    if (s->head_bias && !add_part(k, WEIGHT_HEAD_BIAS, -1, s->names->head, "bias",
-                                  vector(s->vocab_size)))
+    if (s->head_bias &&
+        !add_part(k, WEIGHT_HEAD_BIAS, -1, s->names->head, "bias", vector(s->vocab_size)))
         return -1;
     return 0;
 }

@@ -63,8 +63,8 @@ struct weight {
     unsigned n_dims;
     int64_t sizes[2];
     uint32_t record; /* number of its record in the archive */
-    bool is_alias;   /* a tied head: the record is the embedding's, the graph takes that */
-    bool is_buffer;  /* a persistent buffer, no parameter */
+    bool is_alias;  /* a tied head: the record is the embedding's, the graph takes that */
+    bool is_buffer; /* a persistent buffer, no parameter */
 };
 
 struct weights {
