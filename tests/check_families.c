@@ -1,0 +1,879 @@
+#include "suite.h"
+
+#include "base/util.h"
+#include "export/families.h"
+
+#include <jansson.h>
+#include <pt2/err.h>
+
+static struct pt2_err err;
+static struct decoder_spec spec;
+static json_t *config; /* what the spec points into */
+
+static void setup(void)
+{
+    pt2_err_clear(&err);
+}
+
+static void teardown(void)
+{
+    json_decref(config);
+    config = NULL;
+}
+
+/* Read {"model_type": type, ...}; more: members with a comma in front, ' for ". */
+static int read_type(const char *type, const char *more)
+{
+    char text[2000];
+
+    snprintf(text, sizeof(text), "{'model_type':'%s'%s}", type, more);
+    for (char *c = text; *c; c++)
+        if (*c == '\'')
+            *c = '"';
+    json_decref(config);
+    config = json_loads(text, 0, NULL);
+    ck_assert_msg(config != NULL, "%s", text);
+    return decoder_spec_read(config, &spec, &err);
+}
+
+static void must_read(const char *type, const char *more)
+{
+    ck_assert_msg(read_type(type, more) == 0, "%s%s: %s", type, more, err.text);
+}
+
+static void must_refuse(const char *type, const char *more, const char *text)
+{
+    pt2_err_clear(&err);
+    ck_assert_msg(read_type(type, more) < 0, "%s%s: must be refused", type, more);
+    ck_assert_msg(err.code == PT2_ERR_NOT_EXPORTABLE || err.code == PT2_ERR_BAD_CONFIG,
+                  "%s%s: %s", type, more, err.text);
+    ck_assert_msg(strstr(err.text, text) != NULL, "%s%s: must say '%s', not '%s'", type,
+                  more, text, err.text);
+}
+
+/* What AutoConfig.for_model(type) fills in; transformers 5.18.0.  windows: of layers 0, 1
+ * and 3; rotated: elements of a head. */
+static const struct golden {
+    const char *type;
+    int64_t vocab, hidden, inter, n_layers, n_heads, n_kv, head_dim, max_position;
+    double eps;
+    enum act act;
+    bool tied;
+    double theta;
+    int64_t rotated;
+    int64_t windows[3];
+} goldens[] = {
+    {"llama",
+     32000,
+     4096,
+     11008,
+     32,
+     32,
+     32,
+     128,
+     2048,
+     1e-06,
+     ACT_SILU,
+     false,
+     10000,
+     128,
+     {0, 0, 0}},
+    {"mistral",
+     32000,
+     4096,
+     14336,
+     32,
+     32,
+     8,
+     128,
+     131072,
+     1e-06,
+     ACT_SILU,
+     false,
+     10000,
+     128,
+     {4096, 4096, 4096}},
+    {"qwen2",
+     151936,
+     4096,
+     22016,
+     32,
+     32,
+     32,
+     128,
+     32768,
+     1e-06,
+     ACT_SILU,
+     false,
+     10000,
+     128,
+     {0, 0, 0}},
+    {"arcee",
+     32000,
+     2560,
+     18432,
+     32,
+     32,
+     32,
+     80,
+     4096,
+     1e-05,
+     ACT_RELU2,
+     false,
+     10000,
+     80,
+     {0, 0, 0}},
+    {"seed_oss",
+     155136,
+     4096,
+     27648,
+     64,
+     80,
+     8,
+     128,
+     524288,
+     1e-06,
+     ACT_SILU,
+     false,
+     10000,
+     128,
+     {0, 0, 0}},
+    {"ernie4_5",
+     103424,
+     1024,
+     3072,
+     18,
+     16,
+     2,
+     128,
+     131072,
+     1e-05,
+     ACT_SILU,
+     true,
+     500000,
+     128,
+     {0, 0, 0}},
+    {"granite",
+     32000,
+     4096,
+     11008,
+     32,
+     32,
+     32,
+     128,
+     2048,
+     1e-06,
+     ACT_SILU,
+     false,
+     10000,
+     128,
+     {0, 0, 0}},
+    {"hyperclovax",
+     32000,
+     4096,
+     11008,
+     32,
+     32,
+     32,
+     128,
+     2048,
+     1e-06,
+     ACT_SILU,
+     false,
+     10000,
+     128,
+     {0, 0, 0}},
+    {"hunyuan_v1_dense",
+     290943,
+     4096,
+     11008,
+     32,
+     32,
+     32,
+     128,
+     2048,
+     1e-05,
+     ACT_SILU,
+     false,
+     10000,
+     128,
+     {0, 0, 0}},
+    {"apertus",
+     131072,
+     4096,
+     14336,
+     32,
+     32,
+     32,
+     128,
+     65536,
+     1e-05,
+     ACT_XIELU,
+     false,
+     12000000,
+     128,
+     {0, 0, 0}},
+    {"nanochat",
+     50304,
+     768,
+     8192,
+     12,
+     6,
+     6,
+     128,
+     2048,
+     1e-06,
+     ACT_RELU2,
+     false,
+     10000,
+     128,
+     {0, 0, 0}},
+    {"ministral",
+     32000,
+     4096,
+     14336,
+     32,
+     32,
+     8,
+     128,
+     131072,
+     1e-06,
+     ACT_SILU,
+     false,
+     10000,
+     128,
+     {4096, 4096, 4096}},
+    {"ministral3",
+     131072,
+     4096,
+     14336,
+     34,
+     32,
+     8,
+     128,
+     262144,
+     1e-05,
+     ACT_SILU,
+     false,
+     1000000,
+     128,
+     {0, 0, 0}},
+    {"qwen3",
+     151936,
+     4096,
+     22016,
+     32,
+     32,
+     32,
+     128,
+     32768,
+     1e-06,
+     ACT_SILU,
+     false,
+     10000,
+     128,
+     {0, 0, 0}},
+    {"smollm3",
+     128256,
+     2048,
+     11008,
+     36,
+     16,
+     4,
+     128,
+     32768,
+     1e-06,
+     ACT_SILU,
+     true,
+     2000000,
+     128,
+     {0, 0, 0}},
+    {"phi3",
+     32064,
+     3072,
+     8192,
+     32,
+     32,
+     32,
+     96,
+     4096,
+     1e-05,
+     ACT_SILU,
+     false,
+     10000,
+     96,
+     {0, 0, 0}},
+    {"cwm",
+     128256,
+     6144,
+     21504,
+     64,
+     48,
+     8,
+     128,
+     131072,
+     1e-05,
+     ACT_SILU,
+     false,
+     1000000,
+     128,
+     {0, 8192, 8192}},
+    {"exaone4",
+     102400,
+     4096,
+     16384,
+     32,
+     32,
+     32,
+     128,
+     2048,
+     1e-05,
+     ACT_SILU,
+     false,
+     10000,
+     128,
+     {4096, 4096, 0}},
+    {"gemma",
+     256000,
+     3072,
+     24576,
+     28,
+     16,
+     16,
+     256,
+     8192,
+     1e-06,
+     ACT_GELU_TANH,
+     true,
+     10000,
+     256,
+     {0, 0, 0}},
+    {"gemma2",
+     256000,
+     2304,
+     9216,
+     26,
+     8,
+     4,
+     256,
+     8192,
+     1e-06,
+     ACT_GELU_TANH,
+     true,
+     10000,
+     256,
+     {4096, 0, 0}},
+    {"gemma3_text",
+     262208,
+     2304,
+     9216,
+     26,
+     8,
+     4,
+     256,
+     131072,
+     1e-06,
+     ACT_GELU_TANH,
+     true,
+     1000000,
+     256,
+     {4096, 4096, 4096}},
+    {"vaultgemma",
+     256000,
+     2304,
+     9216,
+     26,
+     8,
+     4,
+     256,
+     8192,
+     1e-06,
+     ACT_GELU_TANH,
+     true,
+     10000,
+     256,
+     {4096, 0, 0}},
+    {"glm",
+     151552,
+     4096,
+     13696,
+     40,
+     32,
+     2,
+     128,
+     131072,
+     1.5625e-07,
+     ACT_SILU,
+     false,
+     10000,
+     64,
+     {0, 0, 0}},
+    {"glm4",
+     151552,
+     4096,
+     13696,
+     40,
+     32,
+     2,
+     128,
+     131072,
+     1.5625e-07,
+     ACT_SILU,
+     false,
+     10000,
+     64,
+     {0, 0, 0}},
+    {"helium",
+     48000,
+     2560,
+     7040,
+     24,
+     20,
+     20,
+     128,
+     4096,
+     1e-08,
+     ACT_SILU,
+     false,
+     100000,
+     128,
+     {0, 0, 0}},
+    {"cohere",
+     256000,
+     8192,
+     22528,
+     40,
+     64,
+     64,
+     128,
+     8192,
+     1e-05,
+     ACT_SILU,
+     true,
+     500000,
+     128,
+     {0, 0, 0}},
+    {"cohere2",
+     256000,
+     8192,
+     22528,
+     40,
+     64,
+     64,
+     128,
+     8192,
+     1e-05,
+     ACT_SILU,
+     true,
+     10000,
+     128,
+     {4096, 4096, 0}},
+    {"olmo",
+     50304,
+     4096,
+     11008,
+     32,
+     32,
+     32,
+     128,
+     2048,
+     1e-05,
+     ACT_SILU,
+     false,
+     10000,
+     128,
+     {0, 0, 0}},
+    {"olmo2",
+     50304,
+     4096,
+     11008,
+     32,
+     32,
+     32,
+     128,
+     2048,
+     1e-05,
+     ACT_SILU,
+     false,
+     10000,
+     128,
+     {0, 0, 0}},
+    {"olmo3",
+     50304,
+     4096,
+     11008,
+     32,
+     32,
+     32,
+     128,
+     2048,
+     1e-05,
+     ACT_SILU,
+     false,
+     500000,
+     128,
+     {4096, 4096, 0}},
+    {"starcoder2",
+     49152,
+     3072,
+     12288,
+     30,
+     24,
+     2,
+     128,
+     4096,
+     1e-05,
+     ACT_GELU_TANH,
+     true,
+     10000,
+     128,
+     {0, 0, 0}},
+    {"stablelm",
+     50304,
+     2560,
+     6912,
+     32,
+     32,
+     32,
+     80,
+     4096,
+     1e-05,
+     ACT_SILU,
+     false,
+     10000,
+     20,
+     {0, 0, 0}},
+    {"nemotron",
+     256000,
+     6144,
+     24576,
+     32,
+     48,
+     48,
+     128,
+     4096,
+     1e-05,
+     ACT_RELU2,
+     false,
+     10000,
+     64,
+     {0, 0, 0}},
+    {"jais2",
+     150272,
+     3328,
+     26624,
+     32,
+     26,
+     26,
+     128,
+     8192,
+     1e-05,
+     ACT_RELU2,
+     false,
+     10000,
+     128,
+     {0, 0, 0}},
+    {"phi",
+     51200,
+     2048,
+     8192,
+     24,
+     32,
+     32,
+     64,
+     2048,
+     1e-05,
+     ACT_GELU_NEW,
+     false,
+     10000,
+     32,
+     {0, 0, 0}},
+    {"persimmon",
+     262144,
+     4096,
+     16384,
+     36,
+     64,
+     64,
+     64,
+     16384,
+     1e-05,
+     ACT_RELU2,
+     false,
+     10000,
+     32,
+     {0, 0, 0}},
+    {"gpt_neox",
+     50432,
+     6144,
+     24576,
+     44,
+     64,
+     64,
+     96,
+     2048,
+     1e-05,
+     ACT_GELU,
+     false,
+     10000,
+     24,
+     {0, 0, 0}},
+    {"gpt2",
+     50257,
+     768,
+     3072,
+     12,
+     12,
+     12,
+     64,
+     1024,
+     1e-05,
+     ACT_GELU_NEW,
+     true,
+     0,
+     0,
+     {0, 0, 0}},
+    {"gpt_bigcode",
+     50257,
+     768,
+     3072,
+     12,
+     12,
+     1,
+     64,
+     1024,
+     1e-05,
+     ACT_GELU_TANH,
+     true,
+     0,
+     0,
+     {0, 0, 0}},
+    {"gptj",
+     50400,
+     4096,
+     16384,
+     28,
+     16,
+     16,
+     256,
+     2048,
+     1e-05,
+     ACT_GELU_NEW,
+     false,
+     10000,
+     64,
+     {0, 0, 0}},
+    {"codegen",
+     50400,
+     4096,
+     16384,
+     28,
+     16,
+     16,
+     256,
+     2048,
+     1e-05,
+     ACT_GELU_NEW,
+     false,
+     10000,
+     64,
+     {0, 0, 0}},
+};
+
+/* The classes fill these in themselves; ours want them said. */
+static const struct {
+    const char *type, *more;
+} said[] = {
+    {"apertus", ",'rope_parameters':{'rope_type':'default'}"},
+    {"cwm", ",'rope_parameters':{'rope_type':'default'}"},
+    {"ministral3", ",'rope_parameters':{'rope_type':'default','rope_theta':1000000.0}"},
+};
+
+START_TEST(test_families_fill_in_what_transformers_does)
+{
+    const struct golden *g = &goldens[_i];
+    const char *more = "";
+
+    for (size_t i = 0; i < ARRAY_LEN(said); i++)
+        if (streq(said[i].type, g->type)) {
+            must_refuse(g->type, "", "rope_parameters: must be there");
+            more = said[i].more;
+        }
+    pt2_err_clear(&err);
+    must_read(g->type, more);
+    ck_assert_int_eq(spec.vocab_size, g->vocab);
+    ck_assert_int_eq(spec.hidden_size, g->hidden);
+    ck_assert_int_eq(spec.intermediate_size, g->inter);
+    ck_assert_int_eq(spec.n_layers, g->n_layers);
+    ck_assert_int_eq(spec.n_heads, g->n_heads);
+    ck_assert_int_eq(spec.n_kv_heads, g->n_kv);
+    ck_assert_int_eq(spec.head_dim, g->head_dim);
+    ck_assert_int_eq(spec.max_position, g->max_position);
+    ck_assert_double_eq(spec.norm_eps, g->eps);
+    ck_assert_int_eq(spec.act, g->act);
+    ck_assert_int_eq(spec.tied, g->tied);
+    ck_assert_int_eq(spec.layers[0].window, g->windows[0]);
+    ck_assert_int_eq(spec.layers[1].window, g->windows[1]);
+    ck_assert_int_eq(spec.layers[3].window, g->windows[2]);
+    ck_assert_int_eq(spec.n_ropes > 0, g->theta > 0);
+    if (spec.n_ropes > 0) {
+        ck_assert_double_eq(spec.ropes[0].theta, g->theta);
+        ck_assert_int_eq(spec.ropes[0].dim, g->rotated);
+    }
+}
+END_TEST
+
+/* A family without a row above would not be compared with anything. */
+START_TEST(test_families_are_all_compared)
+{
+    for (size_t i = 0; family_at(i); i++) {
+        size_t n = 0;
+
+        for (size_t j = 0; j < ARRAY_LEN(goldens); j++)
+            n += streq(goldens[j].type, family_at(i)->model_type);
+        ck_assert_msg(n == 1, "%s has %zu rows", family_at(i)->model_type, n);
+    }
+}
+END_TEST
+
+/* Which of the first layers rotate: "+-+" */
+static const char *rotating(int64_t n)
+{
+    static char text[20];
+
+    for (int64_t i = 0; i < n; i++)
+        text[i] = spec.layers[i].rope == NO_ROPE ? '-' : '+';
+    text[n] = '\0';
+    return text;
+}
+
+START_TEST(test_families_leave_layers_unrotated)
+{
+    must_read("smollm3", "");
+    ck_assert_str_eq(rotating(8), "+++-+++-");
+    must_read("smollm3", ",'no_rope_layer_interval':2,'num_hidden_layers':4");
+    ck_assert_str_eq(rotating(4), "+-+-");
+    must_read("smollm3", ",'no_rope_layers':[0,1,1],'num_hidden_layers':3,"
+                         "'use_sliding_window':true,'sliding_window':7");
+    ck_assert_str_eq(rotating(3), "-++");
+    ck_assert_int_eq(spec.layers[0].window, 7); /* what does not rotate slides */
+    ck_assert_int_eq(spec.layers[1].window, 0);
+    must_read("cohere2", "");
+    ck_assert_str_eq(rotating(8), "+++-+++-");
+    must_read("exaone4", "");
+    ck_assert_str_eq(rotating(8), "+++-+++-");
+    must_read("exaone4", ",'sliding_window':null,'sliding_window_pattern':0");
+    ck_assert_str_eq(rotating(8), "++++++++");
+    must_read("gemma3_text", "");
+    ck_assert_int_eq(spec.layers[4].rope, 1);
+    ck_assert_int_eq(spec.layers[5].rope, 0);
+    ck_assert_double_eq(spec.ropes[1].theta, 10000);
+}
+END_TEST
+
+START_TEST(test_families_read_their_factors)
+{
+    must_read("granite", ",'embedding_multiplier':12,'residual_multiplier':0.22,"
+                         "'attention_multiplier':0.0078125,'logits_scaling':16.0");
+    ck_assert_double_eq(spec.embed_multiplier, 12);
+    ck_assert_double_eq(spec.residual_multiplier, 0.22);
+    ck_assert_double_eq(spec.layers[31].attn_scale, 0.0078125);
+    ck_assert_double_eq(spec.logits_divisor, 16);
+    ck_assert_double_eq(spec.logits_multiplier, 0);
+    must_read("hyperclovax", ",'logits_scaling':0.125,'use_post_norm':false");
+    ck_assert_double_eq(spec.logits_multiplier, 0.125);
+    ck_assert_ptr_null(spec.names->attn_post_norm);
+    must_read("gemma2", "");
+    ck_assert_double_eq(spec.attn_softcap, 50);
+    ck_assert_double_eq(spec.logits_softcap, 30);
+    ck_assert_double_eq(spec.layers[0].attn_scale, 0.0625);
+    must_read("gemma2", ",'attn_logit_softcapping':null,'final_logit_softcapping':null");
+    ck_assert_double_eq(spec.attn_softcap, 0);
+    ck_assert_double_eq(spec.logits_softcap, 0);
+    must_read("gpt2", ",'scale_attn_by_inverse_layer_idx':true");
+    ck_assert_double_eq(spec.layers[3].attn_scale, 0.125 / 4);
+    must_read("cohere", "");
+    ck_assert_double_eq(spec.logits_multiplier, 0.0625);
+    must_read("ministral3", ",'rope_parameters':{'type':'yarn','factor':16.0,"
+                            "'original_max_position_embeddings':16384,"
+                            "'max_position_embeddings':262144,"
+                            "'llama_4_scaling_beta':0.1}");
+    ck_assert_double_eq(spec.ropes[0].query_beta, 0.1);
+    ck_assert_double_eq(spec.ropes[0].original_max, 16384);
+}
+END_TEST
+
+START_TEST(test_families_refuse_what_others_compute_with)
+{
+    must_refuse("llama", ",'rope_parameters':{'llama_4_scaling_beta':0.1}",
+                "llama_4_scaling_beta: not known");
+    must_refuse("llama", ",'rope_scaling':{'type':'dynamic','factor':1,'alpha':1000}",
+                "alpha: not known");
+    must_refuse("mistral", ",'attn_logit_softcapping':50", "attn_logit_softcapping");
+    must_refuse("gemma3_text", ",'attn_logit_softcapping':50", "attn_logit_softcapping");
+    must_refuse("gemma", ",'use_bidirectional_attention':true", "causal");
+    must_refuse("stablelm", ",'qk_layernorm':true", "qk_layernorm");
+    must_refuse("cohere2", ",'use_qk_norm':true", "use_qk_norm");
+    must_refuse("qwen3", ",'partial_rotary_factor':0.5", "partial_rotary_factor");
+    must_refuse("glm", ",'sliding_window':64", "sliding_window");
+    must_refuse("gpt2", ",'add_cross_attention':true", "cross attention");
+    must_refuse("gptj", ",'rotary_dim':null", "rotary_dim: null");
+    must_refuse("phi3", ",'rope_scaling':{'type':'linear','factor':2}",
+                "'linear' is not offered; default and longrope are");
+    must_refuse("apertus", ",'rope_parameters':{'rope_type':'proportional'}",
+                "proportional");
+    must_refuse("llama", ",'hidden_act':'xielu'", "hidden_act");
+}
+END_TEST
+
+START_TEST(test_families_refuse_what_can_not_be_meant)
+{
+    must_refuse("gptj", ",'rotary_dim':7", "rotary_dim: is 7, and must be even");
+    must_refuse("gptj", ",'rotary_dim':512",
+                "rotary_dim: must be an integer of 2 to 256");
+    must_refuse("codegen", ",'n_head':6,'n_embd':384,'rotary_dim':8", "multiple of 4");
+    must_refuse("phi", ",'head_dim':48", "head_dim: is 48, but phi's is");
+    must_refuse("gpt2", ",'n_embd':770", "n_embd: is 770");
+    must_refuse("helium", ",'head_dim':64", "o_proj");
+    must_refuse("phi", ",'partial_rotary_factor':0.05", "must be even");
+    must_refuse("smollm3", ",'no_rope_layers':[1]", "must be a list of 36");
+    must_refuse("smollm3", ",'num_hidden_layers':1,'no_rope_layers':['a']",
+                "element 0 must be 0 or 1");
+    must_refuse("gemma3_text", ",'rope_parameters':{'rope_type':'default'}",
+                "must hold full_attention and sliding_attention");
+    must_refuse("olmo3", ",'rope_parameters':{'full_attention':{}}",
+                "must hold full_attention and sliding_attention");
+    must_refuse("gemma2", ",'query_pre_attn_scalar':0", "query_pre_attn_scalar");
+    must_refuse("granite", ",'logits_scaling':0", "logits_scaling");
+    must_refuse("olmo", ",'clip_qkv':0", "clip_qkv");
+    must_refuse("phi3", ",'rope_scaling':{'type':'longrope','long_factor':[1]}",
+                "short_factor: must be a list of 48 numbers");
+    must_refuse("phi3",
+                ",'hidden_size':8,'num_attention_heads':2,'rope_scaling':{'type':"
+                "'longrope','short_factor':[1,'a'],'long_factor':[1,1]}",
+                "element 1 must be a number");
+    must_refuse("ministral",
+                ",'sliding_window':null,'num_hidden_layers':1,"
+                "'layer_types':['sliding_attention']",
+                "sliding_window is null");
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("families");
+    TCase *core = tcase_create("core"), *errors = tcase_create("errors");
+
+    tcase_add_checked_fixture(core, setup, teardown);
+    tcase_add_loop_test(core, test_families_fill_in_what_transformers_does, 0,
+                        (int)ARRAY_LEN(goldens));
+    tcase_add_test(core, test_families_are_all_compared);
+    tcase_add_test(core, test_families_leave_layers_unrotated);
+    tcase_add_test(core, test_families_read_their_factors);
+    suite_add_tcase(suite, core);
+    tcase_add_checked_fixture(errors, setup, teardown);
+    tcase_add_test(errors, test_families_refuse_what_others_compute_with);
+    tcase_add_test(errors, test_families_refuse_what_can_not_be_meant);
+    suite_add_tcase(suite, errors);
+    return suite_run(suite);
+}
