@@ -105,9 +105,21 @@ class Checker(torch.fx.Interpreter):
 @pytest.mark.parametrize("options", [
     {}, dict(seq_len=3), dict(batch_size=2, seq_len=3), dict(dynamic=True),
     dict(dtype="bfloat16", seq_len=3)], ids=str)
-@pytest.mark.parametrize("case", ["llama", "mistral-window"])
+@pytest.mark.parametrize("case", ["llama", "mistral-window", "gpt_neox", "codegen", "glm"])
 def test_nodes_say_what_they_make(case, options, checkpoint, export):
-    program = torch.export.load(str(export(checkpoint(case), **options)))
+    check_nodes(checkpoint(case), options, export)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("options", [{}, dict(batch_size=2, seq_len=3), dict(
+    dynamic=True, dtype="bfloat16")], ids=str)
+@pytest.mark.parametrize("case", [*tiny.FAMILIES, *tiny.KNOBS])
+def test_nodes_of_families_say_what_they_make(case, options, checkpoint, export):
+    check_nodes(checkpoint(case), options, export)
+
+
+def check_nodes(folder, options, export):
+    program = torch.export.load(str(export(folder, **options)))
     tensors = {**program.state_dict, **program.constants}
     shapes = {node.name: [int(n) for n in node.meta["val"].shape]
               for node in program.graph.nodes if node.op == "placeholder"}

@@ -1,13 +1,15 @@
 """Our program and Python's of the same checkpoint: the same signature, but for the buffers
-that only Python's needs (cumulative_length_N, inv_freq)."""
+that only Python's needs: cumulative_length_N, and constants that ours has in its nodes."""
 
 import pytest
 import torch
 from torch.export.graph_signature import InputKind, OutputKind
 
 import reference
+import tiny
 
-ONLY_PYTHON = ("cumulative_length_", "inv_freq")
+ONLY_PYTHON = ("cumulative_length_", "inv_freq", "embed_scale", "embed_positions",
+               "lifted_tensor", "transformer.bias")
 
 
 def described(program):
@@ -40,8 +42,22 @@ def described(program):
     ("llama-biases", dict(dtype="float16")),
     ("mistral-window", {}),
     ("qwen2-window", {}),
+    ("gemma3_text", dict(dynamic=True)),
+    ("gpt2", dict(batch_size=2, seq_len=3)),
+    ("gpt_neox", {}),
 ], ids=str)
 def test_signature_is_pythons(case, options, checkpoint, export, tmp_path):
+    compare(case, options, checkpoint, export, tmp_path)
+
+
+# hunyuan_v1_dense's rope_type is dynamic, which Python can't export.
+@pytest.mark.nightly
+@pytest.mark.parametrize("case", sorted(tiny.FAMILIES.keys() - {"hunyuan_v1_dense"}))
+def test_signature_of_families(case, checkpoint, export, tmp_path):
+    compare(case, {}, checkpoint, export, tmp_path)
+
+
+def compare(case, options, checkpoint, export, tmp_path):
     folder = checkpoint(case)
     ours = described(torch.export.load(str(export(folder, **options))))
     reference.python_export(folder, tmp_path / "python.pt2", **options)

@@ -112,7 +112,6 @@ KNOBS = {
     "hyperclovax-no-post-norms": ("hyperclovax", dict(use_post_norm=False)),
     "apertus-silu": ("apertus", dict(hidden_act="silu")),
     "nanochat-no-cap": ("nanochat", dict(final_logit_softcapping=None)),
-    "ministral-full": ("ministral", dict(sliding_window=None, **HEAD_DIM)),
     "ministral3-window": ("ministral3", dict(sliding_window=6, rope_parameters={
         "rope_type": "default", "rope_theta": 1000.0, "llama_4_scaling_beta": 0.1,
         "original_max_position_embeddings": 64}, **HEAD_DIM)),
@@ -127,6 +126,7 @@ KNOBS = {
     "phi3-longrope-attention": ("phi3", dict(
         rope_parameters=longrope(8, attention_factor=1.3), tie_word_embeddings=True,
         original_max_position_embeddings=32)),
+    "qwen3-tied": ("qwen3", dict(tie_word_embeddings=True, **HEAD_DIM)),
     "phi3-window": ("phi3", dict(sliding_window=5)),
     "exaone4-full": ("exaone4", dict(sliding_window=None, layer_types=["full_attention"] * 2)),
     "gemma-biases": ("gemma", dict(attention_bias=True, tie_word_embeddings=True, **HEAD_DIM)),
@@ -156,10 +156,14 @@ KNOBS = {
     "gptj-whole": ("gptj", dict(rotary_dim=16)),
 }
 
+# What Transformers computes otherwise in one pass than token by token.
+STEPPED = {"phi3-longrope-long": ("phi3", dict(
+    rope_parameters=longrope(8), original_max_position_embeddings=10))}
+
 
 def make(name, folder, dtype=torch.float32, **save):
     """Write the case's checkpoint into folder; biases and norms are random too."""
-    family, fields = (CASES | KNOBS)[name]
+    family, fields = (CASES | KNOBS | STEPPED)[name]
     names = FIELDS.get(family, {})
     base = {names.get(field, field): value for field, value in BASE.items()}
     base.pop(None, None)
