@@ -23,8 +23,8 @@
 #define PT2_EXPORT_DEFAULT_CACHE_LEN 4096 /* or max_position_embeddings, where less */
 
 /* Which attention: the model as it was trained, or what Transformers' export (which
- * always runs with "sdpa") makes of it.  They differ where sdpa drops something, as Gemma
- * 2's soft cap; never for llama, mistral and qwen2. */
+ * always runs with "sdpa") makes of it.  They differ where sdpa drops something: the soft
+ * cap of gemma2 and vaultgemma. */
 enum pt2_attn { PT2_ATTN_EAGER, PT2_ATTN_SDPA };
 
 PT2_API const char *pt2_attn_name(enum pt2_attn attn); /* "eager", "sdpa" */

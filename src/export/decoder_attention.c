@@ -102,7 +102,9 @@ static uint32_t part_of_blocks(struct builder *b, uint32_t blocks, int64_t i,
                               dim_of(b->spec->head_dim)};
     uint32_t x = graph_slice_last(&b->graph, blocks, i * size, (i + 1) * size);
 
-    return heads_first(b, graph_view(&b->graph, x, 4, sizes, /* is_copy= */ true));
+    if (b->spec->n_heads > QKV_N_BLOCKS)
+        x = graph_view(&b->graph, x, 4, sizes, /* is_copy= */ true);
+    return heads_first(b, x);
 }
 
 static struct qkv project_blocks(struct builder *b, uint32_t x,

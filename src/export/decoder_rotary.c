@@ -19,15 +19,15 @@ static uint32_t angles(struct builder *b, const struct rope *rope,
     return graph_where(g, is_long, long_angle, angle);
 }
 
-static uint32_t finish_table(struct builder *b, const struct rope *rope, const char *op,
-                             uint32_t x)
+static uint32_t table(struct builder *b, const struct rope *rope, const char *op,
+                      uint32_t angle)
 {
     struct graph *g = &b->graph;
+    uint32_t x = graph_unary(g, op, angle);
 
-    x = graph_unary(g, op, x);
-    if (rope->attention_scale != 1)
-        x = graph_binary_number(g, "mul", x, rope->attention_scale);
-    return b->spec->rope_rounding == ROPE_WIDE ? x : graph_to(g, x, b->options->dtype);
+    return rope->attention_scale == 1
+               ? x
+               : graph_binary_number(g, "mul", x, rope->attention_scale);
 }
 
 /* Ministral3: get_llama_4_attn_scale.  It is 1 below original_max. */
@@ -59,8 +59,12 @@ void part_rotary_tables(struct builder *b)
             angle = graph_interleave(g, angle, angle);
         else
             angle = graph_cat_last(g, angle, angle);
-        v->cos = finish_table(b, rope, "cos", angle);
-        v->sin = finish_table(b, rope, "sin", angle);
+        v->cos = table(b, rope, "cos", angle);
+        v->sin = table(b, rope, "sin", angle);
+        if (b->spec->rope_rounding != ROPE_WIDE) {
+            v->cos = graph_to(g, v->cos, b->options->dtype);
+            v->sin = graph_to(g, v->sin, b->options->dtype);
+        }
         v->query_scale = query_scale(b, rope);
     }
 }

@@ -10,7 +10,7 @@
 #include "export/weights.h"
 
 #define ROOT            "program" /* the archive's folder */
-#define REVISION        "2"       /* of the bytes that an export makes */
+#define REVISION        "1"       /* of the bytes that an export makes */
 #define SLICE_BYTES     ((size_t)1 << 20)
 #define N_SLICE_BUFFERS 2
 

@@ -40,7 +40,9 @@ uint32_t graph_mean_last(struct graph *g, uint32_t x)
 
     if (g->failed)
         return 0;
-    meta = graph_like(g, x, meta_of(g, x)->dtype, dim_of(1));
+    meta = *meta_of(g, x);
+    meta.sizes[meta.n_dims - 1] = dim_of(1);
+    meta = graph_contiguous(g, meta.dtype, meta.n_dims, meta.sizes);
     return graph_add_node(g, "mean", "dim", args, 3, &meta);
 }
 

@@ -13,12 +13,22 @@ N = 10
 @pytest.mark.parametrize("case", ["llama-tied", "llama-yarn-knobs", "mistral-window",
                                   "qwen2-window"])
 def test_float32(case, backend, checkpoint, export, record_property):
-    folder = checkpoint(case)
+    record_property("measured", compare(checkpoint(case), backend, export))
+
+
+def compare(folder, backend, export):
     ids = tiny.ids(1, N)
     got = device.run(device.lower(export(folder), backend), ids)
     difference, largest = reference.largest_difference(got, reference.eager_logits(folder, ids))
     assert difference <= 1e-5 * largest
-    record_property("measured", f"{difference / largest:.1e} of the largest logit")
+    return f"{difference / largest:.1e} of the largest logit"
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("backend", ["xnnpack", "portable"])
+@pytest.mark.parametrize("case", tiny.FAMILIES)
+def test_float32_of_families(case, backend, checkpoint, export, record_property):
+    record_property("measured", compare(checkpoint(case), backend, export))
 
 
 @pytest.mark.parametrize("backend", ["xnnpack", "portable"])

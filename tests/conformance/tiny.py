@@ -153,6 +153,7 @@ KNOBS = {
     "gpt_neox-sequential": ("gpt_neox", dict(use_parallel_residual=False, attention_bias=False)),
     "gpt2-scales": ("gpt2", dict(scale_attn_by_inverse_layer_idx=True, scale_attn_weights=False)),
     "gpt_bigcode-mha": ("gpt_bigcode", dict(multi_query=False)),
+    "codegen-8-heads": ("codegen", dict(n_head=8, rotary_dim=4)),
     "gptj-whole": ("gptj", dict(rotary_dim=16)),
 }
 
