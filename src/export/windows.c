@@ -54,7 +54,7 @@ static int set_windows(const struct fields *config, struct window_pattern p,
         if (type)
             is_sliding = streq(type, "sliding_attention");
         spec->layers[i].window = is_sliding ? window : 0;
-        if (type && is_sliding && window == 0)
+        if (is_sliding && window == 0 && (type || p.period != 0))
             return field_refuse(config, "layer_types", err,
                                 "layer %lld is sliding_attention, but sliding_window is "
                                 "null, or use_sliding_window is false",
