@@ -32,39 +32,38 @@ static uint32_t heads_first(struct builder *b, uint32_t x)
     return graph_transpose(&b->graph, x, 1, 2);
 }
 
-static uint32_t clip(struct builder *b, uint32_t x)
-{
-    double most = b->spec->qkv_clip;
-
-    return most == 0 ? x : graph_clamp(&b->graph, x, -most, most);
-}
-
 /* (batch, s, n * head_dim) -> (batch, n, s, head_dim) */
 static uint32_t split_heads(struct builder *b, uint32_t x, int64_t n)
 {
     return heads_first(b, split_last(b, x, n, b->spec->head_dim));
 }
 
-static uint32_t qk_norm_all(struct builder *b, uint32_t x,
-                            const struct layer_values *layer, enum weight_role role)
+/* n heads of their own weight, clipped, and normed all together by what has norm_role. */
+static uint32_t project_one(struct builder *b, uint32_t x,
+                            const struct layer_values *layer, enum weight_role role,
+                            enum weight_role norm_role, int64_t n)
 {
-    if (b->spec->qk_norm != QK_NORM_ALL)
-        return x;
-    return part_norm(b, b->spec->qk_norm_kind, x, layer, role);
+    const struct decoder_spec *s = b->spec;
+
+    x = part_linear(b, x, layer, role);
+    if (s->qkv_clip != 0)
+        x = graph_clamp(&b->graph, x, -s->qkv_clip, s->qkv_clip);
+    if (s->qk_norm == QK_NORM_ALL && norm_role != N_WEIGHT_ROLES)
+        x = part_norm(b, s->qk_norm_kind, x, layer, norm_role);
+    return split_heads(b, x, n);
 }
 
 static struct qkv project_separate(struct builder *b, uint32_t x,
                                    const struct layer_values *layer)
 {
     const struct decoder_spec *s = b->spec;
-    uint32_t q = clip(b, part_linear(b, x, layer, WEIGHT_Q));
-    uint32_t k = clip(b, part_linear(b, x, layer, WEIGHT_K));
-    uint32_t v = clip(b, part_linear(b, x, layer, WEIGHT_V));
+    struct qkv y;
 
-    q = qk_norm_all(b, q, layer, WEIGHT_Q_NORM);
-    k = qk_norm_all(b, k, layer, WEIGHT_K_NORM);
-    return (struct qkv){split_heads(b, q, s->n_heads), split_heads(b, k, s->n_kv_heads),
-                        split_heads(b, v, s->n_kv_heads)};
+    y.q = project_one(b, x, layer, WEIGHT_Q, WEIGHT_Q_NORM, s->n_heads);
+    y.k = project_one(b, x, layer, WEIGHT_K, WEIGHT_K_NORM, s->n_kv_heads);
+    y.v = project_one(b, x, layer, WEIGHT_V, /* norm_role= */ N_WEIGHT_ROLES,
+                      s->n_kv_heads);
+    return y;
 }
 
 static struct qkv project_fused(struct builder *b, uint32_t x,
@@ -73,12 +72,13 @@ static struct qkv project_fused(struct builder *b, uint32_t x,
     const struct decoder_spec *s = b->spec;
     struct graph *g = &b->graph;
     int64_t q = s->n_heads * s->head_dim, kv = s->n_kv_heads * s->head_dim;
-    uint32_t all = part_linear(b, x, layer, WEIGHT_QKV);
+    struct qkv y;
 
-    return (struct qkv){
-        split_heads(b, graph_slice_last(g, all, 0, q), s->n_heads),
-        split_heads(b, graph_slice_last(g, all, q, q + kv), s->n_kv_heads),
-        split_heads(b, graph_slice_last(g, all, q + kv, q + 2 * kv), s->n_kv_heads)};
+    x = part_linear(b, x, layer, WEIGHT_QKV);
+    y.q = split_heads(b, graph_slice_last(g, x, 0, q), s->n_heads);
+    y.k = split_heads(b, graph_slice_last(g, x, q, q + kv), s->n_kv_heads);
+    y.v = split_heads(b, graph_slice_last(g, x, q + kv, q + 2 * kv), s->n_kv_heads);
+    return y;
 }
 
 static struct qkv project_per_head(struct builder *b, uint32_t x,
@@ -86,12 +86,14 @@ static struct qkv project_per_head(struct builder *b, uint32_t x,
 {
     struct graph *g = &b->graph;
     int64_t d = b->spec->head_dim;
-    uint32_t all = part_linear(b, x, layer, WEIGHT_QKV);
+    struct qkv y;
 
-    all = heads_first(b, split_last(b, all, b->spec->n_heads, 3 * d));
-    return (struct qkv){graph_slice_last(g, all, 0, d),
-                        graph_slice_last(g, all, d, 2 * d),
-                        graph_slice_last(g, all, 2 * d, 3 * d)};
+    x = part_linear(b, x, layer, WEIGHT_QKV);
+    x = heads_first(b, split_last(b, x, b->spec->n_heads, 3 * d));
+    y.q = graph_slice_last(g, x, 0, d);
+    y.k = graph_slice_last(g, x, d, 2 * d);
+    y.v = graph_slice_last(g, x, 2 * d, 3 * d);
+    return y;
 }
 
 /* Part i of each block: (batch, s, blocks, 3 * size) -> (batch, heads, s, head_dim). */
@@ -111,11 +113,13 @@ static struct qkv project_blocks(struct builder *b, uint32_t x,
                                  const struct layer_values *layer)
 {
     int64_t size = b->spec->n_heads / QKV_N_BLOCKS * b->spec->head_dim;
-    uint32_t all = part_linear(b, x, layer, WEIGHT_QKV);
+    struct qkv y;
 
-    all = split_last(b, all, QKV_N_BLOCKS, 3 * size);
-    return (struct qkv){part_of_blocks(b, all, 0, size), part_of_blocks(b, all, 2, size),
-                        part_of_blocks(b, all, 1, size)};
+    x = split_last(b, part_linear(b, x, layer, WEIGHT_QKV), QKV_N_BLOCKS, 3 * size);
+    y.q = part_of_blocks(b, x, 0, size);
+    y.v = part_of_blocks(b, x, 1, size);
+    y.k = part_of_blocks(b, x, 2, size);
+    return y;
 }
 
 static struct qkv project(struct builder *b, uint32_t x, const struct layer_values *layer)

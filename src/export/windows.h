@@ -18,8 +18,8 @@ MUST_USE int windows_check_types(const struct family *family, const struct field
                                  int64_t n_layers, bool is_offered, struct pt2_err *err);
 
 /* Fill in the windows of all layers; sliding_window of null is none.
- * Errors: BAD_CONFIG; NOT_EXPORTABLE: layer_types or a pattern with a period has a sliding
- * layer, but there is no window. */
+ * Errors: BAD_CONFIG; NOT_EXPORTABLE: layer_types or a pattern with a period has a
+ * sliding layer, but there is no window. */
 MUST_USE int windows_read(const struct family *family, const struct fields *config,
                           struct window_pattern pattern, struct decoder_spec *spec,
                           struct pt2_err *err);

@@ -1,6 +1,9 @@
 """What is particular to families: by the native engine too, the other values of their knobs,
 half precision, rotations that change with the position, soft caps, old names of tensors."""
 
+import os
+import random
+import secrets
 import subprocess
 
 import pytest
@@ -119,3 +122,62 @@ def test_learned_positions_end(checkpoint, build, tmp_path):
                            "--max-cache-len", "65"], capture_output=True, text=True)
     assert done.returncode == 1
     assert "max_cache_len is 65, but the model's learned positions are 64" in done.stderr
+
+
+def random_sizes(rng, family):
+    """Fields over the base's: heads, head_dim, and what else has a size."""
+    heads = rng.choice([1, 2, 3, 4, 6]) if family != "codegen" else rng.choice([4, 8])
+    head_dim = rng.choice([4, 8, 16, 24])
+    fields = dict(num_attention_heads=heads, hidden_size=heads * head_dim,
+                  intermediate_size=rng.randint(1, 80), vocab_size=rng.randint(5, 200),
+                  num_hidden_layers=rng.randint(1, 4), tie_word_embeddings=rng.random() < 0.5)
+    if "num_key_value_heads" not in tiny.FIELDS.get(family, {}):
+        fields["num_key_value_heads"] = rng.choice(
+            [n for n in range(1, heads + 1) if heads % n == 0])
+    if family in ("gptj", "codegen"):
+        fields["rotary_dim"] = 2 * rng.randint(1, head_dim // 2)
+    elif "head_dim" in tiny.FAMILIES[family]:
+        fields["head_dim"] = head_dim
+    names = tiny.FIELDS.get(family, {})
+    return {names.get(name, name): value for name, value in fields.items()}
+
+
+def random_case(rng):
+    """(family, fields): of one of its cases, with other sizes."""
+    cases = [case for case in (tiny.CASES | tiny.KNOBS).values() if case[0] in tiny.FAMILIES]
+    family, fields = rng.choice(cases)
+    sizes = random_sizes(rng, family)
+    fixed = {"layer_types", "no_rope_layers"} & fields.keys()
+    if fixed or fields.get("head_dim") not in (None, 16):
+        sizes.pop("num_hidden_layers", None)
+        sizes.pop("head_dim", None)
+    if fields.get("rope_parameters", {}).get("rope_type") == "longrope":
+        fields = {k: v for k, v in fields.items() if k != "rope_parameters"}
+    return family, {**fields, **sizes}
+
+
+def check_random(seed, build, export, folder):
+    print(f"seed {seed}")
+    rng = random.Random(seed)
+    family, fields = random_case(rng)
+    tiny.write(family, fields, folder, rng.getrandbits(60))
+    batch_size = rng.choice([1, 2, 3])
+    ids = [[rng.randrange(fields["vocab_size"]) for _ in range(N)] for _ in range(batch_size)]
+    path = export(folder, batch_size=batch_size, dynamic=True)
+    want = reference.eager_logits(folder, ids)
+    got = [reference.run_program(path, ids, chunks) for chunks in ([N], [1, 10, 12, 1])]
+    if family not in NOT_NATIVE and batch_size == 1:
+        got.append(reference.plan_logits(build, path, ids[0], 5, 1))
+    for logits in got:
+        difference, largest = reference.largest_difference(logits, want)
+        assert difference <= 1e-5 * largest, f"{difference} of {largest}: {family} {fields}"
+
+
+SEED = os.environ.get("PT2_SEED", secrets.token_hex(4))
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("i", range(int(os.environ.get("PT2_CONFIGS", "200"))),
+                         ids=lambda i: f"{SEED}-{i}")
+def test_random_sizes(i, build, export, tmp_path):
+    check_random(f"{SEED}-{i}", build, export, tmp_path / "model")

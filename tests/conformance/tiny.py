@@ -162,13 +162,12 @@ STEPPED = {"phi3-longrope-long": ("phi3", dict(
     rope_parameters=longrope(8), original_max_position_embeddings=10))}
 
 
-def make(name, folder, dtype=torch.float32, **save):
-    """Write the case's checkpoint into folder; biases and norms are random too."""
-    family, fields = (CASES | KNOBS | STEPPED)[name]
+def write(family, fields, folder, seed, dtype=torch.float32, **save):
+    """Write a checkpoint of the family; biases and norms are random too."""
     names = FIELDS.get(family, {})
     base = {names.get(field, field): value for field, value in BASE.items()}
     base.pop(None, None)
-    torch.manual_seed(int(hashlib.sha256(name.encode()).hexdigest()[:8], 16))
+    torch.manual_seed(seed)
     config = transformers.AutoConfig.for_model(family, **{**base, **fields})
     model = transformers.AutoModelForCausalLM.from_config(config)
     with torch.no_grad():
@@ -179,6 +178,13 @@ def make(name, folder, dtype=torch.float32, **save):
                 parameter.normal_(0 if family.startswith(("gemma", "vaultgemma")) else 1, 0.2)
     model.to(dtype).save_pretrained(folder, **save)
     return folder
+
+
+def make(name, folder, dtype=torch.float32, **save):
+    """Write the case's checkpoint into folder."""
+    family, fields = (CASES | KNOBS | STEPPED)[name]
+    seed = int(hashlib.sha256(name.encode()).hexdigest()[:8], 16)
+    return write(family, fields, folder, seed, dtype, **save)
 
 
 def ids(batch_size, n, seed=7):
