@@ -96,6 +96,7 @@ def row(case):
 
 
 def main():
+    reference.torch.set_num_threads(1)
     versions = dict(transformers=transformers.__version__,
                     torch=reference.torch.__version__.split("+")[0])
     print(HEAD.format(n=N, **versions))

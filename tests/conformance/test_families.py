@@ -127,7 +127,7 @@ def test_learned_positions_end(checkpoint, build, tmp_path):
 def random_sizes(rng, family):
     """Fields over the base's: heads, head_dim, and what else has a size."""
     heads = rng.choice([1, 2, 3, 4, 6]) if family != "codegen" else rng.choice([4, 8])
-    head_dim = rng.choice([4, 8, 16, 24])
+    head_dim = rng.choice([8, 16, 24, 32])
     fields = dict(num_attention_heads=heads, hidden_size=heads * head_dim,
                   intermediate_size=rng.randint(1, 80), vocab_size=rng.randint(5, 200),
                   num_hidden_layers=rng.randint(1, 4), tie_word_embeddings=rng.random() < 0.5)
