@@ -317,6 +317,8 @@ START_TEST(test_kernels_functions_are_libms)
         check_unary(kernels, KERNEL_RELU, x, isnan(x) ? NAN : fmax(x, 0), 0);
         check_gelu(kernels, x / 20);
         check_unary(kernels, KERNEL_NEG, x, -(double)x, 0);
+        check_unary(kernels, KERNEL_EXPM1, x, isinf(expm1f(x)) ? INFINITY : expm1(x), 2e-7);
+        check_unary(kernels, KERNEL_POSITIVE, x, x > 0, 0);
     }
 }
 END_TEST

@@ -9,6 +9,7 @@ enum math {
     AND, OR, XOR, LOGICAL_AND, LOGICAL_OR,
     /* of one */
     NEG, ABS, COS, SIN, EXP, SQRT, RSQRT, RECIPROCAL, TANH, LOG, SIGMOID, SQUARE, FLOOR, CEIL,
+    EXPM1, SOFTPLUS,
     BITWISE_NOT, LOGICAL_NOT, ISNAN, ISINF,
     N_MATH
 };
@@ -27,7 +28,7 @@ static const struct {
     {"rsqrt", RSQRT}, {"reciprocal", RECIPROCAL}, {"tanh", TANH}, {"log", LOG},
     {"sigmoid", SIGMOID}, {"square", SQUARE}, {"floor", FLOOR}, {"ceil", CEIL},
     {"bitwise_not", BITWISE_NOT}, {"logical_not", LOGICAL_NOT}, {"isnan", ISNAN},
-    {"isinf", ISINF},
+    {"isinf", ISINF}, {"expm1", EXPM1}, {"softplus", SOFTPLUS},
     {"scalar.add", ADD}, {"scalar.sub", SUB}, {"scalar.mul", MUL},
     {"scalar.floordiv", FLOOR_DIVIDE}, {"scalar.mod", REMAINDER}, {"scalar.le", LE},
     {"scalar.lt", LT}, {"scalar.ge", GE}, {"scalar.gt", GT}, {"scalar.eq", EQ},
@@ -250,6 +251,10 @@ static float of_one(enum math m, float a)
         return a * a;
     case FLOOR:
         return floorf(a);
+    case EXPM1:
+        return expm1f(a);
+    case SOFTPLUS:
+        return a > 20 ? a : log1pf(expf(a));
     default:
         return ceilf(a);
     }
@@ -385,9 +390,13 @@ static int run_one(struct eval *e, const struct pt2_node *node, struct tensor *r
     enum math m = find(op.name);
     struct tensor in;
     bool whole, answers = m == LOGICAL_NOT || m == ISNAN || m == ISINF;
+    double beta, threshold;
 
     if (node->n_inputs < 1)
         return eval_refuse(err, node, "no operand");
+    if (m == SOFTPLUS && (!node_float(node, "beta", 1, &beta) || beta != 1 ||
+                          !node_float(node, "threshold", 20, &threshold) || threshold != 20))
+        return eval_refuse(err, node, "numbers that are not the usual ones");
     if (eval_arg(e, node, node->inputs[0].name, &in, err) < 0 ||
         make_out(e, node, &in, 1, ret, err) < 0)
         return -1;

@@ -129,6 +129,10 @@ INLINE vec binary_vec(enum kernel_binary f, vec a, vec b)
         return a - b;
     case KERNEL_MUL:
         return a * b;
+    case KERNEL_KEEP:
+        return choose(b != 0.0f, a, (vec){});
+    case KERNEL_DROP:
+        return choose(b != 0.0f, (vec){}, a);
     default:
         return a / b;
     }
@@ -164,6 +168,12 @@ static void binary(enum kernel_binary f, const float *a, size_t a_step, const fl
         break;
     case KERNEL_DIV:
         binary_all(KERNEL_DIV, a, a_step, b, b_step, n, y);
+        break;
+    case KERNEL_KEEP:
+        binary_all(KERNEL_KEEP, a, a_step, b, b_step, n, y);
+        break;
+    case KERNEL_DROP:
+        binary_all(KERNEL_DROP, a, a_step, b, b_step, n, y);
         break;
     default:
         math_extreme(f, a, a_step, b, b_step, n, y);

@@ -82,7 +82,8 @@ INLINE vec erf_vec(vec x)
 
 /* The functions that unary_vec has; the others go through kern_math.c. */
 #define EACH_FUNCTION(f)                                                                  \
-    f(NEG) f(SQUARE) f(EXP) f(SILU) f(SIGMOID) f(TANH) f(GELU) f(GELU_TANH) f(RELU)
+    f(NEG) f(SQUARE) f(EXP) f(SILU) f(SIGMOID) f(TANH) f(GELU) f(GELU_TANH) f(RELU) \
+    f(POSITIVE)
 
 INLINE vec unary_vec(enum kernel_unary f, vec x)
 {
@@ -103,6 +104,8 @@ INLINE vec unary_vec(enum kernel_unary f, vec x)
         return x * sigmoid_vec(1.5957691216057308f * (x + 0.044715f * x * x * x));
     case KERNEL_RELU:
         return choose(x < 0.0f, (vec){}, x); /* a NaN stays */
+    case KERNEL_POSITIVE:
+        return choose(x > 0.0f, splat(1.0f), (vec){});
     default: /* SILU */
         return x / (1.0f + exp_vec(-x));
     }

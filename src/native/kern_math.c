@@ -21,6 +21,8 @@ static float unary_one(enum kernel_unary f, float x)
         return logf(x);
     case KERNEL_SOFTPLUS:
         return x > 20 ? x : log1pf(expf(x));
+    case KERNEL_EXPM1:
+        return expm1f(x);
     case KERNEL_ROUND_BF16:
         return bf16_to_float(bf16_of_float(x));
     case KERNEL_ROUND_F16:

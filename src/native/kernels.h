@@ -53,10 +53,16 @@ enum kernel_unary {
     KERNEL_NEG, KERNEL_ABS, KERNEL_SQUARE, KERNEL_SQRT, KERNEL_RSQRT, KERNEL_EXP,
     KERNEL_SILU, KERNEL_SIGMOID, KERNEL_TANH, KERNEL_GELU, /* by erf */
     KERNEL_GELU_TANH, KERNEL_RELU, KERNEL_COS, KERNEL_SIN, KERNEL_LOG, KERNEL_SOFTPLUS,
+    KERNEL_EXPM1, KERNEL_POSITIVE, /* 1 where x > 0, else 0 */
     KERNEL_ROUND_BF16, KERNEL_ROUND_F16, /* to that dtype and back */
     KERNEL_N_UNARY
 };
-enum kernel_binary { KERNEL_ADD, KERNEL_SUB, KERNEL_MUL, KERNEL_DIV, KERNEL_MAX, KERNEL_MIN, KERNEL_N_BINARY };
+enum kernel_binary {
+    KERNEL_ADD, KERNEL_SUB, KERNEL_MUL, KERNEL_DIV,
+    KERNEL_KEEP, KERNEL_DROP, /* a where b is not 0, where it is; elsewhere 0 */
+    KERNEL_MAX, KERNEL_MIN,
+    KERNEL_N_BINARY
+};
 
 struct kernels {
     const char *name; /* "portable", "avx2", "avx512", "avx512bf16", "neon" */

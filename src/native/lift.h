@@ -185,6 +185,7 @@ struct operand {
 /* What an argument is, beside a value of rows. */
 MUST_USE int lift_operand(struct lift *l, const struct pt2_arg *arg, const struct lifted *beside,
                           struct operand *ret);
+struct operand lift_rows_operand(const struct lifted *rows);
 MUST_USE int lift_binary(struct lift *l, enum kernel_binary f, const struct operand *a,
                          const struct operand *b, struct lifted *ret);
 MUST_USE int lift_binary_number(struct lift *l, enum kernel_binary f, const struct lifted *a,

@@ -10,7 +10,7 @@ static const struct {
     {"sqrt", KERNEL_SQRT}, {"rsqrt", KERNEL_RSQRT},     {"exp", KERNEL_EXP},
     {"silu", KERNEL_SILU}, {"sigmoid", KERNEL_SIGMOID}, {"tanh", KERNEL_TANH},
     {"relu", KERNEL_RELU}, {"cos", KERNEL_COS},         {"sin", KERNEL_SIN},
-    {"log", KERNEL_LOG},
+    {"log", KERNEL_LOG},   {"expm1", KERNEL_EXPM1},
 };
 
 static const struct {
@@ -55,6 +55,32 @@ static int softplus(struct lift *l, const struct lifted *in, struct lifted *ret)
         !node_float(l->node, "threshold", 20, &threshold) || threshold != 20)
         return lift_refuse(l, "numbers that are not the usual ones");
     return lift_unary(l, KERNEL_SOFTPLUS, in, ret);
+}
+
+static int compare(struct lift *l, const struct lifted *in, struct lifted *ret)
+{
+    double number;
+
+    if (!node_float(l->node, "other", 1, &number) || number != 0)
+        return lift_refuse(l, "a comparison with what is not 0");
+    return lift_unary(l, KERNEL_POSITIVE, in, ret);
+}
+
+/* What is kept of the one plus what is kept of the other. */
+static int where(struct lift *l, struct lifted *ret)
+{
+    const struct lifted *rows = lift_arg(l, "condition");
+    struct operand condition = lift_rows_operand(rows), of[2];
+    struct lifted kept, rest;
+
+    if (lift_operand(l, node_arg(l->node, "self"), rows, &of[0]) < 0 ||
+        lift_operand(l, node_arg(l->node, "other"), rows, &of[1]) < 0 ||
+        lift_binary(l, KERNEL_KEEP, &of[0], &condition, &kept) < 0 ||
+        lift_binary(l, KERNEL_DROP, &of[1], &condition, &rest) < 0)
+        return -1;
+    of[0] = lift_rows_operand(&kept);
+    of[1] = lift_rows_operand(&rest);
+    return lift_binary(l, KERNEL_ADD, &of[0], &of[1], ret);
 }
 
 static int power(struct lift *l, const struct lifted *in, struct lifted *ret)
@@ -484,6 +510,8 @@ static int in_first(struct lift *l, const char *op, const struct lifted *in,
         return gelu(l, in, ret);
     if (streq(op, "softplus"))
         return softplus(l, in, ret);
+    if (streq(op, "gt"))
+        return compare(l, in, ret);
     if (streq(op, "pow"))
         return power(l, in, ret);
     if (streq(op, "clamp") || streq(op, "clamp_min") || streq(op, "clamp_max"))
@@ -515,6 +543,8 @@ int lift_rows(struct lift *l, const struct node_op *op_in, bool *ret_is)
         r = cat(l, streq(op.name, "stack"), &v);
     } else if (streq(op.name, "addmm")) {
         r = addmm(l, &v);
+    } else if (streq(op.name, "where") && lift_is_rows(lift_arg(l, "condition"))) {
+        r = where(l, &v);
     } else if (lift_is_rows(self) && (streq(op.name, "matmul") || streq(op.name, "mm"))) {
         r = matmul(l, &v);
     } else {

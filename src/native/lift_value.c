@@ -328,6 +328,15 @@ static int eval_operand(struct lift *l, uint32_t value, const struct lifted *bes
     return 0;
 }
 
+struct operand lift_rows_operand(const struct lifted *rows)
+{
+    struct operand o = {.source = PLAN_REGISTER, .rows = rows, .n_dims = rows->n_dims};
+
+    memcpy(o.dims, rows->dims, sizeof(o.dims));
+    o.view = (struct plan_view){.source = PLAN_REGISTER, .i = rows->reg, .offset = rows->offset};
+    return o;
+}
+
 int lift_operand(struct lift *l, const struct pt2_arg *arg, const struct lifted *beside,
                  struct operand *ret)
 {
@@ -354,10 +363,7 @@ int lift_operand(struct lift *l, const struct pt2_arg *arg, const struct lifted 
     }
     v = &l->values[arg->value];
     if (v->kind == KIND_ROWS) {
-        *ret = (struct operand){.source = PLAN_REGISTER, .rows = v, .n_dims = v->n_dims};
-        memcpy(ret->dims, v->dims, sizeof(ret->dims));
-        ret->view = (struct plan_view){.source = PLAN_REGISTER, .i = v->reg,
-                                       .offset = v->offset};
+        *ret = lift_rows_operand(v);
         return 0;
     }
     if (v->kind != KIND_EVAL)
@@ -444,10 +450,8 @@ int lift_binary(struct lift *l, enum kernel_binary f, const struct operand *a,
 int lift_binary_number(struct lift *l, enum kernel_binary f, const struct lifted *a,
                        double number, struct lifted *ret)
 {
-    struct operand left = {.source = PLAN_REGISTER, .rows = a, .n_dims = a->n_dims}, right;
+    struct operand left = lift_rows_operand(a), right;
 
-    memcpy(left.dims, a->dims, sizeof(left.dims));
-    left.view = (struct plan_view){.source = PLAN_REGISTER, .i = a->reg, .offset = a->offset};
     number_operand(number, &right);
     return lift_binary(l, f, &left, &right, ret);
 }

@@ -6,9 +6,10 @@
 
 static const char *const unary_names[KERNEL_N_UNARY] = {
     "neg",  "abs",  "square",    "sqrt", "rsqrt", "exp", "silu", "sigmoid",  "tanh",
-    "gelu", "gelu_tanh", "relu", "cos",  "sin",   "log", "softplus", "to_bf16", "to_f16"};
-static const char *const binary_names[KERNEL_N_BINARY] = {"add", "sub", "mul",
-                                                          "div", "max", "min"};
+    "gelu", "gelu_tanh", "relu", "cos",  "sin",   "log", "softplus",
+    "expm1", "positive", "to_bf16", "to_f16"};
+static const char *const binary_names[KERNEL_N_BINARY] = {"add",  "sub",  "mul", "div",
+                                                          "keep", "drop", "max", "min"};
 static const char *const reduce_names[] = {"sum", "mean", "max"};
 
 static void put_sizes(struct buf *b, const struct plan_step *s)

@@ -102,7 +102,6 @@ def main():
     print(HEAD.format(n=N, **versions))
     for case in ["llama", "mistral", "qwen2", *tiny.FAMILIES]:
         print(row(case), flush=True)
-    print("\n`apertus` runs through libtorch: the native engine has no kernel for its activation.")
 
 
 if __name__ == "__main__":

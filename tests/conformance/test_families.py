@@ -16,18 +16,12 @@ import tiny
 from test_export import compare, compare_half
 
 N = 24
-# What the native engine has no kernels for: torch's run it.
-NOT_NATIVE = {"apertus": "softplus"}
 
 
 @pytest.mark.parametrize("case", tiny.FAMILIES)
 def test_native(case, build, checkpoint, export, record_property):
     folder = checkpoint(case)
     path, ids = export(folder, batch_size=2), tiny.ids(1, N)[0]
-    if case in NOT_NATIVE:
-        with pytest.raises(AssertionError, match=NOT_NATIVE[case]):
-            reference.plan_logits(build, path, ids, 1, 2)
-        return
     got = reference.plan_logits(build, path, ids, 1, 2)
     assert torch.equal(got, reference.plan_logits(build, path, ids, N, 2))
     want = reference.eager_logits(folder, [ids, [i + 1 for i in ids]])
