@@ -1,10 +1,12 @@
 #include "suite.h"
 
 #include "base/buf.h"
+#include "base/folder.h"
 #include "base/sha256.h"
 #include "base/util.h"
 
 #include <errno.h>
+#include <unistd.h>
 #include <pt2/dtype.h>
 #include <pt2/err.h>
 
@@ -66,6 +68,25 @@ START_TEST(test_dtype_tables_agree_with_schema)
 }
 END_TEST
 
+START_TEST(test_folder_with_those_above_it)
+{
+    char path[] = "/tmp/pt2-folder-XXXXXX", deep[64], file[64];
+    struct pt2_err err = {0};
+
+    ck_assert_ptr_nonnull(mkdtemp(path));
+    snprintf(deep, sizeof(deep), "%s/a/b/", path);
+    for (int i = 0; i < 2; i++) /* what is there is no error */
+        ck_assert_int_eq(folder_make(deep, 0700, &err), 0);
+    ck_assert_int_eq(access(deep, W_OK), 0);
+    snprintf(file, sizeof(file), "%s/file", path);
+    fclose(fopen(file, "w"));
+    snprintf(deep, sizeof(deep), "%s/file/b", path);
+    ck_assert_int_eq(folder_make(deep, 0700, &err), -1);
+    ck_assert_int_eq(err.code, PT2_ERR_IO);
+    ck_assert_int_eq(folder_remove(path, NULL), 0);
+}
+END_TEST
+
 START_TEST(test_sha256_known_answers)
 {
     /* FIPS 180-2, appendix B.1, and the digest of nothing */
@@ -105,6 +126,7 @@ int main(void)
     tcase_add_test(core, test_err_names_are_unique);
     tcase_add_test(core, test_dtype_tables_agree_with_schema);
     tcase_add_test(core, test_sha256_known_answers);
+    tcase_add_test(core, test_folder_with_those_above_it);
     tcase_add_test(limits, test_buf_stops_at_its_maximum);
     suite_add_tcase(s, core);
     suite_add_tcase(s, limits);

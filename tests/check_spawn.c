@@ -360,6 +360,19 @@ START_TEST(test_spawn_find_looks_in_the_build_tree_first)
 }
 END_TEST
 
+START_TEST(test_spawn_find_looks_beside_the_program)
+{
+    char own[256], path[256];
+    ssize_t n = readlink("/proc/self/exe", own, sizeof(own) - 1);
+
+    ck_assert_int_gt(n, 0);
+    own[n] = '\0';
+    unsetenv("PT2_LIBEXEC");
+    ck_assert_int_eq(spawn_find(strrchr(own, '/') + 1, "/bin", path, sizeof(path), &err), 0);
+    ck_assert_str_eq(path, own);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("spawn");
@@ -385,6 +398,7 @@ int main(void)
     tcase_add_checked_fixture(errors, setup, NULL);
     tcase_add_test(errors, test_spawn_says_why_it_could_not);
     tcase_add_test(errors, test_spawn_find_looks_in_the_build_tree_first);
+    tcase_add_test(errors, test_spawn_find_looks_beside_the_program);
     suite_add_tcase(s, errors);
     return suite_run(s);
 }

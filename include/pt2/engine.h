@@ -30,7 +30,7 @@ struct pt2_engine_options {
     /* Of aten alone: */
     uint64_t max_step_bytes;   /* allocated by one run of the graph; 0: 4 GiB */
     unsigned step_timeout_s;   /* a run longer than this kills the worker; 0: 600 */
-    const char *worker_path;   /* pt2-aten; NULL: $PT2_LIBEXEC/pt2-aten, then the installed one */
+    const char *worker_path;   /* pt2-aten; NULL: in $PT2_LIBEXEC, beside the program, or installed */
     /* Borrowed; once it is readable (an eventfd), what the engine waits for ends at once, with
      * ENGINE_DIED; 0: none. */
     int stop_fd;

@@ -4,8 +4,24 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <sys/stat.h>
 
 #define MAX_DEPTH 32
+
+int folder_make(const char *path, mode_t mode, struct pt2_err *err)
+{
+    char part[PATH_MAX];
+    size_t n = 0;
+
+    while (path[n]) {
+        n += 1 + strcspn(path + n + 1, "/");
+        if ((size_t)snprintf(part, sizeof(part), "%.*s", (int)n, path) >= sizeof(part))
+            return pt2_err_set(err, PT2_ERR_IO, "%.100s…: the path is too long", path);
+        if (mkdir(part, mode) < 0 && errno != EEXIST)
+            return pt2_err_errno(err, PT2_ERR_IO, "%s", part);
+    }
+    return 0;
+}
 
 int folder_each(const char *folder, folder_fn *each, void *ctx, struct pt2_err *err)
 {

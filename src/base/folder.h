@@ -1,4 +1,4 @@
-/* folder.h - folders as wholes: walk, sync and remove them.
+/* folder.h - folders as wholes: make, walk, sync and remove them.
  *
  * Links are never followed.  Any thread; waits for the disk. */
 #ifndef BASE_FOLDER_H
@@ -7,6 +7,9 @@
 #include "base/util.h"
 
 #include <pt2/err.h>
+
+/* Make a folder and those above it; what is there already is no error.  Errors: IO. */
+MUST_USE int folder_make(const char *path, mode_t mode, struct pt2_err *err);
 
 /* Called for an entry; -1 with err stops the walk. */
 typedef int folder_fn(void *ctx, const char *folder, const char *name,

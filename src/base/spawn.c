@@ -390,15 +390,33 @@ void spawn_end_text(const struct spawn_end *end, char *ret_text, size_t size)
         snprintf(ret_text, size, "exited with status %d", end->status);
 }
 
+/* Is the program beside our own?  ret_dir: where that is. */
+static bool is_beside(const char *name, char ret_dir[PATH_MAX])
+{
+    char path[PATH_MAX + NAME_MAX + 2];
+    ssize_t n = readlink("/proc/self/exe", ret_dir, PATH_MAX - 1);
+    char *slash;
+
+    if (n < 0)
+        return false;
+    ret_dir[n] = '\0';
+    slash = strrchr(ret_dir, '/');
+    if (!slash)
+        return false;
+    *slash = '\0';
+    snprintf(path, sizeof(path), "%s/%s", ret_dir, name);
+    return access(path, X_OK) == 0;
+}
+
 int spawn_find(const char *name, const char *installed_dir, char *ret_path, size_t size,
                struct pt2_err *err)
 {
     const char *dir = getenv("PT2_LIBEXEC");
-    char path[PATH_MAX];
+    char path[PATH_MAX], own[PATH_MAX];
     struct stat st;
 
     if (!dir || !*dir)
-        dir = installed_dir;
+        dir = is_beside(name, own) ? own : installed_dir;
     if ((size_t)snprintf(path, sizeof(path), "%s/%s", dir, name) >=
         MIN(sizeof(path), size))
         return pt2_err_set(err, PT2_ERR_IO, "the path '%s/%s' is too long", dir, name);

@@ -80,8 +80,8 @@ void spawn_child_done(struct spawn_child *child);
 /* "exited with status 1", "was killed by signal 9 (Killed)". */
 void spawn_end_text(const struct spawn_end *end, char *ret_text, size_t size);
 
-/* Where a program of ours lies: $PT2_LIBEXEC/name where that variable is set (a build
- * tree, the tests), otherwise installed_dir/name. Errors: IO (it is not there, or not
+/* Where a program of ours lies: $PT2_LIBEXEC/name where that variable is set (the tests);
+ * otherwise beside this process's own program (a build tree), otherwise in installed_dir.  Errors: IO (it is not there, or not
  * executable; the text names the path). */
 MUST_USE int spawn_find(const char *name, const char *installed_dir, char *ret_path,
                         size_t size, struct pt2_err *err);

@@ -8,8 +8,6 @@
 #include "cmd/ctl_show.h"
 #include "cmd/hub.h"
 
-#include <errno.h>
-#include <sys/stat.h>
 
 struct pull {
     struct ctl *ctl;
@@ -23,33 +21,20 @@ struct pull {
 
 /* ---- places ---- */
 
-/* Make path and the folders above it. */
-static int make_folders(struct ctl *ctl, char *path)
-{
-    for (char *slash = strchr(path + 1, '/');; slash = strchr(slash + 1, '/')) {
-        bool is_there;
-
-        if (slash)
-            *slash = '\0';
-        is_there = mkdir(path, 0777) == 0 || errno == EEXIST;
-        if (!is_there)
-            return ctl_fail(ctl, CTL_FILE, "%s: %s", path, strerror(errno));
-        if (!slash)
-            return 0;
-        *slash = '/';
-    }
-}
-
 /* What a broken pull leaves is found again by the next one of the same commit. */
 static int choose_place(struct pull *p, const char *commit)
 {
+    struct pt2_err err = {0};
+
     hub_snapshot(&p->hub, commit, p->snapshot);
     if (p->output)
         snprintf(p->place, sizeof(p->place), "%s", p->output);
     else
         snprintf(p->place, sizeof(p->place), "%.*s/%s/%s", PATH_MAX - 400,
                  p->hub.settings.work, p->hub.repo, commit);
-    return make_folders(p->ctl, p->place);
+    if (folder_make(p->place, 0777, &err) < 0)
+        return ctl_fail(p->ctl, CTL_FILE, "%s", err.text);
+    return 0;
 }
 
 /* All of it was sent.  What can't be removed the next pull goes on with; the folders above

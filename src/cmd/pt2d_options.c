@@ -1,5 +1,7 @@
 #include "cmd/pt2d_options.h"
 
+#include "base/folder.h"
+
 #include <errno.h>
 #include <getopt.h>
 #include <limits.h>
@@ -160,7 +162,7 @@ static int find_state_dir(struct config *config, struct pt2_err *err)
 {
     const char *service = getenv("STATE_DIRECTORY"), *xdg = getenv("XDG_STATE_HOME");
     const char *home = getenv("HOME");
-    char path[PATH_MAX];
+    char path[PATH_MAX], base[PATH_MAX] = "";
 
     if (*config_get_text(config, "daemon.state_dir"))
         return 0;
@@ -169,12 +171,17 @@ static int find_state_dir(struct config *config, struct pt2_err *err)
     else if (geteuid() == 0)
         snprintf(path, sizeof(path), "/var/lib/pt2d");
     else if (xdg && *xdg == '/')
-        snprintf(path, sizeof(path), "%s/pt2d", xdg);
+        snprintf(base, sizeof(base), "%s", xdg);
     else if (home && *home == '/')
-        snprintf(path, sizeof(path), "%s/.local/state/pt2d", home);
+        snprintf(base, sizeof(base), "%.*s/.local/state", PATH_MAX - 20, home);
     else
         return pt2_err_set(err, PT2_ERR_INVALID,
                            "no place for the state: give --state-dir, or set HOME");
+    if (*base) {
+        /* A new user has none yet.  Where it can't be made, the store says so. */
+        (void)!folder_make(base, 0700, NULL);
+        snprintf(path, sizeof(path), "%.*s/pt2d", PATH_MAX - 10, base);
+    }
     return config_set(config, "daemon.state_dir", path, err);
 }
 
