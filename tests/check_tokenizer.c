@@ -161,6 +161,10 @@ START_TEST(test_tokenizer_unknown_parts_are_refused)
         {"{'model':{'type':'BPE','vocab':{'a':0},'merges':[]},'pre_tokenizer':{'type':"
          "'ByteLevel'},'post_processor':{'type':'BertProcessing'}}",
          "BertProcessing", PT2_ERR_UNSUPPORTED},
+        {"{'model':{'type':'BPE','vocab':{'a':0},'merges':[]},'pre_tokenizer':{'type':"
+         "'ByteLevel'},'post_processor':{'type':'TemplateProcessing','single':[{"
+         "'SpecialToken':{'id':'s'}}],'special_tokens':{'s':{'ids':[-1]}}}}",
+         "special tokens", PT2_ERR_INVALID},
     };
 
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {

@@ -313,10 +313,11 @@ static int read_template(struct tokenizer *t, const json_t *template, struct pt2
         json_array_foreach (
             json_object_get(json_object_get(specials, name ? name : ""), "ids"), k, id) {
             size_t *n = is_after ? &t->n_after : &t->n_before;
+            int64_t value = json_is_integer(id) ? json_integer_value(id) : -1;
 
-            if (*n == MAX_SPECIAL || !json_is_integer(id))
+            if (*n == MAX_SPECIAL || value < 0 || value >= MAX_ID)
                 return invalid(err, "the post_processor's special tokens");
-            (is_after ? t->after : t->before)[(*n)++] = json_integer_value(id);
+            (is_after ? t->after : t->before)[(*n)++] = value;
         }
     }
     return 0;
