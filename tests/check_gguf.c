@@ -1,3 +1,4 @@
+#include "seed.h"
 #include "suite.h"
 
 #include "alloc_fail.h"
@@ -9,7 +10,6 @@
 #include <math.h>
 #include <pt2/checkpoint.h>
 #include <sys/stat.h>
-#include <time.h>
 
 #define OK(call) ck_assert_msg((call) == 0, "%s", err.text)
 
@@ -118,7 +118,7 @@ START_TEST(test_gguf_every_quantisation_bit_for_bit)
     static const char *const names[] = {"Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0",  "Q2_K",
                                         "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL"};
     struct pt2_checkpoint *c = open_data("quants.gguf");
-    unsigned seed = (unsigned)time(NULL);
+    unsigned seed = (unsigned)test_seed();
 
     for (size_t i = 0; i < ARRAY_LEN(names); i++) {
         AUTO_PTR float *got = values_of(c, names[i], 3, 512), *want = NULL;
@@ -178,7 +178,7 @@ START_TEST(test_gguf_llama_queries_and_keys_are_put_back)
         ck_assert_mem_eq(k, model, 12 * 5 * 4);
         ck_assert_mem_eq(v, model, 12 * 5 * 4);
     }
-    check_parts(c, "model.layers.11.self_attn.q_proj.weight", (unsigned)time(NULL));
+    check_parts(c, "model.layers.11.self_attn.q_proj.weight", (unsigned)test_seed());
     pt2_checkpoint_free(c);
 }
 END_TEST
@@ -229,7 +229,7 @@ START_TEST(test_gguf_gpt2_matrices_are_transposed)
                 ck_assert_float_eq(w[i * ROWS + k], values[k * COLS + i]);
         ck_assert_mem_eq(b, values, ROWS * 4);
     }
-    check_parts(c, "transformer.h.0.mlp.c_fc.weight", (unsigned)time(NULL));
+    check_parts(c, "transformer.h.0.mlp.c_fc.weight", (unsigned)test_seed());
     pt2_checkpoint_free(c);
 }
 END_TEST

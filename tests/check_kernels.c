@@ -2,6 +2,7 @@
  * and that what one row gives does not depend on what is computed beside it. */
 #include "base/half.h"
 #include "native/kernels.h"
+#include "seed.h"
 #include "suite.h"
 
 #include <math.h>
@@ -19,10 +20,7 @@ static double random_unit(void)
 
 static void setup(void)
 {
-    const char *seed = getenv("PT2_TEST_SEED");
-
-    state = seed ? strtoull(seed, NULL, 0) : (uint64_t)getpid() * 7919;
-    printf("seed %llu (PT2_TEST_SEED)\n", (unsigned long long)state);
+    state = test_seed();
 }
 
 static float *floats(size_t n)

@@ -1,3 +1,4 @@
+#include "seed.h"
 #include "suite.h"
 
 #include "alloc_fail.h"
@@ -9,7 +10,6 @@
 #include <math.h>
 #include <pt2/program.h>
 #include <sys/mman.h>
-#include <time.h>
 
 #define OK(call) ck_assert_msg((call) == 0, "%s", err.text)
 
@@ -720,10 +720,7 @@ END_TEST
 START_TEST(test_program_changed_bytes)
 {
     static const char likely[] = "{}[]\",:0189-truefalsn_";
-    unsigned seed = (unsigned)time(NULL);
-
-    printf("test_program_changed_bytes: seed %u\n", seed);
-    srand(seed);
+    srand((unsigned)test_seed());
     load(tiny[_i]);
     for (int round = 0; round < 4000; round++) {
         AUTO_PTR char *changed = malloc(json_len), *text = NULL, *out = NULL;

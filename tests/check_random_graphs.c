@@ -7,6 +7,7 @@
  * A graph that fails stays in /tmp/pt2-random-<seed>-<pid>.pt2, also where it ends the
  * process. */
 #include "random_graph.h"
+#include "seed.h"
 #include "suite.h"
 
 #include "aten/interp.h"
@@ -14,17 +15,9 @@
 #include "engine/native.h"
 
 #include <math.h>
-#include <time.h>
 
 #define MAX_REFUSED 10 /* percent */
 #define N_STEPS     12
-
-static uint64_t setting(const char *name, uint64_t preset)
-{
-    const char *text = getenv(name);
-
-    return text ? strtoull(text, NULL, 10) : preset;
-}
 
 /* One graph, by both. */
 struct pair {
@@ -205,12 +198,9 @@ static enum outcome check_graph(uint64_t seed)
 
 START_TEST(test_random_graphs_are_as_torch_has_them)
 {
-    uint64_t seed = setting("PT2_TEST_SEED", (uint64_t)time(NULL) % 1000000000),
-             n = setting("PT2_GRAPHS", 60), n_of[3] = {0};
+    const char *text = getenv("PT2_GRAPHS");
+    uint64_t seed = test_seed(), n = text ? strtoull(text, NULL, 10) : 60, n_of[3] = {0};
 
-    printf("graphs %llu to %llu (PT2_TEST_SEED, PT2_GRAPHS)\n", (unsigned long long)seed,
-           (unsigned long long)(seed + n - 1));
-    fflush(stdout);
     for (uint64_t i = 0; i < n; i++)
         n_of[check_graph(seed + i)]++;
     printf("%llu graphs of %llu are refused\n", (unsigned long long)n_of[REFUSED],

@@ -2,6 +2,7 @@
 #include "fuzz.h"
 
 #include "base/util.h"
+#include "seed.h"
 
 #ifndef FUZZ_LIBFUZZER
 
@@ -341,7 +342,7 @@ int main(int argc, char **argv)
         run(seeds[i].data, seeds[i].size);
     }
     if (!only_files)
-        run_mutations(setting("PT2_SEED", (uint64_t)time(NULL) ^ (uint64_t)getpid()));
+        run_mutations(test_seed());
     for (size_t i = 0; i < n_seeds; i++) {
         free(seeds[i].name);
         free(seeds[i].data);

@@ -37,6 +37,7 @@ import traceback
 HERE = os.path.dirname(os.path.abspath(__file__))
 SOURCE = os.path.dirname(os.path.dirname(HERE))
 BUILD = os.environ.get("PT2_BUILD") or os.environ.get("PT2_LIBEXEC") or os.path.join(SOURCE, "build")
+SEED = int(os.environ.get("PT2_SEED") or 1)  # of random stories; another each time in `make nightly`
 MODELS = os.path.join(SOURCE, "share", "models")
 TIMEOUT = float(os.environ.get("PT2_TEST_TIMEOUT", "60"))  # seconds, of one answer
 

@@ -2,7 +2,7 @@
 """SIGKILL at random moments while programs are uploaded, exported and deleted: what was
 acknowledged holds, what is listed is whole, and nothing else is left.
 
-The seed is printed; PT2_TEST_SEED=N tells the same story again, as far as threads allow;
+The seed is printed; PT2_SEED=N tells the same story again, as far as threads allow;
 PT2_TEST_ROUNDS=N makes it longer."""
 
 import contextlib
@@ -16,10 +16,9 @@ import time
 import zipfile
 
 from exporting import export, pages, sha256, state_files, without_engines
-from harness import Daemon, main, until
+from harness import SEED, Daemon, main, until
 
 ROUNDS = int(os.environ.get("PT2_TEST_ROUNDS") or 6)
-SEED = int(os.environ.get("PT2_TEST_SEED") or random.SystemRandom().randrange(2 ** 32))
 GONE = (OSError, http.client.HTTPException)  # the daemon, while it was asked
 
 
@@ -140,7 +139,7 @@ def check_database(d):
 
 def story_nothing_is_lost_or_left_by_crashes():
     rng = random.Random(SEED)
-    print(f"     PT2_TEST_SEED={SEED}", flush=True)
+    print(f"     PT2_SEED={SEED}", flush=True)
     with without_engines() as env, Daemon(env=env) as d:
         data = d.get(f"/v1/exports/{export(d)['id']}/file", expect=200).body
         clients = [Exporter(d, f"exporter {i}", rng.random()) for i in range(2)]

@@ -7,7 +7,7 @@ import os
 import random
 import time
 
-from harness import Daemon, main, until
+from harness import SEED, Daemon, main, until
 
 GOOD = {"model": "no-such-model"}  # POST /v1/exports answers 404 to it
 HEAD = "POST /v1/exports HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
@@ -267,9 +267,8 @@ def story_request_lines_of_any_kind_are_survived(d):
 
 
 def story_mutated_requests_are_survived(d):
-    seed = int(os.environ.get("PT2_TEST_SEED") or random.randrange(1 << 32))
-    print(f"seed {seed} (PT2_TEST_SEED)")
-    rng = random.Random(seed)
+    print(f"     PT2_SEED={SEED}", flush=True)
+    rng = random.Random(SEED)
     text = json.dumps({"model": "demo", "dry_run": True, "cache": {"max_cache_len": 8}})
     good = [f"{HEAD}Content-Length: {len(text)}\r\n\r\n{text}",
             f"{HEAD}Transfer-Encoding: chunked\r\n\r\n{len(text):x}\r\n{text}\r\n0\r\n\r\n",

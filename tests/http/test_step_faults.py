@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 
-from harness import Daemon, Raw, until
+from harness import SEED, Daemon, Raw, until
 from stepping import (FLAGS, Session, assert_close, frozen, main, program, until_running,
                       until_waiting, workers)
 
@@ -18,9 +18,8 @@ KINDS = ({}, {"seq": 4}, {"seq": 3, "dynamic": True})
 
 
 def a_seed():
-    seed = int(os.environ.get("PT2_TEST_SEED") or random.randrange(1 << 32))
-    print(f"seed {seed} (PT2_TEST_SEED)")
-    return random.Random(seed)
+    print(f"     PT2_SEED={SEED}", flush=True)
+    return random.Random(SEED)
 
 
 def kill_workers(d):

@@ -13,11 +13,10 @@ import time
 
 from exporting import (check_errors, export, finish, gate, models_of, sha256, submit, submit_id,
                        without_engines)
-from harness import Daemon, main, until
+from harness import SEED, Daemon, main, until
 from uploading import (FILES, empty_models, ids, in_folder, manifest, publish, put, staged, upload,
                        url)
 
-SEED = int(os.environ.get("PT2_TEST_SEED") or random.SystemRandom().randrange(2 ** 32))
 
 
 def repr_digest(data):
@@ -266,7 +265,7 @@ def story_half_a_file_is_none():
 
 
 def story_uploads_at_once_do_not_mix():
-    print(f"     PT2_TEST_SEED={SEED}", flush=True)
+    print(f"     PT2_SEED={SEED}", flush=True)
     with empty_models() as models, Daemon(models=models) as d:
         failures, won = [], []
 
@@ -346,7 +345,7 @@ GONE = (OSError, http.client.HTTPException)
 def story_nothing_is_lost_or_left_by_crashes():
     """SIGKILL at random moments while models come, are replaced and go: a model is whole, in a
     version that somebody published, and what was acknowledged holds."""
-    print(f"     PT2_TEST_SEED={SEED}", flush=True)
+    print(f"     PT2_SEED={SEED}", flush=True)
     rng = random.Random(SEED)
     with empty_models() as models, without_engines() as env, Daemon(models=models, env=env) as d:
         versions = [{**FILES, "merges.txt": b"%d" % n * (n + 1)} for n in range(3)]
