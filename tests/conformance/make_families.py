@@ -1,48 +1,75 @@
 """Prints doc/families.md: what is measured of a tiny random checkpoint of each family.
 
     PT2_BUILD=build $PYTHON tests/conformance/make_families.py > doc/families.md
+    PT2_BUILD=build $PYTHON tests/conformance/make_families.py qwen3    # two rows alone
 """
 
+import contextlib
+import importlib.metadata
+import io
+import multiprocessing
 import os
 import pathlib
 import subprocess
 import sys
 import tempfile
+import time
 
 import transformers
 
+import device
 import reference
 import tiny
 
 BUILD = pathlib.Path(os.environ.get("PT2_BUILD", "build")).resolve()
 N = 24
 SEEDS = 4
+WRONG = 1e-4  # of the largest logit: what is beyond that is no rounding
+
+# Each family, then configs of them that Python exports otherwise or not at all.
+SHOWN = ["llama", "mistral", "qwen2", *tiny.FAMILIES, "llama-dynamic", *tiny.STEPPED]
 
 HEAD = """# Families
 
-Printed by `tests/conformance/make_families.py` with transformers {transformers} and torch {torch}. Each row is a tiny random
-checkpoint (`tests/conformance/tiny.py`: FAMILIES), exported and run token by token over {n} positions, beyond every window.
+Printed by `tests/conformance/make_families.py` with transformers {transformers}, torch {torch} and ExecuTorch {executorch}. Each row is a
+tiny random checkpoint (`tests/conformance/tiny.py`), exported and run token by token over {n} positions, beyond every window.
+
+## Logits
 
 - *float32*: the largest difference from eager Transformers' logits, as a part of the largest logit, in torch; dynamic, batch 2 and
   prompts of 9, 1, 13 and 1 tokens in torch; by the native engine.
 - *bfloat16*, *float16*: the error against a run in float64 as a multiple of Transformers' own; in torch, by the native engine.
 - *notes*: what the export says under `deviations`, by its first words.
 
-| model_type | class | float32 | dynamic | native | bfloat16 | native | float16 | native | notes |
+| model | class | float32 | dynamic | native | bfloat16 | native | float16 | native | notes |
 |---|---|---|---|---|---|---|---|---|---|"""
+
+BESIDE = """
+## ExecuTorch, and Python's export
+
+- *portable*, *XNNPACK*: pt2d's float32 program, lowered as it is and run there; the difference as above. XNNPACK computes
+  `gelu(approximate="tanh")` by erf: it is compared with Transformers doing so too.
+- *Python*: `convert_and_export_with_cache` of the same checkpoint, strict as it is by default, its logits compared as above; **what fails or is wrong**.
+- *seconds*: `pt2-export` from start to end (the process, reading and writing); Python's export and saving alone, without
+  importing torch (about ten seconds) and loading the model.
+
+| model | portable | XNNPACK | Python | seconds | Python's |
+|---|---|---|---|---|---|"""
 
 
 def export(folder, *options):
-    """(the program, the notes)"""
+    """(the program, the notes, the seconds that it took)"""
     path = folder / "program.pt2"
+    start = time.monotonic()
     done = subprocess.run([BUILD / "pt2-export", folder, "-o", path, "--max-cache-len", "32",
                            *options], capture_output=True, text=True, check=True)
+    seconds = time.monotonic() - start
     notes = [line.split("note: ")[1] for line in done.stderr.splitlines() if "note: " in line]
-    return path, notes
+    return path, notes, seconds
 
 
 def native(path, ids, want):
-    """The difference that measure() makes of the native logits, or None where it has none."""
+    """The difference of the native logits, or None where that engine has none."""
     try:
         return reference.plan_logits(BUILD, path, ids, 1, 1).double() - want
     except AssertionError:
@@ -53,20 +80,27 @@ def relative(difference, want):
     return "-" if difference is None else f"{(difference.abs().max() / want.abs().max()).item():.0e}"
 
 
-def in_float32(folder):
+def eager(case, folder, ids):
+    """Transformers' logits, in the one way that is right for the case."""
+    return (reference.stepped_logits if case in tiny.STEPPED else reference.eager_logits)(folder, ids)
+
+
+def in_float32(case, folder):
     ids = tiny.ids(2, N)
-    want = reference.eager_logits(folder, ids)
-    path, notes = export(folder, "--dtype", "float32")
+    want = eager(case, folder, ids)
+    path, notes, _ = export(folder, "--dtype", "float32")
     one = want[:1]
     cells = [relative(reference.run_program(path, ids[:1]) - one, one)]
     by_native = relative(native(path, ids[0], one), one)
-    path, _ = export(folder, "--dtype", "float32", "--batch-size", "2", "--dynamic-shapes")
+    path, _, _ = export(folder, "--dtype", "float32", "--batch-size", "2", "--dynamic-shapes")
     cells.append(relative(reference.run_program(path, ids, [9, 1, 13, 1]) - want, want))
     return cells + [by_native], notes
 
 
-def in_half(folder, dtype):
-    path, _ = export(folder, "--dtype", dtype)
+def in_half(case, folder, dtype):
+    if case in tiny.STEPPED:
+        return ["", ""]
+    path, _, _ = export(folder, "--dtype", dtype)
     ours = by_native = theirs = 0.0
     for seed in range(SEEDS):
         ids = tiny.ids(1, N, seed)
@@ -81,28 +115,82 @@ def in_half(folder, dtype):
     return [f"{ours / theirs:.2f}", "-" if by_native is None else f"{by_native / theirs:.2f}"]
 
 
-def row(case):
-    family = tiny.CASES[case][0]
-    with tempfile.TemporaryDirectory() as root:
+def of_device(case, folder, path, backend):
+    ids = tiny.ids(1, N)
+    want = eager(case, folder, ids)
+    if backend == "xnnpack" and case not in tiny.STEPPED:
+        want = device.eager_logits_of_xnnpack(folder, ids)
+    try:
+        return relative(device.run(device.lower(path, backend), ids) - want, want)
+    except Exception as e:  # what a row says, and does not end the table
+        return bold(said_by(e))
+
+
+def said_by(e):
+    """An error's first line."""
+    lines = str(e).strip().splitlines() or [""]
+    return f"{type(e).__name__}: {lines[0][:80]}".replace("|", "\\|")
+
+
+def bold(text):
+    return f"**{text}**"
+
+
+def of_python(case, folder):
+    """(what Python's own export gives, the seconds that it took)"""
+    ids = tiny.ids(1, N)
+    want = eager(case, folder, ids)
+    start = time.monotonic()
+    try:
+        path = folder / "python.pt2"
+        program = reference.python_export(folder, path)
+        seconds = time.monotonic() - start
+        difference = reference.run_program(program, ids) - want
+    except Exception as e:
+        return bold(said_by(e)), ""
+    cell = relative(difference, want)
+    if not difference.abs().max() <= WRONG * want.abs().max():
+        cell = bold(f"wrong: {cell}")
+    if any(str(node.target).startswith("transformers.") for node in program.graph.nodes):
+        cell += ", loads beside Transformers only"
+    return cell, f"{seconds:.1f}"
+
+
+def rows(case):
+    """A row of each table."""
+    family = (tiny.CASES | tiny.STEPPED)[case][0]
+    reference.torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as root, contextlib.redirect_stderr(io.StringIO()):
         folders = {name: tiny.make(case, pathlib.Path(root) / name, dtype=dtype)
                    for name, dtype in reference.DTYPES.items() if name != "float64"}
-        cells, notes = in_float32(folders["float32"])
+        cells, notes = in_float32(case, folders["float32"])
         for dtype in ("bfloat16", "float16"):
-            cells += in_half(folders[dtype], dtype)
+            cells += in_half(case, folders[dtype], dtype)
+        path, _, seconds = export(folders["float32"])
+        beside = [of_device(case, folders["float32"], path, backend)
+                  for backend in ("portable", "xnnpack")]
+        python, its_seconds = of_python(case, folders["float32"])
         reference.load.cache_clear()
     names = transformers.models.auto.modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
     said = "; ".join(note.split(":")[0].split(",")[0] for note in notes)
-    return f"| `{family}` | {names[family]} | {' | '.join(cells)} | {said} |"
+    return (f"| `{case}` | {names[family]} | {' | '.join(cells)} | {said} |",
+            f"| `{case}` | {' | '.join(beside)} | {python} | {seconds:.3f} | {its_seconds} |")
 
 
-def main():
-    reference.torch.set_num_threads(1)
-    versions = dict(transformers=transformers.__version__,
-                    torch=reference.torch.__version__.split("+")[0])
-    print(HEAD.format(n=N, **versions))
-    for case in ["llama", "mistral", "qwen2", *tiny.FAMILIES]:
-        print(row(case), flush=True)
+def main(cases):
+    if cases:
+        for case in cases:
+            print("\n".join(rows(case)), flush=True)
+        return
+    print(HEAD.format(n=N, transformers=transformers.__version__,
+                      torch=reference.torch.__version__.split("+")[0],
+                      executorch=importlib.metadata.version("executorch")))
+    with multiprocessing.get_context("spawn").Pool(os.cpu_count(), maxtasksperchild=4) as pool:
+        first, second = zip(*pool.imap(rows, SHOWN))
+    print("\n".join(first))
+    print(BESIDE)
+    print("\n".join(second))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main(sys.argv[1:])

@@ -5,7 +5,7 @@ import functools
 import subprocess
 
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, DynamicCache
 from transformers.integrations.executorch import convert_and_export_with_cache
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16,
@@ -24,6 +24,17 @@ def eager_logits(folder, ids, dtype="float32", attn="eager"):
     """(batch, n, vocab) in one pass with no cache, as float64."""
     with torch.no_grad():
         return load(str(folder), dtype, attn)(torch.tensor(ids), use_cache=False).logits.double()
+
+
+def stepped_logits(folder, ids):
+    """(batch, n, vocab) a token at a time with a cache, as float64."""
+    model = load(str(folder))
+    cache, out = DynamicCache(config=model.config), []
+    with torch.no_grad():
+        for position in range(len(ids[0])):
+            part = torch.tensor(ids)[:, position:position + 1]
+            out.append(model(part, past_key_values=cache, use_cache=True).logits.double())
+    return torch.cat(out, 1)
 
 
 def greedy(folder, prompt, n_new, dtype="float32"):

@@ -1,10 +1,6 @@
 """Our exports lower in ExecuTorch as they are, and run there with the right logits."""
 
-import copy
-
 import pytest
-import torch
-from transformers.activations import GELUTanh
 
 import device
 import reference
@@ -28,23 +24,11 @@ def compare(folder, backend, export, want=reference.eager_logits):
     return f"{difference / largest:.1e} of the largest logit"
 
 
-def as_xnnpack_has_it(folder, ids):
-    """ExecuTorch 1.5.1's XNNPACK computes gelu by erf where the graph says approximate="tanh"
-    (up to 1.4e-4 of the largest logit here), in Python's exports too."""
-    model = copy.deepcopy(reference.load(str(folder)))
-    for module in list(model.modules()):
-        for name, child in module.named_children():
-            if isinstance(child, GELUTanh):
-                setattr(module, name, torch.nn.GELU())
-    with torch.no_grad():
-        return model(torch.tensor(ids)).logits.double()
-
-
 @pytest.mark.nightly
 @pytest.mark.parametrize("backend", ["xnnpack", "portable"])
 @pytest.mark.parametrize("case", tiny.FAMILIES)
 def test_float32_of_families(case, backend, checkpoint, export, record_property):
-    want = as_xnnpack_has_it if backend == "xnnpack" else reference.eager_logits
+    want = device.eager_logits_of_xnnpack if backend == "xnnpack" else reference.eager_logits
     record_property("measured", compare(checkpoint(case), backend, export, want))
 
 

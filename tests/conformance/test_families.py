@@ -9,7 +9,6 @@ import subprocess
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import DynamicCache
 
 import reference
 import tiny
@@ -54,22 +53,11 @@ def test_half_precision_of_all(case, dtype, export, tmp_path, record_property):
     record_property("measured", compare_half(case, dtype, export, tmp_path))
 
 
-def stepped(folder, ids):
-    """Eager Transformers' logits, a token at a time with a cache."""
-    model = reference.load(str(folder))
-    cache, out = DynamicCache(config=model.config), []
-    with torch.no_grad():
-        for position in range(len(ids[0])):
-            part = torch.tensor(ids)[:, position:position + 1]
-            out.append(model(part, past_key_values=cache, use_cache=True).logits.double())
-    return torch.cat(out, 1)
-
-
 def test_longrope_beyond_the_original_length(checkpoint, export, record_property):
     """The long factors from there on, as Transformers has them token by token."""
     folder, ids, notes = checkpoint("phi3-longrope-long"), tiny.ids(2, N), []
     got = reference.run_program(export(folder, batch_size=2, notes=notes), ids)
-    difference, largest = reference.largest_difference(got, stepped(folder, ids))
+    difference, largest = reference.largest_difference(got, reference.stepped_logits(folder, ids))
     assert difference <= 1e-5 * largest, f"{difference} of {largest}"
     record_property("measured", f"{difference / largest:.1e} of the largest logit")
     assert any("longrope" in note and "each position" in note for note in notes)
