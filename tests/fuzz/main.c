@@ -11,12 +11,14 @@
 #include <inttypes.h>
 #include <signal.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <time.h>
 
 #define MAX_SEED_BYTES  (192 << 10) /* larger files of a corpus are left out */
 #define MAX_INPUT_BYTES (256 << 10)
 #define MAX_SEEDS       4096
-#define HANG_SECONDS    60
+#define BUSY_SECONDS    60  /* of computing: an input that loops, on a slow machine too */
+#define HANG_SECONDS    900 /* of waiting for anything */
 
 static struct {
     char *name;
@@ -60,15 +62,18 @@ static void run(const uint8_t *data, size_t size)
 {
     /* Exactly so many bytes, so that a read beyond them is seen. */
     uint8_t *copy = malloc(size ? size : 1);
+    struct itimerval busy = {.it_value.tv_sec = BUSY_SECONDS}, none = {0};
 
     if (!copy)
         abort();
     memcpy(copy, data, size);
     now_data = copy;
     now_size = size;
+    setitimer(ITIMER_PROF, &busy, NULL);
     alarm(HANG_SECONDS);
     LLVMFuzzerTestOneInput(copy, size);
     alarm(0);
+    setitimer(ITIMER_PROF, &none, NULL);
     free(copy);
 }
 
@@ -318,13 +323,15 @@ static void run_mutations(uint64_t seed)
 
 int main(int argc, char **argv)
 {
-    static const int fatal[] = {SIGABRT, SIGSEGV, SIGBUS, SIGFPE, SIGALRM, SIGILL};
+    static const int fatal[] = {SIGABRT, SIGSEGV, SIGBUS, SIGFPE,
+                                SIGALRM, SIGPROF, SIGILL};
     bool only_files = argc > 1 && !streq(argv[1], "-o");
 
     if (__sanitizer_set_death_callback)
         __sanitizer_set_death_callback(keep_input);
     for (size_t i = 0; i < ARRAY_LEN(fatal); i++)
-        if (!__sanitizer_set_death_callback || fatal[i] == SIGALRM || fatal[i] == SIGABRT)
+        if (!__sanitizer_set_death_callback || fatal[i] == SIGALRM || fatal[i] == SIGPROF ||
+            fatal[i] == SIGABRT)
             signal(fatal[i], on_signal);
     if (only_files)
         for (int i = 1; i < argc; i++)
