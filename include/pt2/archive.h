@@ -132,6 +132,15 @@ PT2_API PT2_MUST_USE int pt2_writer_record(struct pt2_writer *writer, const char
 PT2_API PT2_MUST_USE int pt2_writer_finish(struct pt2_writer *writer, uint8_t *ret_sha256,
                                            uint64_t *ret_bytes, struct pt2_err *err);
 
+/* Go on with an archive that pt2_writer_finish finished: it begins at offset 0 of fd, which
+ * is open for reading and writing.  The bytes are read once, then the central directory is
+ * cut off, and records can be added; until pt2_writer_finish the file is no archive.  The
+ * result is the one that a single writer of all the records would have written.
+ * ret_sha256 (32 bytes): of the file as it was.
+ * Errors: BAD_ARCHIVE (also where another program wrote it), IO, NOMEM, INTERNAL. */
+PT2_API PT2_MUST_USE int pt2_writer_reopen(int fd, struct pt2_writer **ret_writer,
+                                           uint8_t *ret_sha256, struct pt2_err *err);
+
 /* ---- writing the layout of a .pt2 ----
  *
  * What torch.export.load wants, in the order that reads best:

@@ -21,6 +21,11 @@
 #define PT2_EXPORT_MAX_CACHE_LEN     (1 << 24) /* positions */
 #define PT2_EXPORT_MAX_TOKENS        (1 << 20) /* of the example inputs, all rows */
 #define PT2_EXPORT_DEFAULT_CACHE_LEN 4096 /* or max_position_embeddings, where less */
+#define PT2_EXPORT_MAX_VERIFY        4096 /* tokens */
+
+/* What a verification adds to the archive: a record of so many bytes, whatever it says. */
+#define PT2_VERIFY_RECORD       "extra/verify.json"
+#define PT2_VERIFY_RECORD_BYTES 1024
 
 /* Which attention: the model as it was trained, or what Transformers' export (which
  * always runs with "sdpa") makes of it.  They differ where sdpa drops something: the soft
@@ -38,6 +43,10 @@ struct pt2_export_options {
     int64_t seq_len;   /* tokens a call takes; dynamic: the example's; 0: 1 */
     bool dynamic_shapes; /* 1 to max_cache_len tokens a call */
     enum pt2_attn attn;
+    /* Tokens that the caller will verify the file with, 0: none, at most max_cache_len.
+     * pt2_export_write does nothing about it, but pt2_export_program_bytes counts
+     * PT2_VERIFY_RECORD. */
+    int64_t verify;
 };
 
 struct pt2_export;

@@ -51,7 +51,8 @@ static void *hash_slices(void *arg)
     return NULL;
 }
 
-int out_new(int fd, struct out **ret_out, struct pt2_err *err)
+int out_new_behind(int fd, uint64_t pos, const struct sha256 *hash, struct out **ret_out,
+                   struct pt2_err *err)
 {
     AUTO(out) out = calloc(1, sizeof(*out));
     int e;
@@ -59,7 +60,8 @@ int out_new(int fd, struct out **ret_out, struct pt2_err *err)
     if (!out)
         return pt2_err_set(err, PT2_ERR_NOMEM, "no memory for a writer");
     out->fd = fd;
-    sha256_start(&out->hash);
+    out->pos = pos;
+    out->hash = *hash;
     if (fd < 0) {
         *ret_out = TAKE(out);
         return 0;
@@ -78,6 +80,14 @@ int out_new(int fd, struct out **ret_out, struct pt2_err *err)
     out->has_thread = true;
     *ret_out = TAKE(out);
     return 0;
+}
+
+int out_new(int fd, struct out **ret_out, struct pt2_err *err)
+{
+    struct sha256 nothing;
+
+    sha256_start(&nothing);
+    return out_new_behind(fd, 0, &nothing, ret_out, err);
 }
 
 static void end_thread(struct out *out)

@@ -16,10 +16,14 @@ struct out;
 /* new: out_free.  fd is borrowed; -1: bytes are counted, and go nowhere.
  * Errors: NOMEM, INTERNAL (no thread). */
 MUST_USE int out_new(int fd, struct out **ret_out, struct pt2_err *err);
+/* The same where pos bytes are in the file already; hash holds them, fd stands behind
+ * them. */
+MUST_USE int out_new_behind(int fd, uint64_t pos, const struct sha256 *hash,
+                            struct out **ret_out, struct pt2_err *err);
 void out_free(struct out *out);
 DEFINE_AUTO(out)
 
-/* Bytes added so far. */
+/* Bytes there so far. */
 uint64_t out_pos(const struct out *out);
 
 /* Errors: IO, NO_SPACE.  The first one sticks. */

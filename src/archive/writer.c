@@ -11,6 +11,8 @@
 #include "base/utf8.h"
 
 #include <search.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
 #include <zlib.h>
 
 #define MADE_BY      (3u << 8 | 45) /* Unix, APPNOTE 4.5 (4.4.2) */
@@ -75,18 +77,25 @@ static void keep_key(void *key)
 {
 }
 
-int pt2_writer_new(int fd, const char *root, struct pt2_writer **ret_writer,
-                   struct pt2_err *err)
+/* Without its out. */
+static int make(const char *root, size_t n_root, struct pt2_writer **ret_writer,
+                struct pt2_err *err)
 {
     AUTO(pt2_writer) w = calloc(1, sizeof(*w));
 
-    if (!w)
+    if (!w || !(w->root = strndup(root, n_root)))
         return pt2_err_set(err, PT2_ERR_NOMEM, "no memory for a writer");
+    *ret_writer = TAKE(w);
+    return 0;
+}
+
+int pt2_writer_new(int fd, const char *root, struct pt2_writer **ret_writer,
+                   struct pt2_err *err)
+{
+    AUTO(pt2_writer) w = NULL;
+
     ASSERT(*root && !strchr(root, '/') && strlen(root) <= 255);
-    w->root = strdup(root);
-    if (!w->root)
-        return pt2_err_set(err, PT2_ERR_NOMEM, "no memory for a writer");
-    if (out_new(fd, &w->out, err) < 0)
+    if (make(root, strlen(root), &w, err) < 0 || out_new(fd, &w->out, err) < 0)
         return -1;
     *ret_writer = TAKE(w);
     return 0;
@@ -387,6 +396,86 @@ static int add_end(struct pt2_writer *w, uint64_t start, struct pt2_err *err)
     put(&f, 0, 2); /* comment */
     return add_fields(w, &f, err);
 }
+
+/* ---- going on with one ---- */
+
+/* What it says of each record is all that our own central directory says. */
+static int take_entries(struct pt2_writer *w, const struct zip_dir *dir,
+                        struct pt2_err *err)
+{
+    size_t n_root = strlen(w->root);
+
+    for (size_t i = 0; i < dir->n_entries; i++) {
+        const struct zip_entry *from = &dir->entries[i];
+        struct written *e = NULL;
+
+        if (from->method != ZIP_STORED || strncmp(from->name, w->root, n_root) != 0 ||
+            from->name[n_root] != '/')
+            return pt2_err_set(err, PT2_ERR_BAD_ARCHIVE,
+                               "record '%s' is none that this writer wrote", from->name);
+        if (new_entry(w, from->name + n_root + 1, &e, err) < 0)
+            return -1;
+        e->header = from->header;
+        e->size = from->size;
+        e->crc32 = from->crc32;
+        e->flags = from->flags;
+    }
+    return 0;
+}
+
+static int reopen_mapped(int fd, const uint8_t *map, uint64_t len,
+                         struct pt2_writer **ret_writer, uint8_t *ret_sha256,
+                         struct pt2_err *err)
+{
+    AUTO(pt2_writer) w = NULL;
+    struct sha256 records, whole;
+    struct zip_dir dir = {0};
+    struct zip_end end;
+    const char *first;
+    int r;
+
+    if (zip_find_end(map, len, &end, err) < 0 || zip_read_dir(map, len, &dir, err) < 0)
+        return -1;
+    first = dir.n_entries ? dir.entries[0].name : "";
+    r = make(first, strcspn(first, "/"), &w, err);
+    if (r == 0)
+        r = take_entries(w, &dir, err);
+    zip_dir_done(&dir);
+    if (r < 0)
+        return -1;
+    sha256_start(&records);
+    sha256_add(&records, map, end.offset);
+    whole = records;
+    sha256_add(&whole, map + end.offset, len - end.offset);
+    if (lseek(fd, (off_t)end.offset, SEEK_SET) < 0 || ftruncate(fd, (off_t)end.offset) < 0)
+        return pt2_err_errno(err, PT2_ERR_IO, "go on with the archive");
+    if (out_new_behind(fd, end.offset, &records, &w->out, err) < 0)
+        return -1;
+    sha256_finish(&whole, ret_sha256);
+    *ret_writer = TAKE(w);
+    return 0;
+}
+
+int pt2_writer_reopen(int fd, struct pt2_writer **ret_writer, uint8_t *ret_sha256,
+                      struct pt2_err *err)
+{
+    struct stat st;
+    void *map;
+    int r;
+
+    if (fstat(fd, &st) < 0)
+        return pt2_err_errno(err, PT2_ERR_IO, "stat the archive");
+    if (!S_ISREG(st.st_mode) || st.st_size == 0)
+        return pt2_err_set(err, PT2_ERR_BAD_ARCHIVE, "not a regular file, or an empty one");
+    map = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
+    if (map == MAP_FAILED)
+        return pt2_err_errno(err, PT2_ERR_IO, "map %lld bytes", (long long)st.st_size);
+    r = reopen_mapped(fd, map, (uint64_t)st.st_size, ret_writer, ret_sha256, err);
+    munmap(map, (size_t)st.st_size);
+    return r;
+}
+
+/* ---- the end ---- */
 
 int pt2_writer_finish(struct pt2_writer *w, uint8_t *ret_sha256, uint64_t *ret_bytes,
                       struct pt2_err *err)

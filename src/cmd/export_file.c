@@ -67,6 +67,11 @@ int export_file_begin(const char *path, int *ret_fd, struct pt2_err *err)
     return 0;
 }
 
+const char *export_file_path(void)
+{
+    return file.temporary;
+}
+
 static int sync_folder(struct pt2_err *err)
 {
     AUTO_PTR char *copy = strdup(file.path);

@@ -12,6 +12,8 @@
 /* *ret_fd is borrowed; export_file_finish or export_file_drop closes it.
  * Errors: INVALID (path is there, and is no regular file), IO, NO_SPACE, NOMEM. */
 MUST_USE int export_file_begin(const char *path, int *ret_fd, struct pt2_err *err);
+/* Where it lies until then; borrowed. */
+const char *export_file_path(void);
 /* Give it its name; sync: file and folder are on the disk afterwards. */
 MUST_USE int export_file_finish(bool sync, struct pt2_err *err);
 /* Remove it; nothing where none was begun. */

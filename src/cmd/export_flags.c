@@ -34,7 +34,8 @@ static const struct flag {
     {0, "profile", "NAME", FLAG_STRING, "profile", "torch"},
     {0, "format", "NAME", FLAG_STRING, "format", "pt2"},
     {0, "quantization", "JSON", FLAG_JSON, "quantization", "null"},
-    {0, "verify", "N", FLAG_INT, "verify", "0"},
+    {0, "verify", "N", FLAG_INT, "verify",
+     "run the program for N tokens on each engine and compare the logits; 0"},
     {'n', "dry-run", NULL, FLAG_TRUE, "dry_run",
      "write nothing; print the resolved options and sizes"},
     {0, "sync", NULL, FLAG_MODE, NULL, "wait until the file is on the disk"},
@@ -43,6 +44,8 @@ static const struct flag {
     {0, "job", NULL, FLAG_MODE, NULL,
      "options in JSON on standard input, progress and result in JSON lines on standard "
      "output; syncs"},
+    {0, "verify-job", NULL, FLAG_MODE, NULL,
+     "MODEL is a file that --job wrote: verify it, as standard input says"},
     {'h', "help", NULL, FLAG_MODE, NULL, "this text"},
     {'V', "version", NULL, FLAG_MODE, NULL, "the version"},
 };
@@ -145,6 +148,8 @@ static int take_mode(struct export_flags *to, const struct flag *f, const char *
         to->quiet = true;
     } else if (streq(f->name, "job")) {
         to->job = true;
+    } else if (streq(f->name, "verify-job")) {
+        to->job = to->verify_job = true;
     } else if (streq(f->name, "help")) {
         print_help();
         return 0;
@@ -188,7 +193,7 @@ static int check_complete(const struct export_flags *f, int n_left)
         return usage_error(n_left ? "one MODEL at a time" : "which MODEL?");
     if (f->job && (json_object_size(f->body) > 0 || f->seq_len > 0))
         return usage_error("with --job the options come on standard input");
-    if (!f->output && !dry)
+    if (!f->output && !dry && !f->verify_job)
         return usage_error("which file? (-o FILE.pt2, or --dry-run)");
     return -1;
 }

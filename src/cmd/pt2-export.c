@@ -3,12 +3,14 @@
  *
  * As a worker (--job) it reads one JSON object from standard input and answers in JSON
  * lines: {"progress": {...}} any number of times, then {"result": {...}} and status 0, or
- * {"error": {a problem object}} and status 1. */
+ * {"error": {a problem object}} and status 1.  What it wrote is verified by another such
+ * process (--verify-job), since the first one may start no engine's worker. */
 #include "base/buf.h"
 #include "base/json.h"
 #include "base/sha256.h"
 #include "cmd/export_file.h"
 #include "cmd/export_flags.h"
+#include "cmd/export_verify.h"
 #include "export/request.h"
 
 #include <errno.h>
@@ -24,6 +26,7 @@ struct run {
     bool is_tty;
     int64_t last_ms; /* of a report */
     struct json_problems problems;
+    json_t *verified; /* how the verification went; NULL: there was none */
 };
 
 static int64_t now_ms(void)
@@ -114,6 +117,19 @@ static int fail(const struct run *run, const struct pt2_err *err)
     return 1;
 }
 
+static void print_verified(const json_t *verified)
+{
+    const json_t *most = json_object_get(verified, "largest_difference");
+    long long n = json_integer_value(json_object_get(verified, "tokens"));
+
+    if (json_is_null(most))
+        printf("verified: %lld tokens, by one engine in one way alone\n", n);
+    else
+        printf("verified: %lld tokens; logits up to %g differ by %g at most\n", n,
+               json_number_value(json_object_get(verified, "largest_logit")),
+               json_number_value(most));
+}
+
 /* For people. */
 static void print_summary(const struct run *run, const struct pt2_export *exp,
                           const char *hex)
@@ -132,6 +148,8 @@ static void print_summary(const struct run *run, const struct pt2_export *exp,
            o->dynamic_shapes ? "1 to " : "",
            (long long)(o->dynamic_shapes ? o->max_cache_len : o->seq_len),
            o->dynamic_shapes || o->seq_len > 1 ? "s" : "");
+    if (run->verified)
+        print_verified(run->verified);
     if (hex)
         printf("sha256: %s\n", hex);
 }
@@ -155,6 +173,8 @@ static void succeed(const struct run *run, const struct pt2_export *exp,
         json_object_set_new(summary, "sha256", json_string(hex));
         json_object_set_new(summary, "bytes", json_integer((json_int_t)bytes));
     }
+    if (run->verified)
+        json_object_set(summary, "verify", run->verified);
     print_json(run->flags.job && summary ? json_pack("{s:o}", "result", summary)
                                          : summary);
 }
@@ -177,16 +197,38 @@ static int read_stdin(json_t **ret_body, struct pt2_err *err)
     return json_parse(b.data ? b.data : "", b.len, ret_body, err);
 }
 
+/* sha256 and *bytes are those of the file without its record, then with it. */
+static int verify_file(struct run *run, const struct pt2_export_options *options,
+                       uint8_t *sha256, uint64_t *bytes, struct pt2_err *err)
+{
+    struct export_verify verify = {.path = export_file_path(),
+                                   .dtype = options->dtype,
+                                   .n_tokens = options->verify,
+                                   .progress = show_progress,
+                                   .ctx = run};
+    struct export_verified verified;
+
+    memcpy(verify.program, sha256, SHA256_BYTES);
+    if (export_verify(&verify, &verified, err) < 0)
+        return -1;
+    memcpy(sha256, verified.sha256, SHA256_BYTES);
+    *bytes = verified.bytes;
+    run->verified = verified.result;
+    return 0;
+}
+
 static int write_file(struct run *run, struct pt2_export *exp, uint8_t *sha256,
                       uint64_t *ret_bytes, struct pt2_err *err)
 {
-    int fd;
+    const struct pt2_export_options *options = pt2_export_resolved(exp);
+    int fd, r = export_file_begin(run->flags.output, &fd, err);
 
-    if (export_file_begin(run->flags.output, &fd, err) < 0 ||
-        pt2_export_write(exp, fd, show_progress, run, sha256, ret_bytes, err) < 0)
-        return -1;
+    if (r == 0)
+        r = pt2_export_write(exp, fd, show_progress, run, sha256, ret_bytes, err);
+    if (r == 0 && options->verify > 0 && !run->flags.job)
+        r = verify_file(run, options, sha256, ret_bytes, err);
     end_progress(run);
-    return export_file_finish(run->flags.sync || run->flags.job, err);
+    return r < 0 ? -1 : export_file_finish(run->flags.sync || run->flags.job, err);
 }
 
 static int export_model(struct run *run, const struct pt2_checkpoint *checkpoint,
@@ -205,6 +247,27 @@ static int export_model(struct run *run, const struct pt2_checkpoint *checkpoint
         succeed(run, exp, request->dry_run ? NULL : sha256, bytes);
     pt2_export_free(exp);
     return r;
+}
+
+static int run_verify_job(struct run *run, struct pt2_err *err)
+{
+    json_auto_t *from_stdin = NULL;
+    struct export_verified verified;
+    struct export_verify verify;
+    char hex[SHA256_HEX];
+
+    if (read_stdin(&from_stdin, err) < 0 ||
+        export_verify_parse(from_stdin, &run->problems, &verify, err) < 0)
+        return -1;
+    verify.path = run->flags.model_dir;
+    verify.progress = show_progress;
+    verify.ctx = run;
+    if (export_verify(&verify, &verified, err) < 0)
+        return -1;
+    sha256_to_hex(verified.sha256, hex);
+    print_json(json_pack("{s:{s:s, s:I, s:o}}", "result", "sha256", hex, "bytes",
+                         (json_int_t)verified.bytes, "verify", verified.result));
+    return 0;
 }
 
 static int run_export(struct run *run, struct pt2_err *err)
@@ -238,10 +301,14 @@ int main(int argc, char **argv)
 
     if (status >= 0)
         return status;
-    status = run_export(&run, &err) < 0 ? fail(&run, &err) : 0;
+    if ((run.flags.verify_job ? run_verify_job : run_export)(&run, &err) < 0)
+        status = fail(&run, &err);
+    else
+        status = 0;
     if (status == 0 && (fflush(stdout) != 0 || ferror(stdout)))
         status = 1;
     json_problems_done(&run.problems);
+    json_decref(run.verified);
     export_flags_done(&run.flags);
     export_file_drop();
     return status;

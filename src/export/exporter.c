@@ -24,6 +24,7 @@ struct pt2_export {
     struct pt2_program *program;
     char *json; /* the program's */
     size_t json_bytes;
+    uint64_t written_bytes; /* of what pt2_export_write writes */
     uint64_t program_bytes, cache_bytes;
 };
 
@@ -121,6 +122,12 @@ static int resolve(const struct pt2_export_options *asked,
             err, PT2_ERR_INVALID,
             "batch_size times the sequence length must be at most %d, not %lld",
             PT2_EXPORT_MAX_TOKENS, (long long)(o->batch_size * o->seq_len));
+    if (o->verify < 0 || o->verify > MIN(o->max_cache_len, PT2_EXPORT_MAX_VERIFY))
+        return pt2_err_set(err, PT2_ERR_INVALID,
+                           "verify must be 0 to %lld tokens (max_cache_len, %d at most), "
+                           "not %lld",
+                           (long long)MIN(o->max_cache_len, PT2_EXPORT_MAX_VERIFY),
+                           PT2_EXPORT_MAX_VERIFY, (long long)o->verify);
     if (o->dtype == PT2_DTYPE_NONE)
         return export_default_dtype(checkpoint, &o->dtype, err);
     if (!is_offered(o->dtype))
@@ -183,8 +190,10 @@ static int write_archive(struct pt2_export *exp, struct pt2_writer *writer,
                          struct pt2_err *err);
 
 /* The size of the file, from a writer that only counts. */
-static int count_bytes(struct pt2_export *exp, struct pt2_err *err)
+static int count_bytes(struct pt2_export *exp, bool is_verified, uint64_t *ret_bytes,
+                       struct pt2_err *err)
 {
+    static const char record[PT2_VERIFY_RECORD_BYTES];
     struct pt2_writer *writer;
     uint8_t digest[32];
     int r;
@@ -192,8 +201,10 @@ static int count_bytes(struct pt2_export *exp, struct pt2_err *err)
     if (pt2_writer_new(-1, ROOT, &writer, err) < 0)
         return -1;
     r = write_archive(exp, writer, /* is_counting= */ true, NULL, NULL, err);
+    if (r == 0 && is_verified)
+        r = pt2_writer_record(writer, PT2_VERIFY_RECORD, record, sizeof(record), 1, err);
     if (r == 0)
-        r = pt2_writer_finish(writer, digest, &exp->program_bytes, err);
+        r = pt2_writer_finish(writer, digest, ret_bytes, err);
     pt2_writer_free(writer);
     return r;
 }
@@ -217,7 +228,8 @@ int pt2_export_new(const struct pt2_checkpoint *checkpoint,
         decoder_graph_build(&exp->spec, &exp->weights, &exp->options, &exp->program,
                             err) < 0 ||
         pt2_program_to_json(exp->program, &exp->json, &exp->json_bytes, err) < 0 ||
-        count_bytes(exp, err) < 0)
+        count_bytes(exp, false, &exp->written_bytes, err) < 0 ||
+        count_bytes(exp, exp->options.verify > 0, &exp->program_bytes, err) < 0)
         return -1;
     *ret_export = TAKE(exp);
     return 0;
@@ -453,7 +465,7 @@ int pt2_export_write(struct pt2_export *exp, int fd, pt2_export_progress *progre
     pt2_writer_free(writer);
     if (r < 0 || pt2_checkpoint_check_unchanged(exp->checkpoint, err) < 0)
         return -1;
-    ASSERT(bytes == exp->program_bytes);
+    ASSERT(bytes == exp->written_bytes);
     memcpy(ret_sha256, digest, sizeof(digest));
     *ret_bytes = bytes;
     return 0;

@@ -1,7 +1,5 @@
 #include "export/request.h"
 
-#define MAX_VERIFY 4096 /* tokens, of the version that runs them */
-
 /* A body under way: its problems, and how many of them are of later versions only. */
 struct reading {
     struct json_problems *problems;
@@ -136,6 +134,18 @@ static void get_examples(struct reading *r, struct json_obj *body,
                      (long long)options->seq_len, (long long)options->max_cache_len);
 }
 
+/* As many tokens as the cache has room for; where its length is the default, that is known
+ * later. */
+static void get_verify(struct reading *r, struct json_obj *body,
+                       struct pt2_export_options *options)
+{
+    if (!json_get_int(body, "verify", 0, PT2_EXPORT_MAX_VERIFY, &options->verify) ||
+        options->max_cache_len == 0 || options->verify <= options->max_cache_len)
+        return;
+    json_problem(r->problems, "/verify", "is %lld tokens, cache.max_cache_len is %lld",
+                 (long long)options->verify, (long long)options->max_cache_len);
+}
+
 static void get_members(struct reading *r, struct json_obj *body, bool wants_model,
                         struct export_request *request)
 {
@@ -143,7 +153,6 @@ static void get_members(struct reading *r, struct json_obj *body, bool wants_mod
     static const enum pt2_dtype dtypes[] = {PT2_FLOAT32, PT2_BFLOAT16, PT2_FLOAT16};
     static const char *const attns[] = {"eager", "sdpa"};
     struct pt2_export_options *options = &request->options;
-    int64_t verify = 0;
     size_t i;
 
     if (wants_model)
@@ -161,8 +170,7 @@ static void get_members(struct reading *r, struct json_obj *body, bool wants_mod
     get_offered(r, body, "format", "pt2", "pte");
     get_later_object(r, body, "quantization");
     get_later_object(r, body, "pte");
-    if (json_get_int(body, "verify", 0, MAX_VERIFY, &verify) && verify > 0)
-        refuse_later(r, body, "verify", "verify above 0");
+    get_verify(r, body, options);
     json_get_bool(body, "dry_run", &request->dry_run);
     json_get_labels(body, "labels", &request->labels);
 }
@@ -206,14 +214,14 @@ json_t *export_options_to_json(const struct pt2_export_options *options)
     for (int64_t i = 0; i < options->batch_size; i++)
         json_array_append_new(rows, numbers(options->seq_len, 1, 0));
     return json_pack(
-        "{s:s, s:{s:s, s:I, s:I}, s:o, s:o, s:s, s:b, s:s, s:s, s:n, s:s, s:i}", "dtype",
+        "{s:s, s:{s:s, s:I, s:I}, s:o, s:o, s:s, s:b, s:s, s:s, s:n, s:s, s:I}", "dtype",
         pt2_dtype_name(options->dtype), "cache", "implementation", "static", "batch_size",
         (json_int_t)options->batch_size, "max_cache_len",
         (json_int_t)options->max_cache_len, "example_input_ids", rows,
         "example_cache_position", numbers(options->seq_len, 0, 1), "logits_to_keep",
         "all", "dynamic_shapes", (int)options->dynamic_shapes, "attn_implementation",
         pt2_attn_name(options->attn), "profile", "torch", "quantization", "format", "pt2",
-        "verify", 0);
+        "verify", (json_int_t)options->verify);
 }
 
 json_t *export_summary_to_json(const struct pt2_export *exp)

@@ -1,0 +1,33 @@
+/* compare.h - rows of logits of two runs of one program, and how far they are apart.
+ *
+ * A row is the logits of one token of one batch element.  Each is measured by itself: its
+ * largest difference beside the largest logit of the reference's row, since rounding grows
+ * with what is rounded.  Pure functions; any thread. */
+#ifndef VERIFY_COMPARE_H
+#define VERIFY_COMPARE_H
+
+#include "base/util.h"
+
+/* Zeroed: nothing compared. */
+struct comparison {
+    int64_t n_rows;
+    /* of the row that is furthest off; no row: zeros */
+    double difference; /* the largest between two logits of the same id */
+    double logit;      /* the reference's largest, by magnitude */
+    int64_t position, element;
+};
+
+/* Take a row of n_logits, finite ones, of batch element `element` at `position`. */
+void comparison_add(struct comparison *c, const float *reference, const float *other,
+                    size_t n_logits, int64_t position, int64_t element);
+/* difference / logit; infinite where the reference is all zeros and the other is not. */
+double comparison_ratio(const struct comparison *c);
+
+/* The first that is NaN or infinite; n where none is. */
+size_t logits_find_bad(const float *logits, size_t n);
+
+/* The least power of ten that is not below ratio; 0 for 0.  For records that are to be the
+ * same on machines that round otherwise. */
+double ratio_round_up(double ratio);
+
+#endif
