@@ -9,6 +9,7 @@
 struct fake fake;
 
 struct pt2_engine {
+    enum pt2_engine_kind kind;
     struct pt2_decoder decoder;
     atomic_bool is_busy;
     bool is_dead;
@@ -60,14 +61,20 @@ int pt2_engine_open(const char *path, const struct pt2_engine_options *options,
 
     if (is_due(&fake.fail_open))
         return pt2_err_set(err, PT2_ERR_PROGRAM_REFUSED, "told to fail");
-    if (options->kind == PT2_ENGINE_NATIVE)
+    if (fake.refusal[options->kind])
+        return pt2_err_set(err, PT2_ERR_PROGRAM_REFUSED, "%s",
+                           fake.refusal[options->kind]);
+    if (options->kind == PT2_ENGINE_NATIVE && !fake.has_native)
         return pt2_err_set(err, PT2_ERR_PROGRAM_REFUSED, "there is no native engine");
     engine = calloc(1, sizeof(*engine));
+    engine->kind =
+        options->kind == PT2_ENGINE_NATIVE ? PT2_ENGINE_NATIVE : PT2_ENGINE_ATEN;
     snprintf(engine->path, sizeof(engine->path), "%s", path);
     engine->decoder = (struct pt2_decoder){.batch_size = fake.batch_size,
                                            .max_cache_len = fake.max_cache_len,
                                            .vocab_size = fake.vocab_size,
-                                           .seq_len = fake.seq_len};
+                                           .seq_len = fake.seq_len,
+                                           .logits_all_rows = fake.logits_all_rows};
     engine->stop_fd = options->stop_fd;
     fake.n_engines++;
     fake.n_opened++;
@@ -84,7 +91,12 @@ void pt2_engine_free(struct pt2_engine *engine)
 
 enum pt2_engine_kind pt2_engine_kind(const struct pt2_engine *engine)
 {
-    return PT2_ENGINE_ATEN;
+    return engine->kind;
+}
+
+const char *pt2_engine_kind_name(enum pt2_engine_kind kind)
+{
+    return kind == PT2_ENGINE_NATIVE ? "native" : "aten";
 }
 
 const struct pt2_decoder *pt2_engine_decoder(const struct pt2_engine *engine)
@@ -332,6 +344,14 @@ void fake_expect(const int64_t *ids, int64_t n, float *logits)
     logits_of(keys, n, fake.vocab_size, logits);
 }
 
+/* Of the step's row i. */
+static void spoil(const struct pt2_step *step, int64_t i, float *logits)
+{
+    if (fake.wrong.kind == step->cache->engine->kind &&
+        fake.wrong.at_once == (step->s > 1) && fake.wrong.position == step->start + i)
+        logits[1] += fake.wrong.by;
+}
+
 static void run(const struct pt2_step *step)
 {
     struct pt2_cache *cache = step->cache;
@@ -349,11 +369,15 @@ static void run(const struct pt2_step *step)
         for (int64_t i = 0; i < s; i++) {
             keys[2 * (start + i)] = (int32_t)step->input_ids[b * step->ids_stride + i];
             keys[2 * (start + i) + 1] = (int32_t)(start + i) + 1;
-            if (step->rows == PT2_ROWS_ALL)
-                logits_of(keys, start + i + 1, d->vocab_size, logits + i * d->vocab_size);
+            if (step->rows != PT2_ROWS_ALL)
+                continue;
+            logits_of(keys, start + i + 1, d->vocab_size, logits + i * d->vocab_size);
+            spoil(step, i, logits + i * d->vocab_size);
         }
-        if (step->rows == PT2_ROWS_LAST)
+        if (step->rows == PT2_ROWS_LAST) {
             logits_of(keys, start + s, d->vocab_size, logits);
+            spoil(step, s - 1, logits);
+        }
     }
 }
 

@@ -22,6 +22,15 @@ struct fake {
     /* what the next program is; set before it is opened */
     int64_t batch_size, max_cache_len, vocab_size, seq_len;
     bool can_rewind;
+    bool has_native;      /* pt2_engine_open makes engines of both kinds */
+    bool logits_all_rows;
+    const char *refusal[3]; /* by kind: why it is refused; NULL: it is not */
+    struct { /* a wrong logit of id 1 in each run of that kind and way; by 0: none */
+        enum pt2_engine_kind kind;
+        bool at_once; /* in steps of more than one token, or in those of one */
+        int64_t position;
+        float by;
+    } wrong;
     /* any time */
     atomic_bool grows;                /* a cache costs 64 bytes a position, when written */
     _Atomic int64_t slice, max_rows;  /* pt2_engine_slice (0: as aten), pt2_engine_max_rows */

@@ -105,6 +105,7 @@ static int start_jobs(struct app *app, struct pt2_err *err)
         .max_queued = (size_t)config_get_int(app->config, "exports.max_queued"),
         .timeout_ms = config_get_ms(app->config, "exports.timeout"),
         .max_memory_bytes = config_get_size(app->config, "exports.max_memory"),
+        .engine = engine_options(app->config),
         .keep_ms = config_get_ms(app->config, "exports.keep"),
     };
     char export_path[PATH_MAX];

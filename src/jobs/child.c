@@ -3,7 +3,6 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/json.h"
-#include "base/sandbox.h"
 #include "base/spawn.h"
 
 #include <errno.h>
@@ -23,7 +22,7 @@ struct child {
     const struct child_task *task;
     struct spawn_child process;
     int ours[N_PIPES]; /* -1: closed */
-    size_t n_written;  /* of the options */
+    size_t n_written;  /* of the input */
     struct buf line;
     char said[STDERR_BYTES + 1]; /* the end of standard error */
     size_t n_said;
@@ -67,21 +66,20 @@ enum { CAN_LIMIT_MEMORY = 1 };
 static int start(struct child *c, const int theirs[N_PIPES], struct pt2_err *err)
 {
     const struct child_task *task = c->task;
-    const char *argv[] = {"pt2-export", "--job",      task->model_dir,
-                          "-o",         task->output, NULL};
     const struct spawn_fd fds[] = {{theirs[IN], 0}, {theirs[OUT], 1}, {theirs[ERR], 2}};
     const struct spawn_limit limits[] = {
         {RLIMIT_CORE, 0},
-        {RLIMIT_AS, task->max_memory_bytes},
+        {RLIMIT_AS, task->max_address_bytes},
     };
     const struct spawn spawn = {
-        .path = task->export_path,
-        .argv = argv,
+        .path = task->path,
+        .argv = task->argv,
         .fds = fds,
         .n_fds = ARRAY_LEN(fds),
         .limits = limits,
-        .n_limits = CAN_LIMIT_MEMORY && task->max_memory_bytes ? 2 : 1,
-        .deny = SANDBOX_NO_NETWORK,
+        .n_limits = CAN_LIMIT_MEMORY && task->max_address_bytes ? 2 : 1,
+        .nice = task->nice,
+        .deny = task->deny,
     };
 
     return spawn_start(&spawn, &c->process, err);
@@ -200,12 +198,12 @@ static bool read_pipe(struct child *c, int which)
 }
 
 /* False: all is written, or it does not read. */
-static bool write_options(struct child *c)
+static bool write_input(struct child *c)
 {
-    const char *options = c->task->options;
-    size_t len = strlen(options);
+    const char *input = c->task->input;
+    size_t len = strlen(input);
     ssize_t n =
-        send(c->ours[IN], options + c->n_written, len - c->n_written, MSG_NOSIGNAL);
+        send(c->ours[IN], input + c->n_written, len - c->n_written, MSG_NOSIGNAL);
 
     if (n < 0)
         return errno == EAGAIN || errno == EINTR;
@@ -222,7 +220,7 @@ static void handle_pipes(struct child *c, const struct pollfd *polled)
     for (int i = 0; i < N_PIPES; i++) {
         if (c->ours[i] < 0 || !polled[i].revents)
             continue;
-        goes_on = i == IN ? write_options(c) : read_pipe(c, i);
+        goes_on = i == IN ? write_input(c) : read_pipe(c, i);
         if (!goes_on)
             close(TAKE_FD(c->ours[i]));
     }
@@ -278,7 +276,7 @@ static void died(struct child *c, struct child_end *end, const char *how)
     while (n > 0 && (unsigned char)c->said[n - 1] <= ' ')
         n--;
     end->outcome = CHILD_DIED;
-    snprintf(end->text, sizeof(end->text), "the export worker %s%s%.*s", how,
+    snprintf(end->text, sizeof(end->text), "%s %s%s%.*s", c->task->what, how,
              n ? "; its last words: " : "", (int)n, c->said);
 }
 
@@ -302,7 +300,7 @@ static void judge(struct child *c, struct child_end *end)
 
 static void follow(struct child *c, struct child_end *end)
 {
-    int64_t until = clock_mono_ms() + c->task->timeout_ms;
+    int64_t until = c->task->begun_ms + c->task->timeout_ms;
     enum poll_end how = POLL_GO_ON;
     char text[80];
 

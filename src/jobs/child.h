@@ -1,8 +1,7 @@
-/* child.h - one `pt2-export --job` process: options in, JSON lines out, an end.
+/* child.h - one `pt2-export` process that works for a job: JSON in, JSON lines out, an end.
  *
- * The child gets the model's folder and the file to write as arguments and the options on
- * standard input; it has no network, a memory limit, and dies with us.  Whatever it does
- * (crash, hang, babble) ends as one of four outcomes.  For the thread that runs it. */
+ * It may have a memory limit and a sandbox, and dies with us.  Whatever it does (crash,
+ * hang, babble) ends as one of four outcomes.  For the thread that runs it. */
 #ifndef JOBS_CHILD_H
 #define JOBS_CHILD_H
 
@@ -12,12 +11,15 @@
 #include <pt2/err.h>
 
 struct child_task {
-    const char *export_path; /* pt2-export */
-    const char *model_dir, *output;
-    const char *options; /* JSON text */
-    int64_t timeout_ms;
-    uint64_t max_memory_bytes; /* 0: no limit */
-    int stop_fd;               /* readable: stop the child; an eventfd, borrowed */
+    const char *what;        /* for messages: "the export worker" */
+    const char *path;        /* of the program */
+    const char *const *argv; /* NULL at the end */
+    const char *input;       /* JSON text, for its standard input */
+    int64_t begun_ms, timeout_ms; /* clock_mono_ms; it is stopped so long after */
+    uint64_t max_address_bytes;   /* 0: no limit */
+    unsigned deny;                /* enum sandbox_deny */
+    int nice;
+    int stop_fd; /* readable: stop the child; an eventfd, borrowed */
     /* A {"progress": …} line; stage is a short plain word. */
     void (*progress)(void *ctx, const char *stage, int64_t done, int64_t total);
     void *ctx;

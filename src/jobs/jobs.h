@@ -2,7 +2,8 @@
  *
  * A job is a row in the database before jobs_submit returns.  Jobs that ask for the same
  * model and options share one run; a run is one `pt2-export --job` child process, started
- * by a worker thread (worker.c) with limits and no network.  The program is found again
+ * by a worker thread (worker.c) with limits and no network, and one that verifies what it
+ * wrote where the options say so (produce.h).  The program is found again
  * by its key (build_key.h), and then no run is needed.  A job whose run's child died, or
  * was interrupted by the daemon's own end, three times is failed.  A start re-queues what
  * was queued or running.
@@ -24,6 +25,7 @@
 
 #include <jansson.h>
 #include <pt2/checkpoint.h>
+#include <pt2/engine.h>
 
 struct jobs;
 
@@ -39,8 +41,9 @@ struct jobs_parts { /* all borrowed */
 struct jobs_options {
     unsigned n_workers;        /* runs at once, 1 and more */
     size_t max_queued;         /* jobs; beyond, QUEUE_FULL */
-    int64_t timeout_ms;        /* of one child */
-    uint64_t max_memory_bytes; /* of one child; 0: no limit */
+    int64_t timeout_ms;        /* of one run's children */
+    uint64_t max_memory_bytes; /* of the child that exports; 0: no limit */
+    struct pt2_engine_options engine; /* of those that verify; kind is not read */
     int64_t keep_ms;           /* how long finished jobs are kept; 0: for ever */
     const char *export_path;   /* pt2-export, copied */
 };

@@ -29,13 +29,17 @@ int patch_write(const struct patch *patch, struct store *store, const struct job
     struct job_row changed = *row; /* borrows row's texts, and the patch's */
     AUTO_PTR char *deviations = NULL;
     AUTO_PTR char *error = NULL;
+    AUTO_PTR char *verify = NULL;
 
     apply_numbers(patch, &changed);
     if (patch->deviations)
         changed.deviations = deviations = strdup(patch->deviations);
     if (patch->error)
         changed.error = error = strdup(patch->error);
-    if ((patch->deviations && !deviations) || (patch->error && !error))
+    if (patch->verify)
+        changed.verify = verify = strdup(patch->verify);
+    if ((patch->deviations && !deviations) || (patch->error && !error) ||
+        (patch->verify && !verify))
         return pt2_err_set(err, PT2_ERR_NOMEM, "a job's change");
     return jobs_db_update(store, &changed, err);
 }
@@ -76,5 +80,6 @@ void patch_apply(const struct patch *patch, struct job *job)
     apply_numbers(patch, &job->row);
     replace(&job->row.deviations, patch->deviations);
     replace(&job->row.error, patch->error);
+    replace(&job->row.verify, patch->verify);
     job->n_told = 0;
 }

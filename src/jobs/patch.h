@@ -14,6 +14,7 @@ struct patch {
     const char *program;    /* borrowed, as the texts below; NULL: as it was */
     const char *deviations; /* JSON array */
     const char *error;      /* JSON problem */
+    const char *verify;     /* JSON object */
     int64_t now_ms;         /* patch_begin */
 };
 

@@ -52,7 +52,7 @@ static int find_build(struct submission *s, struct pt2_err *err)
 {
     struct job_row *row = &s->job->row;
     struct store *store = s->jobs->parts.store;
-    char *deviations = NULL;
+    struct build build;
     bool found = false;
 
     if (build_key_quick(store, s->request->checkpoint, row->options, MAX_QUICK_BYTES,
@@ -62,12 +62,14 @@ static int find_build(struct submission *s, struct pt2_err *err)
         s->key[0] = '\0';
         return 0;
     }
-    if (builds_db_find(store, s->key, &found, row->program, &deviations, err) < 0)
+    if (builds_db_find(store, s->key, &found, &build, err) < 0)
         return -1;
     if (!found)
         return 0;
+    memcpy(row->program, build.program, sizeof(row->program));
     free(row->deviations);
-    row->deviations = deviations;
+    row->deviations = build.deviations;
+    row->verify = build.verify;
     row->state = JOB_SUCCEEDED;
     row->cached = true;
     row->started_ms = row->finished_ms = row->created_ms;

@@ -2,9 +2,9 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "jobs/build_key.h"
-#include "jobs/child.h"
 #include "jobs/impl.h"
 #include "jobs/patch.h"
+#include "jobs/produce.h"
 #include "store/builds_db.h"
 
 #include <poll.h>
@@ -30,8 +30,7 @@ struct attempt {
     struct pt2_checkpoint *checkpoint;
     struct temp_file temp;
     struct patch patch; /* of success */
-    char program[PROGRAM_ID_SIZE];
-    char *deviations;
+    struct build build; /* what was found, or made */
     json_t *problem;
 };
 
@@ -185,21 +184,27 @@ static int merge(struct attempt *a, const char *key)
     return other != NULL;
 }
 
+static void begin_success(struct attempt *a)
+{
+    patch_begin(&a->patch, JOB_SUCCEEDED);
+    a->patch.program = a->build.program;
+    a->patch.deviations = a->build.deviations;
+    a->patch.verify = a->build.verify;
+}
+
 /* The holder of change.  *ret_found: the jobs have succeeded. */
 static int use_build(struct attempt *a, const char *key, bool *ret_found,
                      struct pt2_err *err)
 {
     struct store *store = a->jobs->parts.store;
 
-    if (builds_db_find(store, key, ret_found, a->program, &a->deviations, err) < 0)
+    if (builds_db_find(store, key, ret_found, &a->build, err) < 0)
         return -1;
     if (!*ret_found)
         return 0;
     let_go_of_model(a);
-    patch_begin(&a->patch, JOB_SUCCEEDED);
+    begin_success(a);
     a->patch.cached = true;
-    a->patch.program = a->program;
-    a->patch.deviations = a->deviations;
     if (patch_write_all(&a->patch, store, a->run, err) < 0)
         return -1;
     apply_all(a->jobs, a->run, &a->patch);
@@ -213,10 +218,9 @@ static int record_build(void *ctx, const char *id, struct pt2_err *err)
     struct attempt *a = ctx;
     struct store *store = a->jobs->parts.store;
 
-    patch_begin(&a->patch, JOB_SUCCEEDED);
-    a->patch.program = id;
-    a->patch.deviations = a->deviations;
-    if (builds_db_put(store, a->run->key, id, a->deviations, err) < 0)
+    snprintf(a->build.program, sizeof(a->build.program), "%s", id);
+    begin_success(a);
+    if (builds_db_put(store, a->run->key, &a->build, err) < 0)
         return -1;
     return patch_write_all(&a->patch, store, a->run, err);
 }
@@ -228,10 +232,11 @@ static int keep_program(struct attempt *a, const uint8_t sha256[SHA256_BYTES],
     const struct program_source source = {
         .origin = PROGRAM_EXPORT, .model = a->run->model, .also = record_build, .ctx = a};
 
-    if (programs_add(a->jobs->parts.programs, &a->temp, sha256, &source, a->program, NULL,
-                     err) < 0)
+    char id[PROGRAM_ID_SIZE];
+
+    if (programs_add(a->jobs->parts.programs, &a->temp, sha256, &source, id, NULL, err) <
+        0)
         return -1;
-    a->patch.program = a->program;
     apply_all(a->jobs, a->run, &a->patch);
     return 0;
 }
@@ -263,15 +268,17 @@ static enum ending succeed(struct attempt *a, const json_t *result)
     const char *hex = json_string_value(json_object_get(result, "sha256"));
     json_int_t bytes = json_integer_value(json_object_get(result, "bytes"));
     const json_t *deviations = json_object_get(result, "deviations");
+    const json_t *verify = json_object_get(result, "verify");
     uint8_t sha256[SHA256_BYTES];
     struct pt2_err err = {0};
     int r;
 
     if (!hex || !sha256_from_hex(hex, sha256) || bytes <= 0 || !json_is_array(deviations))
         return died(a, "the export worker sent a result that is none");
-    a->deviations = json_dumps(deviations, JSON_COMPACT);
-    if (!a->deviations)
-        pt2_err_set(&err, PT2_ERR_NOMEM, "a job's deviations");
+    a->build.deviations = json_dumps(deviations, JSON_COMPACT);
+    a->build.verify = verify ? json_dumps(verify, JSON_COMPACT) : NULL;
+    if (!a->build.deviations || (verify && !a->build.verify))
+        pt2_err_set(&err, PT2_ERR_NOMEM, "a job's result");
     if (err.code || check_unchanged(a, &err) < 0)
         return failed(a, &err);
     let_go_of_model(a);
@@ -307,14 +314,15 @@ static enum ending judge(struct attempt *a, const struct child_end *end)
 static enum ending make_program(struct attempt *a)
 {
     struct jobs *jobs = a->jobs;
-    struct child_task task = {.export_path = jobs->export_path,
-                              .model_dir = a->path,
-                              .options = a->run->options,
-                              .timeout_ms = jobs->options.timeout_ms,
-                              .max_memory_bytes = jobs->options.max_memory_bytes,
-                              .stop_fd = a->run->stop_fd,
-                              .progress = child_progress,
-                              .ctx = a};
+    struct produce_task task = {.export_path = jobs->export_path,
+                                .model_dir = a->path,
+                                .options = a->run->options,
+                                .timeout_ms = jobs->options.timeout_ms,
+                                .max_memory_bytes = jobs->options.max_memory_bytes,
+                                .engine = jobs->options.engine,
+                                .stop_fd = a->run->stop_fd,
+                                .progress = child_progress,
+                                .ctx = a};
     struct child_end end = {0};
     struct pt2_err err = {0};
     enum ending ending;
@@ -322,7 +330,7 @@ static enum ending make_program(struct attempt *a)
     if (temp_file_for_child(objects_temp(jobs->parts.objects), 0, &a->temp, &err) < 0)
         return failed(a, &err);
     task.output = a->temp.path;
-    if (child_run(&task, &end, &err) < 0)
+    if (produce(&task, &end, &err) < 0)
         return failed(a, &err);
     ending = judge(a, &end);
     child_end_done(&end);
@@ -494,7 +502,7 @@ static void attempt_done(struct attempt *a)
     temp_file_drop(&a->temp);
     pt2_checkpoint_free(a->checkpoint);
     json_decref(a->problem);
-    free(a->deviations);
+    build_done(&a->build);
 }
 
 static void perform(struct jobs *jobs, struct run *run)

@@ -2,40 +2,57 @@
 
 #include "store/sql.h"
 
-int builds_db_find(struct store *store, const char key[SHA256_HEX], bool *ret_found,
-                   char ret_program[SHA256_HEX], char **ret_deviations,
-                   struct pt2_err *err)
+void build_done(struct build *build)
 {
-    char *deviations = NULL;
+    free(build->deviations);
+    free(build->verify);
+    *build = (struct build){0};
+}
+
+static int read_build(struct sql *q, struct build *ret_build, struct pt2_err *err)
+{
+    const char *verify = sql_text(q, 2);
+    struct build build = {.deviations = strdup(sql_text(q, 1)),
+                          .verify = verify ? strdup(verify) : NULL};
+
+    snprintf(build.program, sizeof(build.program), "%s", sql_text(q, 0));
+    if (!build.deviations || (verify && !build.verify)) {
+        build_done(&build);
+        return pt2_err_set(err, PT2_ERR_NOMEM, "a build's row");
+    }
+    *ret_build = build;
+    return 0;
+}
+
+int builds_db_find(struct store *store, const char key[SHA256_HEX], bool *ret_found,
+                   struct build *ret_build, struct pt2_err *err)
+{
     struct sql q;
     int r;
 
-    sql_open(&q, store, "SELECT program, deviations FROM builds WHERE key = ?", err);
+    sql_open(&q, store, "SELECT program, deviations, verify FROM builds WHERE key = ?",
+             err);
     sql_put_text(&q, key);
     r = sql_next(&q);
     *ret_found = r > 0;
-    if (r > 0) {
-        snprintf(ret_program, SHA256_HEX, "%s", sql_text(&q, 0));
-        deviations = strdup(sql_text(&q, 1));
-        if (deviations)
-            *ret_deviations = deviations;
-        else
-            r = pt2_err_set(err, PT2_ERR_NOMEM, "a build's row");
-    }
+    if (r > 0)
+        r = read_build(&q, ret_build, err);
     sql_done(&q);
     return r < 0 ? -1 : 0;
 }
 
-int builds_db_put(struct store *store, const char key[SHA256_HEX], const char *program,
-                  const char *deviations, struct pt2_err *err)
+int builds_db_put(struct store *store, const char key[SHA256_HEX],
+                  const struct build *build, struct pt2_err *err)
 {
     struct sql q;
 
     sql_open(&q, store,
-             "INSERT OR REPLACE INTO builds (key, program, deviations) VALUES (?, ?, ?)",
+             "INSERT OR REPLACE INTO builds (key, program, deviations, verify)"
+             " VALUES (?, ?, ?, ?)",
              err);
     sql_put_text(&q, key);
-    sql_put_text(&q, program);
-    sql_put_text(&q, deviations);
+    sql_put_text(&q, build->program);
+    sql_put_text(&q, build->deviations);
+    sql_put_text(&q, build->verify);
     return sql_run(&q) < 0 ? -1 : 0;
 }

@@ -9,13 +9,19 @@
 #include "base/sha256.h"
 #include "store/store.h"
 
-/* *ret_deviations is new (free), a JSON array; written only where *ret_found. */
+struct build {
+    char program[SHA256_HEX];
+    char *deviations; /* JSON array */
+    char *verify;     /* JSON object; NULL: not verified */
+};
+void build_done(struct build *build);
+
+/* *ret_build is written only where *ret_found: build_done. */
 MUST_USE int builds_db_find(struct store *store, const char key[SHA256_HEX],
-                            bool *ret_found, char ret_program[SHA256_HEX],
-                            char **ret_deviations, struct pt2_err *err);
+                            bool *ret_found, struct build *ret_build,
+                            struct pt2_err *err);
 /* The program's row must be there. */
 MUST_USE int builds_db_put(struct store *store, const char key[SHA256_HEX],
-                           const char *program, const char *deviations,
-                           struct pt2_err *err);
+                           const struct build *build, struct pt2_err *err);
 
 #endif

@@ -91,6 +91,9 @@ static const char *const migrations[] = {
     "  used INTEGER NOT NULL,"
     "  PRIMARY KEY (dev, inode)) STRICT, WITHOUT ROWID;"
     "CREATE INDEX files_used ON files(used);",
+    /* 1 -> 2 */
+    "ALTER TABLE builds ADD COLUMN verify TEXT;" /* JSON: how it was verified */
+    "ALTER TABLE jobs ADD COLUMN verify TEXT;",
 };
 
 const char *store_dir(const struct store *store)

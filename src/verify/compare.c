@@ -13,8 +13,12 @@ void comparison_add(struct comparison *c, const float *reference, const float *o
     double difference = 0, logit = 0;
 
     for (size_t i = 0; i < n_logits; i++) {
-        difference = fmax(difference, fabs((double)reference[i] - (double)other[i]));
-        logit = fmax(logit, fabs((double)reference[i]));
+        double x = (double)reference[i], d = x - (double)other[i];
+
+        difference = fmax(difference, fabs(d));
+        logit = fmax(logit, fabs(x));
+        c->difference_squares += d * d;
+        c->logit_squares += x * x;
     }
     if (c->n_rows == 0 || ratio_of(difference, logit) > comparison_ratio(c)) {
         c->difference = difference;
@@ -28,6 +32,11 @@ void comparison_add(struct comparison *c, const float *reference, const float *o
 double comparison_ratio(const struct comparison *c)
 {
     return ratio_of(c->difference, c->logit);
+}
+
+double comparison_rms(const struct comparison *c)
+{
+    return sqrt(ratio_of(c->difference_squares, c->logit_squares));
 }
 
 size_t logits_find_bad(const float *logits, size_t n)

@@ -15,15 +15,17 @@ uint32_t verify_seed(const uint8_t program[SHA256_BYTES])
 
 static json_t *run_json(const struct verify_result *result, enum verify_run run)
 {
+    const struct verify_limits *limits = &result->runs[run].limits;
     const struct comparison *c = &result->runs[run].comparison;
 
     if (!result->runs[run].is_made)
-        return json_pack("{s:i, s:n, s:n, s:n, s:o}", "rows", 0, "largest_difference",
-                         "largest_logit", "tolerance", "reason",
+        return json_pack("{s:i, s:n, s:n, s:n, s:n, s:o}", "rows", 0, "largest_difference",
+                         "largest_logit", "rms", "limits", "reason",
                          json_string_lossy(result->runs[run].reason));
-    return json_pack("{s:I, s:f, s:f, s:f, s:n}", "rows", (json_int_t)c->n_rows,
-                     "largest_difference", c->difference, "largest_logit", c->logit,
-                     "tolerance", result->runs[run].tolerance, "reason");
+    return json_pack("{s:I, s:f, s:f, s:f, s:{s:f, s:f}, s:n}", "rows",
+                     (json_int_t)c->n_rows, "largest_difference", c->difference,
+                     "largest_logit", c->logit, "rms", comparison_rms(c), "limits",
+                     "largest", limits->largest, "rms", limits->rms, "reason");
 }
 
 /* The comparison that is furthest off; NULL where there is none. */
@@ -103,9 +105,9 @@ void verify_record_text(const struct verify_result *result,
         comma = ",";
         if (result->runs[i].is_made)
             add(&text,
-                "{\"rows\": %lld, \"difference_within\": %.1g, \"tolerance\": %g}",
+                "{\"rows\": %lld, \"largest_within\": %.1g, \"rms_within\": %.1g}",
                 (long long)c->n_rows, ratio_round_up(comparison_ratio(c)),
-                result->runs[i].tolerance);
+                ratio_round_up(comparison_rms(c)));
         else
             add(&text, "null");
     }

@@ -32,6 +32,11 @@ struct verify_task {
     void *ctx;
 };
 
+/* How far a run may be from its reference: comparison_ratio and comparison_rms. */
+struct verify_limits {
+    double largest, rms;
+};
+
 #define VERIFY_REASON_SIZE 480
 
 struct verify_result {
@@ -42,20 +47,20 @@ struct verify_result {
     struct {
         bool is_made;
         char reason[VERIFY_REASON_SIZE]; /* why it was not made */
-        double tolerance;                /* of the ratio; of a run that is compared */
+        struct verify_limits limits;
         struct comparison comparison;    /* with the reference */
     } runs[VERIFY_N_RUNS];
 };
 
 /* Verify.  An engine that refuses the program is left out, and the result says why.
- * Errors: VERIFY_FAILED (logits differ beyond the tolerance, or are NaN or infinite: in
+ * Errors: VERIFY_FAILED (logits differ beyond the limits, or are NaN or infinite: in
  * which run, at which position), PROGRAM_REFUSED (no engine takes it), PROGRAM_FAILED,
  * LIMIT and ENGINE_DIED (a step), INVALID (n_tokens), IO, NOMEM. */
 MUST_USE int verify_program(const struct verify_task *task,
                             struct verify_result *ret_result, struct pt2_err *err);
 
-/* How far two runs may be apart, as a part of the largest logit, where one of them computes
- * by libtorch in that dtype.  Where these come from: doc/verifying.md. */
-double verify_tolerance(enum pt2_dtype dtype);
+/* For runs of which one is libtorch's, in that dtype.  doc/verifying.md says where the
+ * numbers come from. */
+struct verify_limits verify_limits(enum pt2_dtype dtype);
 
 #endif

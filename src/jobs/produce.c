@@ -1,0 +1,95 @@
+#include "jobs/produce.h"
+
+#include "base/clock.h"
+#include "base/sandbox.h"
+
+#include <jansson.h>
+
+#define VERIFY_NICE 19 /* sessions' steps come first */
+
+static struct child_task child_of(const struct produce_task *task, const char *what,
+                                  const char *const *argv, const char *input,
+                                  int64_t begun_ms)
+{
+    return (struct child_task){.what = what,
+                               .path = task->export_path,
+                               .argv = argv,
+                               .input = input,
+                               .begun_ms = begun_ms,
+                               .timeout_ms = task->timeout_ms,
+                               .stop_fd = task->stop_fd,
+                               .progress = task->progress,
+                               .ctx = task->ctx};
+}
+
+static int export_it(const struct produce_task *task, int64_t begun_ms,
+                     struct child_end *ret_end, struct pt2_err *err)
+{
+    const char *argv[] = {"pt2-export", "--job",      task->model_dir,
+                          "-o",         task->output, NULL};
+    struct child_task child =
+        child_of(task, "the export worker", argv, task->options, begun_ms);
+
+    child.max_address_bytes = task->max_memory_bytes;
+    child.deny = SANDBOX_NO_NETWORK;
+    return child_run(&child, ret_end, err);
+}
+
+/* What --verify-job reads; NULL: out of memory, or result is none. */
+static char *verify_input(const struct produce_task *task, json_int_t n_tokens,
+                          const json_t *result)
+{
+    const json_t *options = json_object_get(result, "options");
+    json_auto_t *input = json_pack(
+        "{s:O?, s:O?, s:I, s:I, s:I, s:I}", "program", json_object_get(result, "sha256"),
+        "dtype", json_object_get(options, "dtype"), "verify", n_tokens, "threads",
+        (json_int_t)task->engine.n_threads, "max_step_bytes",
+        (json_int_t)MIN(task->engine.max_step_bytes, (uint64_t)INT64_MAX),
+        "step_timeout_s", (json_int_t)task->engine.step_timeout_s);
+
+    return input ? json_dumps(input, JSON_COMPACT) : NULL;
+}
+
+/* *end holds what the first child said, and then what both did. */
+static int verify_it(const struct produce_task *task, json_int_t n_tokens,
+                     int64_t begun_ms, struct child_end *end, struct pt2_err *err)
+{
+    const char *argv[] = {"pt2-export", "--verify-job", task->output, NULL};
+    AUTO_PTR char *input = verify_input(task, n_tokens, end->result);
+    json_auto_t *exported = TAKE(end->result);
+    struct child_task child =
+        child_of(task, "the worker that verifies", argv, input, begun_ms);
+    int r;
+
+    child.nice = VERIFY_NICE;
+    r = input ? child_run(&child, end, err)
+              : pt2_err_set(err, PT2_ERR_NOMEM, "a verification's input");
+    if (r < 0 || end->outcome != CHILD_DONE)
+        return r;
+    if (json_object_update(exported, end->result) < 0)
+        return pt2_err_set(err, PT2_ERR_NOMEM, "a verification's result");
+    json_decref(end->result);
+    end->result = TAKE(exported);
+    return 0;
+}
+
+int produce(const struct produce_task *task, struct child_end *ret_end,
+            struct pt2_err *err)
+{
+    json_auto_t *options = json_loads(task->options, 0, NULL);
+    json_int_t n_tokens = json_integer_value(json_object_get(options, "verify"));
+    int64_t begun_ms = clock_mono_ms();
+    struct child_end end = {0};
+
+    if (!options)
+        return pt2_err_set(err, PT2_ERR_NOMEM, "an export's options");
+    if (export_it(task, begun_ms, &end, err) < 0)
+        return -1;
+    if (n_tokens > 0 && end.outcome == CHILD_DONE &&
+        verify_it(task, n_tokens, begun_ms, &end, err) < 0) {
+        child_end_done(&end);
+        return -1;
+    }
+    *ret_end = end;
+    return 0;
+}
