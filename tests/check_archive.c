@@ -159,6 +159,14 @@ static uint8_t *pattern(size_t len)
     return data;
 }
 
+static bool has_more; /* the two records of add_more are there too */
+
+static int add_more(struct pt2_writer *w, int i)
+{
+    return i == 0 ? pt2_writer_record(w, "extra/y", "text\n", 5, 1, &err)
+                  : pt2_writer_record(w, "extra/z", "", 0, 64, &err);
+}
+
 static const uint64_t written_sizes[] = {64, 0, 4, 3 << 20, 1 << 20, 8, 12};
 
 /* Write an archive of tensors to path, their bytes in pieces of `piece`; 0: count what it
@@ -196,6 +204,8 @@ static int write_archive(size_t piece, uint8_t digest[SHA256_BYTES], uint64_t *b
           : pt2_writer_payloads(w, PT2_TABLE_WEIGHTS, entries, ARRAY_LEN(entries), &err);
     r = r ? r : pt2_writer_payloads(w, PT2_TABLE_CONSTANTS, NULL, 0, &err);
     r = r ? r : pt2_writer_record(w, "extra/\xc3\xa9.txt", "text", 4, 1, &err);
+    for (int i = 0; has_more && i < 2; i++)
+        r = r ? r : add_more(w, i);
     r = r ? r : pt2_writer_finish(w, digest, bytes, &err);
     pt2_writer_free(w);
     return r;
@@ -257,6 +267,68 @@ START_TEST(test_archive_counting_is_exact)
     OK(write_archive(0, digest, &counted));
     ck_assert_uint_eq(counted, bytes);
     ck_assert_mem_eq(digest, zeros, SHA256_BYTES);
+}
+END_TEST
+
+/* Records added later: the same bytes as if one writer had written all. */
+START_TEST(test_archive_goes_on_where_it_ended)
+{
+    uint8_t at_once[SHA256_BYTES], was[SHA256_BYTES], later[SHA256_BYTES];
+    uint64_t bytes, bytes_later;
+    struct pt2_archive *a;
+    struct pt2_writer *w;
+    int fd = open(path, O_RDWR);
+
+    has_more = true;
+    OK(write_archive(1 << 20, at_once, &bytes));
+    has_more = false;
+    OK(write_archive(1 << 20, later, &bytes_later));
+    for (int i = 0; i < 2; i++) {
+        OK(pt2_writer_reopen(fd, &w, was, &err));
+        ck_assert_mem_eq(was, later, SHA256_BYTES);
+        OK(add_more(w, i));
+        OK(pt2_writer_finish(w, later, &bytes_later, &err));
+        pt2_writer_free(w);
+    }
+    ck_assert_mem_eq(later, at_once, SHA256_BYTES);
+    ck_assert_uint_eq(bytes_later, bytes);
+
+    OK(pt2_archive_open(path, &a, &err));
+    OK(pt2_archive_verify(a, &err));
+    ck_assert_ptr_nonnull(pt2_archive_find(a, "extra/y"));
+    pt2_archive_free(a);
+    OK(pt2_writer_reopen(fd, &w, was, &err));
+    ck_assert_int_eq(pt2_writer_record(w, "extra/y", "", 0, 1, &err), -1);
+    ck_assert_int_eq(err.code, PT2_ERR_INVALID);
+    pt2_err_clear(&err);
+    pt2_writer_free(w);
+    close(fd);
+}
+END_TEST
+
+/* What is no archive, or has what our writer does not write, stays as it is. */
+START_TEST(test_archive_goes_on_with_its_own_alone)
+{
+    char full[400];
+    uint8_t was[SHA256_BYTES];
+    struct pt2_writer *w;
+    struct stat before, after;
+    AUTO_FD int fd = -1;
+
+    snprintf(full, sizeof(full), "cp '%s/archive-valid/deflated.pt2' '%s'", test_data(),
+             path);
+    ck_assert_int_eq(system(full), 0);
+    for (int i = 0; i < 2; i++) {
+        fd = open(path, O_RDWR);
+        ck_assert_int_eq(fstat(fd, &before), 0);
+        pt2_err_clear(&err);
+        ck_assert_int_eq(pt2_writer_reopen(fd, &w, was, &err), -1);
+        ck_assert_int_eq(err.code, PT2_ERR_BAD_ARCHIVE);
+        ck_assert_int_eq(fstat(fd, &after), 0);
+        ck_assert_int_eq(before.st_size, after.st_size);
+        ck_assert_int_eq(ftruncate(fd, before.st_size - 1), 0);
+        close(TAKE_FD(fd));
+    }
 }
 END_TEST
 
@@ -621,6 +693,8 @@ int main(void)
     tcase_add_test(core, test_archive_what_is_written_reads_back);
     tcase_add_test(core, test_archive_same_records_same_bytes);
     tcase_add_test(core, test_archive_counting_is_exact);
+    tcase_add_test(core, test_archive_goes_on_where_it_ended);
+    tcase_add_test(core, test_archive_goes_on_with_its_own_alone);
     tcase_add_test(core, test_archive_other_tools_take_it);
     tcase_add_test(core, test_archive_many_records);
     tcase_set_timeout(core, 120);

@@ -65,7 +65,7 @@ grep -q '^{"progress":{"stage":"weights","done":' "$dir/log" &&
     { echo "FAIL: --job prints"; cat "$dir/log"; failed=1; }
 cmp "$dir/a.pt2" "$dir/b.pt2" || failed=1
 rm "$dir/b.pt2"
-for body in '{"dtype":"int8"}' '{"a":' '[]' '{"verify":1}'; do
+for body in '{"dtype":"int8"}' '{"a":' '[]' '{"profile":"edge"}'; do
     echo "$body" | "$export" --job "$model" -o "$dir/b.pt2" >"$dir/log" 2>&1
     [ $? -eq 1 ] && tail -1 "$dir/log" | grep -q '^{"error":{"type":"/problems/' ||
         { echo "FAIL: --job with $body"; cat "$dir/log"; failed=1; }

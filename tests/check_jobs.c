@@ -17,6 +17,7 @@
 static struct jobs_parts parts;
 static struct jobs *jobs;
 static struct jobs_options options;
+static int64_t n_verify; /* that submit asks for */
 static char models_root[PATH_MAX], demo[PATH_MAX + 16], script[PATH_MAX];
 
 /* In place of src/engine. */
@@ -70,6 +71,8 @@ static void setup(void)
     copy_demo(demo);
     write_text(in_demo("runs"), "");
     write_text(in_demo("behaviour"), "real");
+    setenv("FAKE_MODEL", demo, 1);
+    n_verify = 0;
     options = (struct jobs_options){.n_workers = 2,
                                     .max_queued = 4,
                                     .timeout_ms = WAIT_MS,
@@ -104,7 +107,8 @@ static int n_runs(void)
 
 static int try_submit(int64_t max_cache_len, json_t **ret_job, struct pt2_err *why)
 {
-    struct pt2_export_options asked = {.max_cache_len = max_cache_len};
+    struct pt2_export_options asked = {.max_cache_len = max_cache_len,
+                                       .verify = n_verify};
     struct pt2_checkpoint *checkpoint;
     struct pt2_export *exp;
     json_t *summary;
@@ -529,6 +533,132 @@ START_TEST(test_jobs_no_worker_program_fails)
 }
 END_TEST
 
+/* ---- verifying ---- */
+
+static const char *submit_verified(const char *how)
+{
+    write_text(in_demo("verifying"), how);
+    n_verify = 4;
+    return submit(32);
+}
+
+static int64_t tokens_of(const char *id)
+{
+    json_t *job = get(id, NULL), *verify = json_object_get(job, "verify");
+    int64_t n = json_integer_value(json_object_get(verify, "tokens"));
+
+    json_decref(job);
+    return n;
+}
+
+static void wait_for_stage(const char *id, const char *stage)
+{
+    int64_t until = clock_mono_ms() + WAIT_MS;
+    bool is = false;
+
+    while (!is && clock_mono_ms() < until) {
+        json_t *job = get(id, NULL), *progress = json_object_get(job, "progress");
+
+        is = streq(json_string_value(json_object_get(progress, "stage")), stage);
+        json_decref(job);
+        poll(NULL, 0, 2);
+    }
+    ck_assert(is);
+}
+
+START_TEST(test_jobs_verify_what_they_made)
+{
+    const char *plain = submit(32), *first, *second;
+    json_t *asked;
+
+    first = submit_verified("good"); /* other options: a run of its own */
+    wait_for(plain, JOB_SUCCEEDED);
+    wait_for(first, JOB_SUCCEEDED);
+    ck_assert_int_eq(tokens_of(first), 4);
+    ck_assert_int_eq(tokens_of(plain), 0);
+    ck_assert_int_eq(n_runs(), 3);
+    asked = json_load_file(in_demo("asked"), 0, NULL);
+    ck_assert_int_eq(json_integer_value(json_object_get(asked, "verify")), 4);
+    ck_assert_str_eq(json_string_value(json_object_get(asked, "dtype")), "bfloat16");
+    ck_assert_str_eq(json_string_value(json_object_get(asked, "program")),
+                     program_of(first)); /* the script adds nothing to the file */
+    json_decref(asked);
+
+    second = submit(32); /* found again with what was found out */
+    ck_assert_int_eq(state_of(second), JOB_SUCCEEDED);
+    ck_assert(is_cached(second));
+    ck_assert_int_eq(tokens_of(second), 4);
+    done();
+    start();
+    ck_assert_int_eq(tokens_of(first), 4);
+}
+END_TEST
+
+START_TEST(test_jobs_that_prove_wrong_leave_nothing)
+{
+    const char *id = submit_verified("wrong");
+
+    wait_for(id, JOB_FAILED);
+    ck_assert_str_eq(error_of(id), "verification-failed: by 3");
+    ck_assert_str_eq(program_of(id), "");
+    ck_assert_int_eq(n_runs(), 2);
+    expect_nothing_in_tmp();
+    write_text(in_demo("verifying"), "good"); /* and are not found again */
+    id = submit(32);
+    wait_for(id, JOB_SUCCEEDED);
+    ck_assert(!is_cached(id));
+}
+END_TEST
+
+START_TEST(test_jobs_cancel_stops_a_verification)
+{
+    const char *id = submit_verified("wait");
+    int64_t until = clock_mono_ms() + WAIT_MS;
+
+    wait_for_stage(id, "verifying");
+    ck_assert(is_alive());
+    cancel(id);
+    while (is_alive() && clock_mono_ms() < until)
+        poll(NULL, 0, 2);
+    ck_assert(!is_alive());
+    expect_nothing_in_tmp();
+}
+END_TEST
+
+static const struct {
+    const char *how, *says;
+} verify_deaths[] = {
+    {"crash", "the worker that verifies was killed by signal 9"},
+    {"hang", "the worker that verifies took longer than 1 s"},
+};
+
+START_TEST(test_jobs_whose_verification_dies_fail)
+{
+    const char *id;
+
+    done();
+    options.timeout_ms = _i == 1 ? 1500 : WAIT_MS;
+    start();
+    id = submit_verified(verify_deaths[_i].how);
+    wait_for(id, JOB_FAILED);
+    ck_assert_msg(strstr(error_of(id), verify_deaths[_i].says) != NULL, "%s",
+                  error_of(id));
+    ck_assert_int_eq(n_runs(), 2 * JOB_MAX_ATTEMPTS);
+    expect_nothing_in_tmp();
+}
+END_TEST
+
+/* An end that says nothing of the verification is none. */
+START_TEST(test_jobs_do_not_believe_in_no_verification)
+{
+    const char *id = submit_verified("nothing");
+
+    wait_for(id, JOB_FAILED);
+    ck_assert_msg(strstr(error_of(id), "sent a result that is none") != NULL, "%s",
+                  error_of(id));
+}
+END_TEST
+
 /* ---- stops and starts ---- */
 
 START_TEST(test_jobs_stop_hands_back_what_runs)
@@ -772,6 +902,7 @@ int main(void)
 {
     Suite *suite = suite_create("jobs");
     TCase *core = tcase_create("core"), *workers = tcase_create("workers"),
+          *verifying = tcase_create("verifying"),
           *stops = tcase_create("stops"), *watches = tcase_create("watches");
 
     tcase_add_checked_fixture(core, setup, teardown);
@@ -796,6 +927,15 @@ int main(void)
     tcase_add_test(workers, test_jobs_model_gone_fails);
     tcase_add_test(workers, test_jobs_no_worker_program_fails);
     suite_add_tcase(suite, workers);
+    tcase_add_checked_fixture(verifying, setup, teardown);
+    tcase_set_timeout(verifying, 120);
+    tcase_add_test(verifying, test_jobs_verify_what_they_made);
+    tcase_add_test(verifying, test_jobs_that_prove_wrong_leave_nothing);
+    tcase_add_test(verifying, test_jobs_cancel_stops_a_verification);
+    tcase_add_loop_test(verifying, test_jobs_whose_verification_dies_fail, 0,
+                        (int)ARRAY_LEN(verify_deaths));
+    tcase_add_test(verifying, test_jobs_do_not_believe_in_no_verification);
+    suite_add_tcase(suite, verifying);
     tcase_add_checked_fixture(stops, setup, teardown);
     tcase_set_timeout(stops, 120);
     tcase_add_test(stops, test_jobs_stop_hands_back_what_runs);

@@ -105,6 +105,9 @@ static const struct {
      PT2_ERR_INVALID},
     {"{\"model\":\"m\",\"quantization\":\"8w\"}", "/quantization", PT2_ERR_INVALID},
     {"{\"model\":\"m\",\"verify\":-1}", "/verify", PT2_ERR_INVALID},
+    {"{\"model\":\"m\",\"verify\":4097}", "/verify", PT2_ERR_INVALID},
+    {"{\"model\":\"m\",\"verify\":9,\"cache\":{\"max_cache_len\":8}}", "/verify",
+     PT2_ERR_INVALID},
     {"{\"model\":\"m\",\"labels\":{\"a\":1}}", "/labels/a", PT2_ERR_INVALID},
     {"{\"model\":\"m\",\"cache\":{\"implementation\":\"hybrid\"}}",
      "/cache/implementation", PT2_ERR_UNSUPPORTED},
@@ -115,7 +118,6 @@ static const struct {
     {"{\"model\":\"m\",\"pte\":{\"backend\":\"xnnpack\"}}", "/pte", PT2_ERR_UNSUPPORTED},
     {"{\"model\":\"m\",\"quantization\":{\"linear\":\"8w\"}}", "/quantization",
      PT2_ERR_UNSUPPORTED},
-    {"{\"model\":\"m\",\"verify\":8}", "/verify", PT2_ERR_UNSUPPORTED},
 };
 
 START_TEST(test_request_names_the_bad_member)
@@ -153,7 +155,8 @@ START_TEST(test_request_options_come_back)
                                    .max_cache_len = 16,
                                    .seq_len = 3,
                                    .dynamic_shapes = true,
-                                   .attn = PT2_ATTN_SDPA};
+                                   .attn = PT2_ATTN_SDPA,
+                                   .verify = 16};
     json_auto_t *json = export_options_to_json(&o);
     struct export_request r;
 
@@ -167,6 +170,7 @@ START_TEST(test_request_options_come_back)
     ck_assert_int_eq(r.options.seq_len, o.seq_len);
     ck_assert_int_eq(r.options.dynamic_shapes, o.dynamic_shapes);
     ck_assert_int_eq(r.options.attn, o.attn);
+    ck_assert_int_eq(r.options.verify, o.verify);
 }
 END_TEST
 

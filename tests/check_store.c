@@ -215,18 +215,23 @@ END_TEST
 /* An export found by its key must not outlive its program. */
 START_TEST(test_builds_db_go_with_their_program)
 {
-    char program[SHA256_HEX], *deviations = NULL;
+    struct build put = {.deviations = (char *)"[\"d\"]"}, build;
     bool found;
 
     add_program(hex("aa"));
-    OK(builds_db_put(store, hex("1"), hex("aa"), "[\"d\"]", err));
-    OK(builds_db_find(store, hex("1"), &found, program, &deviations, err));
-    ck_assert(found);
-    ck_assert_str_eq(program, hex("aa"));
-    ck_assert_str_eq(deviations, "[\"d\"]");
-    free(deviations);
+    snprintf(put.program, sizeof(put.program), "%s", hex("aa"));
+    for (int i = 0; i < 2; i++) {
+        put.verify = i ? (char *)"{}" : NULL;
+        OK(builds_db_put(store, hex("1"), &put, err));
+        OK(builds_db_find(store, hex("1"), &found, &build, err));
+        ck_assert(found);
+        ck_assert_str_eq(build.program, hex("aa"));
+        ck_assert_str_eq(build.deviations, "[\"d\"]");
+        ck_assert(i ? streq(build.verify, "{}") : !build.verify);
+        build_done(&build);
+    }
     OK(programs_db_delete(store, hex("aa"), &found, err));
-    OK(builds_db_find(store, hex("1"), &found, program, &deviations, err));
+    OK(builds_db_find(store, hex("1"), &found, &build, err));
     ck_assert(!found);
 }
 END_TEST

@@ -2,9 +2,28 @@
 # In place of pt2-export, for check_jobs: what it does is said by the file `behaviour` in the
 # model's folder; each run leaves a line in `runs` there.
 #   fake_export.sh --job MODEL -o FILE
+#   fake_export.sh --verify-job FILE    as `verifying` in the folder $FAKE_MODEL says
 dir=$2 out=$4
+[ "$1" = --job ] || dir=$FAKE_MODEL out=$2
 echo "$$" >> "$dir/runs"
 progress() { echo "{\"progress\": {\"stage\": \"$1\", \"done\": $2, \"total\": 9}}"; }
+if [ "$1" = --verify-job ]; then
+    progress verifying 1
+    case $(cat "$dir/verifying") in
+    good) ;;
+    wait) while [ ! -e "$dir/go" ]; do sleep 0.02; done ;;
+    wrong)
+        echo '{"error": {"type": "/problems/verification-failed", "title": "t", "status": 500, "detail": "by 3"}}'
+        exit 1 ;;
+    crash) kill -9 $$ ;;
+    hang) exec sleep 1000 ;;
+    nothing) echo '{"result": {}}'; exit 0 ;;
+    esac
+    cat > "$dir/asked"
+    printf '{"result": {"sha256": "%s", "bytes": %d, "verify": {"tokens": 4}}}\n' \
+        "$(sha256sum < "$out" | cut -c 1-64)" "$(wc -c < "$out")"
+    exit 0
+fi
 case $(cat "$dir/behaviour") in
 real) ;;
 wait) # until the file `go` is there

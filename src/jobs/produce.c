@@ -66,6 +66,14 @@ static int verify_it(const struct produce_task *task, json_int_t n_tokens,
               : pt2_err_set(err, PT2_ERR_NOMEM, "a verification's input");
     if (r < 0 || end->outcome != CHILD_DONE)
         return r;
+    if (!json_is_string(json_object_get(end->result, "sha256")) ||
+        !json_is_integer(json_object_get(end->result, "bytes")) ||
+        !json_is_object(json_object_get(end->result, "verify"))) {
+        end->outcome = CHILD_DIED;
+        snprintf(end->text, sizeof(end->text), "%s sent a result that is none",
+                 child.what);
+        return 0;
+    }
     if (json_object_update(exported, end->result) < 0)
         return pt2_err_set(err, PT2_ERR_NOMEM, "a verification's result");
     json_decref(end->result);
