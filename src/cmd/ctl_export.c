@@ -11,7 +11,7 @@ struct export
     struct ctl *ctl;
     const char *output, *alias, *dtype, *attn, *profile;
     struct output to; /* where output is given */
-    int64_t batch_size, max_cache_len, seq_len; /* 0: not given */
+    int64_t batch_size, max_cache_len, seq_len, verify; /* 0: not given */
     bool dynamic_shapes, dry_run, no_wait;
     struct ctl_list labels;
 };
@@ -65,6 +65,8 @@ static json_t *make_body(const struct export *e, const char *model)
         add_examples(body, e);
     if (e->dynamic_shapes)
         json_object_set_new(body, "dynamic_shapes", json_true());
+    if (e->verify)
+        json_object_set_new(body, "verify", json_integer(e->verify));
     if (e->dry_run)
         json_object_set_new(body, "dry_run", json_true());
     return body;
@@ -191,6 +193,23 @@ static void print_dry_run(const json_t *answer)
     print_deviations(answer);
 }
 
+static void print_verified(const json_t *verified)
+{
+    const json_t *most = json_object_get(verified, "largest_difference"), *run;
+    long long n = json_integer_value(json_object_get(verified, "tokens"));
+    const char *name;
+
+    if (json_is_number(most))
+        show_line("verified", "%lld tokens; logits up to %g differ by %g at most", n,
+                  json_number_value(json_object_get(verified, "largest_logit")),
+                  json_number_value(most));
+    else if (json_is_object(verified))
+        show_line("verified", "%lld tokens, with nothing to compare them with", n);
+    json_object_foreach (json_object_get(verified, "runs"), name, run)
+        if (*text_of(run, "reason"))
+            show_line("", "without %s: %s", name, text_of(run, "reason"));
+}
+
 static void print_job(const json_t *job)
 {
     show_line("export", "%s %s%s", text_of(job, "id"), text_of(job, "state"),
@@ -198,6 +217,7 @@ static void print_job(const json_t *job)
                                                            : "");
     if (*text_of(job, "program"))
         show_line("program", "%s", text_of(job, "program"));
+    print_verified(json_object_get(job, "verify"));
     print_deviations(job);
 }
 
@@ -290,6 +310,8 @@ int ctl_cmd_export(struct ctl *ctl, int argc, char **argv)
         {0, "attn-implementation", CTL_STRING, &e.attn, "NAME",
          "eager (as trained; the default) or sdpa (as the reference exports)", 0, 0},
         {0, "profile", CTL_STRING, &e.profile, "NAME", "torch (the default)", 0, 0},
+        {0, "verify", CTL_INT, &e.verify, "N",
+         "run the program for N tokens on each engine and compare the logits", 0, 4096},
         {'l', "label", CTL_LIST, &e.labels, "NAME=VALUE", "a label of the job", 0, 0},
         {'n', "dry-run", CTL_FLAG, &e.dry_run, NULL, "only say what would be made", 0, 0},
         {0, "no-wait", CTL_FLAG, &e.no_wait, NULL, "do not wait for the job", 0, 0},

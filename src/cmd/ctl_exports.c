@@ -25,7 +25,7 @@ static void print_job(const json_t *job)
 {
     static const char *const members[] = {
         "id",       "state",    "model",      "program", "cached", "created", "started",
-        "finished", "progress", "deviations", "error",   "labels", "options"};
+        "finished", "progress", "deviations", "verify", "error", "labels", "options"};
 
     for (size_t i = 0; i < ARRAY_LEN(members); i++)
         show_member(job, members[i]);

@@ -41,6 +41,23 @@ static void show_engine(const json_t *engines, const char *name)
         show_line(title, "no: %s", reason ? reason : "not said");
 }
 
+static void show_verified(const json_t *verified)
+{
+    const char *name;
+    const json_t *run;
+    const char *reference = json_string_value(json_object_get(verified, "reference"));
+
+    if (!reference)
+        return;
+    show_line("verified", "%lld tokens, compared with %s, a token at a time:",
+              (long long)json_integer_value(json_object_get(verified, "tokens")),
+              reference);
+    json_object_foreach (json_object_get(verified, "runs"), name, run)
+        if (json_is_object(run))
+            show_line("", "%s: within %g of the largest logit", name,
+                      json_number_value(json_object_get(run, "largest_within")));
+}
+
 void show_program(const json_t *program)
 {
     const json_t *cache = json_object_get(program, "cache");
@@ -71,6 +88,7 @@ void show_program(const json_t *program)
                   (long long)number(program, "cache", "max_cache_len"),
                   (long long)number(program, "cache", "layers"));
     show_if_there(program, "vocab_size");
+    show_verified(json_object_get(program, "verified"));
     show_engine(json_object_get(program, "engines"), "native");
     show_engine(json_object_get(program, "engines"), "aten");
 }

@@ -117,6 +117,7 @@ int export_verify(const struct export_verify *v, struct export_verified *ret_ver
     struct export_verified verified = {0};
     struct verify_result result;
 
+    show_progress((void *)v, 0, v->n_tokens); /* engines take their time to begin */
     if (verify_program(&task, &result, err) < 0 ||
         record_result(v, &result, &verified, err) < 0)
         return -1;

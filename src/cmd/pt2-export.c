@@ -123,7 +123,7 @@ static void print_verified(const json_t *verified)
     long long n = json_integer_value(json_object_get(verified, "tokens"));
 
     if (json_is_null(most))
-        printf("verified: %lld tokens, by one engine in one way alone\n", n);
+        printf("verified: %lld tokens, with nothing to compare them with\n", n);
     else
         printf("verified: %lld tokens; logits up to %g differ by %g at most\n", n,
                json_number_value(json_object_get(verified, "largest_logit")),

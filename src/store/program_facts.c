@@ -1,5 +1,9 @@
 #include "store/program_facts.h"
 
+#include "base/json.h"
+
+#include <pt2/export.h>
+
 /* ---- inputs and outputs ---- */
 
 static json_t *shape_json(const struct pt2_tensor_meta *meta)
@@ -122,6 +126,24 @@ static json_t *count_json(uint64_t n)
     return json_integer((json_int_t)MIN(n, (uint64_t)INT64_MAX));
 }
 
+/* ---- the record of a verification ---- */
+
+/* What the archive says; null where it says nothing, or what can not be. */
+static json_t *verified_json(const struct pt2_archive *archive)
+{
+    const struct pt2_record *record = pt2_archive_find(archive, PT2_VERIFY_RECORD);
+    AUTO_PTR void *text = NULL;
+    json_t *json = NULL;
+    size_t len;
+
+    if (record &&
+        pt2_archive_read(archive, record, PT2_VERIFY_RECORD_BYTES, &text, &len, NULL) == 0 &&
+        json_parse(text, len, &json, NULL) == 0 && json_is_object(json))
+        return json;
+    json_decref(json);
+    return json_null();
+}
+
 /* ---- all of it ---- */
 
 static json_t *cache_json(const struct pt2_program *program, json_t **ret_vocab_size)
@@ -153,13 +175,13 @@ json_t *program_facts_json(const struct pt2_archive *archive,
     snprintf(schema, sizeof(schema), "%d.%d", major, minor);
     cache = cache_json(program, &vocab_size);
     return json_pack(
-        "{s:s?, s:s, s:o, s:o, s:{s:o, s:o, s:o}, s:{s:o, s:o}, s:o, s:o}",
+        "{s:s?, s:s, s:o, s:o, s:{s:o, s:o, s:o}, s:{s:o, s:o}, s:o, s:o, s:o}",
         "torch_version", pt2_program_torch_version(program), "schema_version", schema,
         "inputs", inputs_json(program), "outputs", outputs_json(program), "parameters",
         "count", count_json(parameters.count), "elements",
         count_json(parameters.elements), "bytes", count_json(parameters.bytes), "buffers",
         "count", count_json(buffers.count), "bytes", count_json(buffers.bytes), "cache",
-        cache, "vocab_size", vocab_size);
+        cache, "vocab_size", vocab_size, "verified", verified_json(archive));
 }
 
 static int read_facts(const struct pt2_archive *archive, json_t **ret_facts,

@@ -9,7 +9,8 @@
 #include <pt2/program.h>
 
 /* {torch_version, schema_version, inputs, outputs, parameters, buffers, cache,
- * vocab_size}; the last two are null where the program is no decoder with a static cache.
+ * vocab_size, verified}; cache and vocab_size are null where the program is no decoder with
+ * a static cache, verified where the archive has no record of a verification.
  * Parameters that share their bytes (tied weights) are counted by name, and measured
  * once. new; NULL: out of memory. */
 json_t *program_facts_json(const struct pt2_archive *archive,

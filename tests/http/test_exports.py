@@ -9,7 +9,7 @@ from exporting import (check_errors, export, finish, gate, in_state, job_of, mod
 from harness import Daemon, main
 
 MEMBERS = ["id", "state", "model", "options", "progress", "cached", "program", "deviations",
-           "error", "created", "started", "finished", "labels"]
+           "verify", "error", "created", "started", "finished", "labels"]
 
 
 # ---- what a request may say ----
@@ -128,7 +128,7 @@ def story_what_is_not_offered_yet_is_named(d):
     for pointer, options in (
             ("/cache/implementation", {"cache": {"implementation": "hybrid"}}),
             ("/logits_to_keep", {"logits_to_keep": "last"}), ("/profile", {"profile": "edge"}),
-            ("/quantization", {"quantization": {"linear": "8w"}}), ("/verify", {"verify": 8}),
+            ("/quantization", {"quantization": {"linear": "8w"}}),
             ("/format", {"format": "pte"}), ("/pte", {"pte": {"backend": "xnnpack"}})):
         reply = submit(d, expect=422, **options)
         check_errors(reply, pointer)
