@@ -116,7 +116,7 @@ START_TEST(test_verify_allows_rounding_and_no_more)
     spoil(PT2_ENGINE_ATEN, false, 5, 0.5f);
     verify_ok();
     ratio = comparison_ratio(&result.runs[VERIFY_ATEN].comparison);
-    ck_assert(ratio > 0.04 && ratio < verify_limits(PT2_BFLOAT16).largest);
+    ck_assert(ratio > 0.04 && ratio < verify_limits(PT2_BFLOAT16, 0).largest);
     ck_assert_int_eq(result.runs[VERIFY_ATEN].comparison.position, 5);
 
     task.dtype = PT2_FLOAT16;
@@ -284,6 +284,17 @@ START_TEST(test_ratios_round_up_to_powers_of_ten)
 }
 END_TEST
 
+/* Deeper models round more often; a limit that were too wide would find nothing. */
+START_TEST(test_limits_grow_with_the_layers)
+{
+    ck_assert(verify_limits(PT2_FLOAT32, 2).rms == verify_limits(PT2_FLOAT32, 90).rms);
+    ck_assert(fabs(verify_limits(PT2_BFLOAT16, 2).rms - 0.0221) < 1e-4);
+    ck_assert(fabs(verify_limits(PT2_BFLOAT16, 32).rms - 0.0442) < 1e-4);
+    ck_assert(fabs(verify_limits(PT2_FLOAT16, 32).rms - 0.0055) < 1e-4);
+    ck_assert(verify_limits(PT2_FLOAT16, 32).largest < 0.02);
+}
+END_TEST
+
 /* ---- records ---- */
 
 static const json_t *at(const json_t *json, const char *a, const char *b)
@@ -398,6 +409,7 @@ int main(void)
     tcase_add_test(parts, test_comparison_takes_the_row_that_is_furthest_off);
     tcase_add_test(parts, test_comparison_finds_what_is_not_finite);
     tcase_add_test(parts, test_ratios_round_up_to_powers_of_ten);
+    tcase_add_test(parts, test_limits_grow_with_the_layers);
     tcase_add_test(parts, test_record_is_json_of_its_size);
     tcase_add_test(parts, test_result_says_what_was_run);
     suite_add_tcase(suite, parts);

@@ -3,6 +3,7 @@
 #include "base/log.h"
 
 #include <inttypes.h>
+#include <math.h>
 
 /* Logits that one buffer holds: steps at once are cut into slices that fit. */
 #define BUFFER_BYTES ((size_t)32 << 20)
@@ -52,16 +53,15 @@ static const char *run_text(enum verify_run run)
     return texts[run];
 }
 
-struct verify_limits verify_limits(enum pt2_dtype dtype)
+/* u is half the distance from 1 to the next number. */
+struct verify_limits verify_limits(enum pt2_dtype dtype, int64_t n_layers)
 {
-    switch (dtype) {
-    case PT2_BFLOAT16:
-        return (struct verify_limits){.largest = 0.15, .rms = 0.025};
-    case PT2_FLOAT16:
-        return (struct verify_limits){.largest = 0.02, .rms = 0.003};
-    default:
+    double u = dtype == PT2_BFLOAT16 ? 0x1p-8 : 0x1p-11;
+
+    if (dtype != PT2_BFLOAT16 && dtype != PT2_FLOAT16)
         return (struct verify_limits){.largest = 1e-4, .rms = 2e-5};
-    }
+    return (struct verify_limits){.largest = 40 * u,
+                                  .rms = 2 * u * sqrt((double)MAX(n_layers, 8))};
 }
 
 /* Steele, Lea and Flood, Fast splittable pseudorandom number generators (2014): splitmix64,
@@ -129,6 +129,10 @@ static int open_sides(struct verifying *v)
                            v->task->n_tokens, v->decoder.max_cache_len);
     v->result->reference = v->sides[0].engine ? VERIFY_NATIVE : VERIFY_ATEN;
     v->result->batch_size = v->decoder.batch_size;
+    for (size_t i = 0; i < VERIFY_N_RUNS; i++)
+        if (i != VERIFY_NATIVE_AT_ONCE) /* which is the same bit for bit */
+            v->result->runs[i].limits =
+                verify_limits(v->task->dtype, v->decoder.n_layers);
     return 0;
 }
 
@@ -335,9 +339,6 @@ int verify_program(const struct verify_task *task, struct verify_result *ret_res
         .err = err};
     int r;
 
-    for (size_t i = 0; i < VERIFY_N_RUNS; i++)
-        if (i != VERIFY_NATIVE_AT_ONCE) /* which is the same bit for bit */
-            result.runs[i].limits = verify_limits(task->dtype);
     r = prepare(&v);
     if (r == 0)
         r = run_all(&v);

@@ -59,8 +59,8 @@ struct verify_result {
 MUST_USE int verify_program(const struct verify_task *task,
                             struct verify_result *ret_result, struct pt2_err *err);
 
-/* For runs of which one is libtorch's, in that dtype.  doc/verifying.md says where the
- * numbers come from. */
-struct verify_limits verify_limits(enum pt2_dtype dtype);
+/* For runs of which one is libtorch's, in that dtype, of so many layers.  doc/verifying.md
+ * says where the numbers come from. */
+struct verify_limits verify_limits(enum pt2_dtype dtype, int64_t n_layers);
 
 #endif

@@ -14,7 +14,7 @@ from exporting import (check_errors, check_nothing_left, export, finish, in_stat
 from harness import BUILD, Daemon, main, until
 
 RECORD = "program/extra/verify.json"
-LIMITS = {"float32": 1e-4, "float16": 0.02, "bfloat16": 0.15}
+LIMITS = {"float32": 1e-4, "float16": 40 / 2**11, "bfloat16": 40 / 2**8}
 
 
 @contextlib.contextmanager
