@@ -3,6 +3,8 @@
 float32: the largest difference at most 1e-5 of the largest logit.  Half precisions: an
 error against a float64 run at most 1.25 times Transformers' own."""
 
+import hashlib
+import json
 import subprocess
 import sys
 
@@ -99,3 +101,20 @@ def test_weights_are_rounded_as_torch_rounds(dtype, checkpoint, export):
     for name, weight in model.named_parameters():
         got = program.state_dict["model." + name]
         assert torch.equal(got, weight.to(reference.DTYPES[dtype])), name
+
+
+def test_verified_archives_are_archives(checkpoint, export, build, tmp_path):
+    """The record that was added behind the others: torch reads it, and the program is the
+    same."""
+    folder, path = checkpoint("llama"), tmp_path / "verified.pt2"
+    subprocess.run([build / "pt2-export", folder, "-o", path, "--dtype", "float32",
+                    "--max-cache-len", "32", "--dynamic-shapes", "--verify", "8"], check=True)
+    plain = export(folder, dynamic=True)
+    extra = {"verify.json": "", "config.json": ""}
+    torch.export.load(path, extra_files=extra)
+    record = json.loads(extra["verify.json"])
+    assert record["tokens"] == 8 and record["runs"]["aten_at_once"]["rows"] == 8, record
+    assert record["program"] == hashlib.sha256(plain.read_bytes()).hexdigest()
+    assert extra["config.json"] == (folder / "config.json").read_text()
+    ids = tiny.ids(1, N)
+    assert torch.equal(reference.run_program(path, ids), reference.run_program(plain, ids))
