@@ -19,7 +19,7 @@ from harness import BUILD, SOURCE, Daemon, main, until
 
 DATA = os.path.join(SOURCE, "tests", "data")
 FACTS = ["id", "bytes", "created", "origin", "model", "torch_version", "schema_version", "inputs",
-         "outputs", "parameters", "buffers", "cache", "vocab_size", "engines"]
+         "outputs", "parameters", "buffers", "cache", "vocab_size", "verified", "engines"]
 ABSENT = "0123456789abcdef" * 4
 made = {}
 
