@@ -2,6 +2,8 @@
 
 #include "base/util.h"
 #include "export/families.h"
+#include "export/refusals.h"
+#include "export/text_part.h"
 
 #include <jansson.h>
 #include <pt2/err.h>
@@ -146,6 +148,24 @@ static const struct golden {
      ACT_GELU_NEW, false, 10000, 64, {0, 0, 0}},
     {"codegen", 50400, 4096, 16384, 28, 16, 16, 256, 2048, 1e-05,
      ACT_GELU_NEW, false, 10000, 64, {0, 0, 0}},
+    {"bitnet", 128256, 2560, 6912, 30, 20, 5, 128, 2048, 1e-05,
+     ACT_RELU2, false, 500000, 128, {0, 0, 0}},
+    {"gpt_neox_japanese", 32000, 2560, 10240, 32, 32, 32, 80, 2048, 1e-05,
+     ACT_GELU, true, 10000, 80, {0, 0, 0}},
+    {"gpt_neo", 50257, 2048, 8192, 24, 16, 16, 128, 2048, 1e-05,
+     ACT_GELU_NEW, true, 0, 0, {0, 256, 256}},
+    {"falcon", 65024, 4544, 18176, 32, 71, 1, 64, 2048, 1e-05,
+     ACT_GELU, true, 10000, 64, {0, 0, 0}},
+    {"opt", 50272, 768, 3072, 12, 12, 12, 64, 2048, 1e-05,
+     ACT_RELU, true, 0, 0, {0, 0, 0}},
+    {"biogpt", 42384, 1024, 4096, 24, 16, 16, 64, 1024, 1e-05,
+     ACT_GELU, true, 0, 0, {0, 0, 0}},
+    {"xglm", 256008, 1024, 4096, 24, 16, 16, 64, 2048, 1e-05,
+     ACT_GELU, true, 10000, 1024, {0, 0, 0}},
+    {"qwen2_vl_text", 152064, 8192, 29568, 80, 64, 8, 128, 32768, 1e-05,
+     ACT_SILU, false, 1000000, 128, {0, 0, 0}},
+    {"qwen2_5_vl_text", 152064, 8192, 29568, 80, 64, 8, 128, 32768, 1e-05,
+     ACT_SILU, false, 1000000, 128, {0, 0, 0}},
     /* clang-format on */
 };
 
@@ -321,12 +341,121 @@ START_TEST(test_families_refuse_what_can_not_be_meant)
                 ",'hidden_size':8,'num_attention_heads':2,'rope_scaling':{'type':"
                 "'longrope','short_factor':[1,'a'],'long_factor':[1,1]}",
                 "element 1 must be a number");
+    must_refuse("falcon", ",'alibi':true", "ALiBi is not offered");
+    must_refuse("falcon", ",'new_decoder_architecture':true,'parallel_attn':false",
+                "parallel_attn");
+    must_refuse("falcon", ",'new_decoder_architecture':true,'num_kv_heads':8",
+                "num_kv_heads: is 8, and must divide");
+    must_refuse("falcon", ",'num_ln_in_parallel_attn':2", "new_decoder_architecture");
+    must_refuse("falcon", ",'multi_query':false,'num_kv_heads':1", "num_kv_heads: is 1");
+    must_refuse("gpt_neo", ",'num_layers':2", "is of more layers than num_layers, 2");
+    must_refuse("gpt_neo", ",'num_layers':30", "is of 24 layers, but num_layers is 30");
+    must_refuse("gpt_neo", ",'attention_types':[[['flash'],24]]", "global or local");
+    must_refuse("gpt_neo", ",'attention_types':[['local',24]]", "must be lists");
+    must_refuse("gpt_neo", ",'attention_types':[[[],24]]", "must be lists");
+    must_refuse("bitnet", ",'quantization_config':{'quant_method':'bitnet'}",
+                "packed ternary weights");
+    must_refuse("bitnet", ",'quantization_config':{'quantization_mode':'online'}",
+                "quantization_mode online");
+    must_refuse("xglm", ",'d_model':15,'attention_heads':3", "d_model: is 15");
     must_refuse("gemma3_text", ",'sliding_window':null", "sliding_window is null");
     must_refuse("cohere2", ",'sliding_window':null", "sliding_window is null");
     must_refuse("ministral",
                 ",'sliding_window':null,'num_hidden_layers':1,"
                 "'layer_types':['sliding_attention']",
                 "sliding_window is null");
+}
+END_TEST
+
+/* Each type is in one table alone, once, and its reason is what a job is told. */
+START_TEST(test_families_say_why_a_known_type_is_refused)
+{
+    const char *type, *why;
+    char text[300];
+    size_t n = 0;
+
+    for (; (type = refusal_at(n, &why)); n++) {
+        const char *other;
+
+        ck_assert_msg(!family_find(type), "%s is offered", type);
+        ck_assert_msg(!text_part_find(type), "%s is offered as a text part", type);
+        for (size_t i = 0; i < n; i++)
+            ck_assert_msg(!streq(refusal_at(i, &other), type), "%s is there twice", type);
+        snprintf(text, sizeof(text), "model_type: '%s': %s", type, why);
+        must_refuse(type, "", text);
+        ck_assert_int_eq(err.code, PT2_ERR_NOT_EXPORTABLE);
+    }
+    ck_assert_uint_gt(n, 100);
+    must_refuse("made_up", "", "'made_up' is not among the");
+    must_refuse("made_up", "", "doc/families.md");
+}
+END_TEST
+
+START_TEST(test_families_know_the_text_part_of_a_whole)
+{
+    const struct text_part *part;
+
+    for (size_t i = 0; (part = text_part_at(i)); i++) {
+        ck_assert_msg(!family_find(part->model_type), "%s", part->model_type);
+        must_read(part->model_type, ",'text_config':{}");
+        ck_assert_str_eq(spec.model_type, part->text_type);
+        ck_assert_str_eq(spec.part_of, part->model_type);
+        ck_assert_int_eq(spec.tied, part->tied);
+        must_read(part->model_type, ",'text_config':{'tie_word_embeddings':true}");
+        ck_assert_int_eq(spec.tied, part->tied || part->ties_by_text);
+        must_read(part->model_type, ",'text_config':{},'tie_word_embeddings':true");
+        ck_assert_int_eq(spec.tied, true);
+    }
+    must_read("llava", ",'text_config':{'model_type':'mistral','num_hidden_layers':3}");
+    ck_assert_str_eq(spec.model_type, "mistral");
+    ck_assert_int_eq(spec.n_layers, 3);
+    must_read("qwen2_vl", ",'hidden_size':1024,'rope_theta':7.0,"
+                          "'rope_scaling':{'type':'mrope','mrope_section':[16,24,24]}");
+    ck_assert_int_eq(spec.hidden_size, 1024);
+    ck_assert_double_eq(spec.ropes[0].theta, 7);
+    must_refuse("qwen2", ",'rope_scaling':{'type':'mrope'}", "'mrope' is not offered");
+    must_refuse("qwen2", ",'rope_scaling':{'type':'default','mrope_section':[8,8]}",
+                "mrope_section");
+    must_read("llama", "");
+    ck_assert_ptr_null(spec.part_of);
+}
+END_TEST
+
+/* How many rows attention's fused tensor has follows from which Falcon it is. */
+START_TEST(test_families_tell_falcons_apart)
+{
+    must_read("falcon", "");
+    ck_assert_int_eq(spec.n_kv_heads, 1);
+    ck_assert_int_eq(spec.qkv, QKV_FUSED);
+    ck_assert(spec.is_parallel && !spec.names->mlp_norm);
+    must_read("falcon", ",'multi_query':false,'parallel_attn':false");
+    ck_assert_int_eq(spec.n_kv_heads, 71);
+    ck_assert_int_eq(spec.qkv, QKV_PER_HEAD);
+    ck_assert(!spec.is_parallel);
+    ck_assert_ptr_null(spec.note);
+    must_read("falcon", ",'new_decoder_architecture':true,'num_attention_heads':128,"
+                        "'num_kv_heads':8,'hidden_size':8192,'multi_query':true");
+    ck_assert_int_eq(spec.n_kv_heads, 8);
+    ck_assert_int_eq(spec.qkv, QKV_PER_HEAD);
+    ck_assert_str_eq(spec.names->attn_norm, "ln_attn");
+    must_read("falcon", ",'new_decoder_architecture':true,'num_ln_in_parallel_attn':1");
+    ck_assert_str_eq(spec.names->attn_norm, "input_layernorm");
+    ck_assert_ptr_null(spec.names->mlp_norm);
+}
+END_TEST
+
+START_TEST(test_families_read_local_layers)
+{
+    must_read("gpt_neo", ",'num_layers':3,'window_size':7,"
+                         "'attention_types':[[['local'],1],[['global','local'],1]]");
+    ck_assert_int_eq(spec.layers[0].window, 7);
+    ck_assert_int_eq(spec.layers[1].window, 0);
+    ck_assert_int_eq(spec.layers[2].window, 7);
+    ck_assert_double_eq(spec.layers[2].attn_scale, 1);
+    must_read("gpt_neo", ",'num_layers':2,'attention_layers':['local','global'],"
+                         "'attention_types':[[['global','local'],1]]");
+    ck_assert_int_eq(spec.layers[0].window, 256);
+    ck_assert_int_eq(spec.layers[1].window, 0);
 }
 END_TEST
 
@@ -341,10 +470,14 @@ int main(void)
     tcase_add_test(core, test_families_are_all_compared);
     tcase_add_test(core, test_families_leave_layers_unrotated);
     tcase_add_test(core, test_families_read_their_factors);
+    tcase_add_test(core, test_families_know_the_text_part_of_a_whole);
+    tcase_add_test(core, test_families_tell_falcons_apart);
+    tcase_add_test(core, test_families_read_local_layers);
     suite_add_tcase(suite, core);
     tcase_add_checked_fixture(errors, setup, teardown);
     tcase_add_test(errors, test_families_refuse_what_others_compute_with);
     tcase_add_test(errors, test_families_refuse_what_can_not_be_meant);
+    tcase_add_test(errors, test_families_say_why_a_known_type_is_refused);
     suite_add_tcase(suite, errors);
     return suite_run(suite);
 }

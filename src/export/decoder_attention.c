@@ -84,15 +84,23 @@ static struct qkv project_fused(struct builder *b, uint32_t x,
 static struct qkv project_per_head(struct builder *b, uint32_t x,
                                    const struct layer_values *layer)
 {
+    const struct decoder_spec *s = b->spec;
     struct graph *g = &b->graph;
-    int64_t d = b->spec->head_dim;
+    int64_t d = s->head_dim, q = s->n_heads / s->n_kv_heads * d;
+    struct pt2_dim queries[] = {b->batch, b->seq, dim_of(s->n_heads), dim_of(d)};
+    uint32_t kv;
     struct qkv y;
 
-    x = part_linear(b, x, layer, WEIGHT_QKV);
-    x = heads_first(b, split_last(b, x, b->spec->n_heads, 3 * d));
-    y.q = graph_slice_last(g, x, 0, d);
-    y.k = graph_slice_last(g, x, d, 2 * d);
-    y.v = graph_slice_last(g, x, 2 * d, 3 * d);
+    x = split_last(b, part_linear(b, x, layer, WEIGHT_QKV), s->n_kv_heads, q + 2 * d);
+    kv = heads_first(b, x);
+    if (s->n_heads == s->n_kv_heads) {
+        y.q = graph_slice_last(g, kv, 0, d);
+    } else {
+        y.q = graph_slice_last(g, x, 0, q);
+        y.q = heads_first(b, graph_view(g, y.q, 4, queries, /* is_copy= */ true));
+    }
+    y.k = graph_slice_last(g, kv, q, q + d);
+    y.v = graph_slice_last(g, kv, q + d, q + 2 * d);
     return y;
 }
 
@@ -206,5 +214,7 @@ uint32_t part_attention(struct builder *b, uint32_t x, const struct layer_values
     else
         x = graph_attention(g, y.q, y.k, y.v, layer->mask, layer->spec->attn_scale);
     x = graph_view(g, graph_transpose(g, x, 1, 2), 3, merged, /* is_copy= */ true);
+    if (s->names->attn_sub_norm)
+        x = part_norm(b, NORM_RMS, x, layer, WEIGHT_ATTN_SUB_NORM);
     return part_linear(b, x, layer, WEIGHT_O);
 }

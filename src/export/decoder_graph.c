@@ -169,8 +169,15 @@ static uint32_t decoder_layer(struct builder *b, uint32_t x,
                               const struct layer_values *layer)
 {
     const struct decoder_names *n = b->spec->names;
-    uint32_t in = norm_if(b, n->attn_norm, x, layer, WEIGHT_ATTN_NORM), y, z;
+    uint32_t in, y, z;
 
+    if (b->spec->is_post_norm) {
+        x = add_to(b, x, part_attention(b, x, layer));
+        x = norm_if(b, n->attn_norm, x, layer, WEIGHT_ATTN_NORM);
+        x = add_to(b, x, part_mlp(b, x, layer));
+        return norm_if(b, n->mlp_norm, x, layer, WEIGHT_MLP_NORM);
+    }
+    in = norm_if(b, n->attn_norm, x, layer, WEIGHT_ATTN_NORM);
     y = part_attention(b, in, layer);
     y = norm_if(b, n->attn_post_norm, y, layer, WEIGHT_ATTN_POST_NORM);
     if (b->spec->is_parallel) {
@@ -197,6 +204,16 @@ static double rounded(double x, enum pt2_dtype dtype)
                                   : (double)f;
 }
 
+static uint32_t learned_positions(struct builder *b)
+{
+    struct graph *g = &b->graph;
+    uint32_t rows = b->positions;
+
+    if (b->spec->position_offset != 0)
+        rows = graph_binary_int(g, "add", rows, b->spec->position_offset);
+    return graph_embedding(g, b->top.weights[WEIGHT_POSITIONS], rows);
+}
+
 static uint32_t embed(struct builder *b)
 {
     const struct decoder_spec *s = b->spec;
@@ -208,10 +225,12 @@ static uint32_t embed(struct builder *b)
         multiplier = rounded(multiplier, b->options->dtype);
     if (multiplier != 0)
         x = graph_binary_number(g, "mul", x, multiplier);
+    if (s->names->project_in)
+        x = part_linear(b, x, &b->top, WEIGHT_PROJECT_IN);
     if (s->names->positions)
-        x = graph_binary(
-            g, "add", x,
-            graph_embedding(g, b->top.weights[WEIGHT_POSITIONS], b->positions));
+        x = graph_binary(g, "add", x, learned_positions(b));
+    if (s->is_sinusoidal)
+        x = graph_binary(g, "add", x, part_sinusoids(b));
     if (s->embed_norm)
         x = part_norm(b, NORM_RMS_PLAIN, x, &b->top, WEIGHT_NORM);
     return x;
@@ -238,11 +257,14 @@ static void add_nodes(struct builder *b)
 {
     uint32_t x = embed(b);
 
-    part_rotary_tables(b);
+    if (!b->spec->is_sinusoidal)
+        part_rotary_tables(b);
     add_masks(b);
     for (int64_t i = 0; i < b->spec->n_layers; i++)
         x = decoder_layer(b, x, &b->layers[i]);
-    x = part_norm(b, b->spec->norm, x, &b->top, WEIGHT_NORM);
+    x = norm_if(b, b->spec->names->norm, x, &b->top, WEIGHT_NORM);
+    if (b->spec->names->project_out)
+        x = part_linear(b, x, &b->top, WEIGHT_PROJECT_OUT);
     graph_output(&b->graph, head(b, x));
 }
 

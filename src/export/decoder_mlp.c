@@ -78,5 +78,7 @@ uint32_t part_mlp(struct builder *b, uint32_t x, const struct layer_values *laye
         x = activate(b, part_linear(b, x, layer, WEIGHT_UP), layer);
         break;
     }
+    if (b->spec->names->mlp_sub_norm)
+        x = part_norm(b, NORM_RMS, x, layer, WEIGHT_MLP_SUB_NORM);
     return part_linear(b, x, layer, WEIGHT_DOWN);
 }

@@ -41,6 +41,8 @@ uint32_t part_norm(struct builder *b, enum norm_kind kind, uint32_t x,
 
 /* Fill in the ropes' tables: cos, sin and query_scale of the positions. */
 void part_rotary_tables(struct builder *b);
+/* (s, hidden_size), of spec.is_sinusoidal. */
+uint32_t part_sinusoids(struct builder *b);
 /* Turn x, (batch, heads, s, head_dim). */
 uint32_t part_rotate(struct builder *b, const struct rope_values *rope, uint32_t x);
 

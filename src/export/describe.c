@@ -57,8 +57,10 @@ int pt2_model_describe(const struct pt2_checkpoint *checkpoint,
         info.dtype = PT2_DTYPE_NONE;
     info.exportable =
         export_check_model(checkpoint, &asked, spec, &weights, &resolved, &why) == 0;
-    if (info.exportable) /* left out, or under another name */
+    if (info.exportable) { /* left out, or under another name */
         info.max_position_embeddings = spec->max_position;
+        info.vocab_size = spec->vocab_size;
+    }
     weights_done(&weights);
     free(spec);
     if (why.code == PT2_ERR_NOMEM)

@@ -52,6 +52,25 @@ static int find_of_rope(const struct rope *rope, const struct pt2_export_options
     return 0;
 }
 
+static int note_part(const struct decoder_spec *spec, const struct weights *weights,
+                     struct deviations *deviations, struct pt2_err *err)
+{
+    char modules[300] = "";
+    size_t n = 0;
+
+    for (size_t i = 0; i < weights->n_left_out_modules; i++)
+        n += (size_t)snprintf(modules + n, sizeof(modules) - n, "%s%s", i ? ", " : "",
+                              weights->left_out[i]);
+    if (weights->n_left_out == 0)
+        return deviations_add(deviations, err,
+                              "%s: only the text model, %s, is exported.", spec->part_of,
+                              spec->model_type);
+    return deviations_add(deviations, err,
+                          "%s: only the text model, %s, is exported; %zu tensors are left "
+                          "out, of %s.",
+                          spec->part_of, spec->model_type, weights->n_left_out, modules);
+}
+
 int deviations_find(const struct decoder_spec *spec, const struct weights *weights,
                     const struct pt2_export_options *options,
                     struct deviations *deviations, struct pt2_err *err)
@@ -65,6 +84,10 @@ int deviations_find(const struct decoder_spec *spec, const struct weights *weigh
             "positions from there on are computed by the same formula, but the model "
             "does not claim to know them.",
             len, max) < 0)
+        return -1;
+    if (spec->part_of && note_part(spec, weights, deviations, err) < 0)
+        return -1;
+    if (spec->note && deviations_add(deviations, err, "%s", spec->note) < 0)
         return -1;
     for (int i = 0; i < spec->n_ropes; i++)
         if (find_of_rope(&spec->ropes[i], options, deviations, err) < 0)

@@ -64,11 +64,13 @@ static int ids_of(const json_t *from, const char *name, json_t **ret, struct pt2
     return 0;
 }
 
-/* generation_config.json counts more than config.json, as in generate(). */
+/* generation_config.json counts more than config.json, as in generate(); the whole's more
+ * than its text_config. */
 static int set_ids(json_t *metadata, const struct pt2_checkpoint *c, struct pt2_err *err)
 {
     json_auto_t *generation = NULL;
     const json_t *config = pt2_checkpoint_config(c);
+    const json_t *text = json_object_get(config, "text_config"); /* of a text part */
     json_auto_t *bos = NULL, *eos = NULL;
 
     if (pt2_checkpoint_extra_json(c, "generation_config.json", MAX_CONFIG, &generation,
@@ -76,7 +78,9 @@ static int set_ids(json_t *metadata, const struct pt2_checkpoint *c, struct pt2_
         ids_of(generation, "bos_token_id", &bos, err) < 0 ||
         ids_of(generation, "eos_token_id", &eos, err) < 0 ||
         (!bos && ids_of(config, "bos_token_id", &bos, err) < 0) ||
-        (!eos && ids_of(config, "eos_token_id", &eos, err) < 0))
+        (!eos && ids_of(config, "eos_token_id", &eos, err) < 0) ||
+        (!bos && ids_of(text, "bos_token_id", &bos, err) < 0) ||
+        (!eos && ids_of(text, "eos_token_id", &eos, err) < 0))
         return -1;
     if ((json_array_size(bos) > 0 &&
          json_object_set(metadata, "get_bos_id", json_array_get(bos, 0)) < 0) ||

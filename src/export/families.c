@@ -5,7 +5,8 @@ const struct decoder_names llama_names = {LLAMA_FRAME, LLAMA_QKVO, LLAMA_NORMS,
 
 static const struct family *const tables[] = {llama_families,     window_families,
                                               gemma_families,     gated_families,
-                                              layernorm_families, gpt_families};
+                                              layernorm_families, gpt_families,
+                                              falcon_families,    fairseq_families};
 
 const struct family *family_at(size_t i)
 {

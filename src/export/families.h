@@ -60,6 +60,7 @@ struct family {
     const char *const *understands;
     /* Ends of the names of tensors that older versions saved; NULL, or ends with NULL. */
     const char *const *ignores;
+    const char *note; /* where the reference's export is another than ours; NULL */
     /* Fill in what is the family's own.  spec holds the shared fields already.  NULL:
      * there is nothing. */
     int (*read)(const struct family *family, const struct fields *config,
@@ -77,7 +78,9 @@ extern const struct family window_families[]; /* RMS norms, layers of two kinds 
 extern const struct family gemma_families[];
 extern const struct family gated_families[]; /* glm, cohere, olmo, ... */
 extern const struct family layernorm_families[];
-extern const struct family gpt_families[]; /* gpt2 and its kin, gptj, gpt_neox */
+extern const struct family gpt_families[];      /* gpt2 and its kin, gptj, gpt_neo */
+extern const struct family falcon_families[];
+extern const struct family fairseq_families[]; /* opt, biogpt, xglm */
 
 /* ---- for readers ---- */
 

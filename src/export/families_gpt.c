@@ -1,4 +1,4 @@
-/* families_gpt.c - GPT-2 and GPT-J and their kin, whose fields have names of their own.
+/* families_gpt.c - GPT-2, Neo, J and their kin, whose fields have names of their own.
  */
 #include "export/families.h"
 
@@ -39,6 +39,18 @@ static const struct decoder_names codegen_names = {
     .o = "attn.out_proj",
     .up = "mlp.fc_in",
     .down = "mlp.fc_out",
+};
+
+static const struct decoder_names gpt_neo_names = {
+    GPT_FRAME,
+    .positions = "transformer.wpe",
+    .mlp_norm = "ln_2",
+    .q = "attn.attention.q_proj",
+    .k = "attn.attention.k_proj",
+    .v = "attn.attention.v_proj",
+    .o = "attn.attention.out_proj",
+    .up = "mlp.c_fc",
+    .down = "mlp.c_proj",
 };
 
 static int read_scale(const struct fields *config, struct decoder_spec *spec,
@@ -112,9 +124,78 @@ static int read_codegen(const struct family *family, const struct fields *config
     return read_gptj(family, config, spec, err);
 }
 
+/* Append n_times the kinds of layers; those that are "local" have the window. */
+static int add_kinds(const struct fields *config, const json_t *kinds, json_int_t n_times,
+                     int64_t window, int64_t *n, struct decoder_spec *spec,
+                     struct pt2_err *err)
+{
+    const json_t *kind;
+    size_t i;
+
+    for (json_int_t t = 0; t < n_times; t++)
+        json_array_foreach (kinds, i, kind) {
+            const char *name = json_string_value(kind);
+            bool is_local = name && streq(name, "local");
+
+            if (!is_local && !(name && streq(name, "global")))
+                return field_refuse(config, "attention_types", err,
+                                    "layers are global or local");
+            if (*n == spec->n_layers)
+                return field_bad(config, "attention_types", err,
+                                 "is of more layers than num_layers, %lld",
+                                 (long long)spec->n_layers);
+            spec->layers[(*n)++].window = is_local ? window : 0;
+        }
+    return 0;
+}
+
+/* attention_types: [[["global", "local"], 12]], each list of kinds so many times; or
+ * attention_layers, a kind a layer, which counts more. */
+static int read_gpt_neo(const struct family *family, const struct fields *config,
+                        struct decoder_spec *spec, struct pt2_err *err)
+{
+    json_auto_t *preset = json_pack("[[[ss]i]]", "global", "local", 12);
+    const json_t *types = field_get(config, "attention_types"), *item;
+    int64_t window, n = 0;
+    size_t i;
+
+    (void)family;
+    if (!preset)
+        return pt2_err_set(err, PT2_ERR_NOMEM, "attention_types");
+    if (field_int(config, "window_size", 256, 1, 1LL << 40, &window, err) < 0)
+        return -1;
+    if (field_is_there(config, "attention_layers")) {
+        if (add_kinds(config, field_get(config, "attention_layers"), 1, window, &n, spec,
+                      err) < 0)
+            return -1;
+        types = NULL;
+    } else if (!field_is_there(config, "attention_types")) {
+        types = preset;
+    }
+    json_array_foreach (types, i, item) {
+        const json_t *kinds = json_array_get(item, 0), *times = json_array_get(item, 1);
+
+        if (json_array_size(item) != 2 || json_array_size(kinds) == 0 ||
+            !json_is_integer(times))
+            return field_bad(config, "attention_types", err,
+                             "must be lists of kinds of layers and how many times");
+        if (add_kinds(config, kinds, json_integer_value(times), window, &n, spec, err) <
+            0)
+            return -1;
+    }
+    if (n != spec->n_layers)
+        return field_bad(config, "attention_types", err,
+                         "is of %lld layers, but num_layers is %lld", (long long)n,
+                         (long long)spec->n_layers);
+    family_set_attn_scale(spec, 1);
+    return 0;
+}
+
 static const char *const understands_layer_scale[] = {"scale_attn_by_inverse_layer_idx",
                                                       NULL};
 static const char *const understands_rotary_dim[] = {"rotary_dim", NULL};
+static const char *const neo_ignores[] = {".attn.attention.bias",
+                                          ".attn.attention.masked_bias", NULL};
 static const char *const ignores[] = {".attn.bias", ".attn.masked_bias",
                                       ".attn.causal_mask", NULL};
 
@@ -170,6 +251,32 @@ const struct family gpt_families[] = {
                .mlp_bias = true},
         .ignores = ignores,
         .read = read_gpt_bigcode,
+    },
+    {
+        .model_type = "gpt_neo",
+        .architecture = "GPTNeoForCausalLM",
+        .names = &gpt_neo_names,
+        .presets = {.vocab_size = 50257,
+                    .hidden_size = 2048,
+                    .n_layers = 24,
+                    .n_heads = 16,
+                    .max_position = 2048,
+                    .eps = 1e-5,
+                    .act = "gelu_new",
+                    .tied = true},
+        .fields = {.n_layers = "num_layers",
+                   .n_heads = "num_heads",
+                   .eps = "layer_norm_epsilon",
+                   .act = "activation_function"},
+        .rope_kind = FAMILY_NO_ROPE,
+        .has_head_dim_of_hidden = true,
+        .has_no_kv_heads = true,
+        .is = {.norm = NORM_LAYER, .mlp = MLP_PLAIN, .o_bias = true, .mlp_bias = true},
+        .ignores = neo_ignores,
+        .note = "gpt_neo: the reference export's logits are wrong, because it takes the "
+                "rows of its mask as if the cache ended at the last position; here each "
+                "position sees itself and those before it, of a local layer's window.",
+        .read = read_gpt_neo,
     },
     {
         .model_type = "gptj",

@@ -52,6 +52,20 @@ static const struct decoder_names neox_names = {
     .down = "mlp.dense_4h_to_h",
 };
 
+static const struct decoder_names neox_japanese_names = {
+    .embed = "gpt_neox_japanese.embed_in",
+    .layers = "gpt_neox_japanese.layers",
+    .norm = "gpt_neox_japanese.final_layer_norm",
+    .head = "embed_out",
+    .rotary = "gpt_neox_japanese.rotary_emb",
+    LLAMA_NORMS,
+    .qkv = "attention.query_key_value",
+    .o = "attention.dense",
+    .last_o_bias = "attention.dense_bias",
+    .up = "mlp.dense_h_to_4h",
+    .down = "mlp.dense_4h_to_h",
+};
+
 /* use_bias is of every linear of a layer */
 static int read_starcoder2(const struct family *family, const struct fields *config,
                            struct decoder_spec *spec, struct pt2_err *err)
@@ -102,6 +116,20 @@ static int read_gpt_neox(const struct family *family, const struct fields *confi
     if (field_bool(config, "use_parallel_residual", true, &spec->is_parallel, err) < 0)
         return -1;
     return family_read_attention_bias(config, spec, err);
+}
+
+static int read_gpt_neox_japanese(const struct family *family,
+                                  const struct fields *config, struct decoder_spec *spec,
+                                  struct pt2_err *err)
+{
+    int64_t n_times;
+
+    (void)family;
+    if (field_int(config, "intermediate_multiple_size", 4, 1,
+                  SPEC_MAX_SIZE / spec->hidden_size, &n_times, err) < 0)
+        return -1;
+    spec->intermediate_size = spec->hidden_size * n_times;
+    return 0;
 }
 
 static const char *const understands_window[] = {"sliding_window", "layer_types", NULL};
@@ -261,6 +289,28 @@ const struct family layernorm_families[] = {
         .understands = understands_parallel,
         .ignores = neox_ignores,
         .read = read_gpt_neox,
+    },
+    {
+        .model_type = "gpt_neox_japanese",
+        .architecture = "GPTNeoXJapaneseForCausalLM",
+        .names = &neox_japanese_names,
+        .presets = {.vocab_size = 32000,
+                    .hidden_size = 2560,
+                    .n_layers = 32,
+                    .n_heads = 32,
+                    .max_position = 2048,
+                    .eps = 1e-5,
+                    .act = "gelu",
+                    .tied = true},
+        .fields = {.eps = "layer_norm_eps"},
+        .rope = {.theta_field = "rotary_emb_base",
+                 .partial_field = "rotary_pct",
+                 .partial = 1},
+        .has_head_dim_of_hidden = true,
+        .has_no_kv_heads = true,
+        .is = {.norm = NORM_LAYER, .qkv = QKV_PER_HEAD, .mlp = MLP_PLAIN},
+        .ignores = neox_ignores,
+        .read = read_gpt_neox_japanese,
     },
     {.model_type = NULL},
 };

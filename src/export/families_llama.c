@@ -28,6 +28,14 @@ static const struct decoder_names nanochat_names = {LLAMA_FRAME,     LLAMA_QKVO,
                                                     LLAMA_QK_NORMS,  LLAMA_NORMS,
                                                     .up = "mlp.fc1", .down = "mlp.fc2"};
 
+static const struct decoder_names bitnet_names = {LLAMA_FRAME,
+                                                  LLAMA_QKVO,
+                                                  LLAMA_NORMS,
+                                                  LLAMA_GATED,
+                                                  .attn_sub_norm =
+                                                      "self_attn.attn_sub_norm",
+                                                  .mlp_sub_norm = "mlp.ffn_sub_norm"};
+
 /* attention_bias is on all four projections */
 static int read_llama(const struct family *family, const struct fields *config,
                       struct decoder_spec *spec, struct pt2_err *err)
@@ -115,6 +123,26 @@ static int read_nanochat(const struct family *family, const struct fields *confi
                                &spec->logits_softcap, err);
 }
 
+/* Checkpoints come packed, or as numbers that the layers make ternary at each call. */
+static int read_bitnet(const struct family *family, const struct fields *config,
+                       struct decoder_spec *spec, struct pt2_err *err)
+{
+    const json_t *how = field_get(config, "quantization_config");
+    const char *mode = json_string_value(json_object_get(how, "quantization_mode"));
+
+    (void)family;
+    if (field_is_there(config, "quantization_config") && mode && streq(mode, "online"))
+        return field_refuse(config, "quantization_config", err,
+                            "quantization_mode online: layers that make their weights "
+                            "ternary and their inputs int8 at each call are not offered");
+    if (field_is_there(config, "quantization_config"))
+        return field_refuse(config, "quantization_config", err,
+                            "packed ternary weights are not offered; export unpacked "
+                            "ones, whose config.json does not say so");
+    return family_read_attention_bias(config, spec, err);
+}
+
+static const char *const understands_quantization[] = {"quantization_config", NULL};
 static const char *const understands_factors[] = {
     "attention_multiplier", "embedding_multiplier", "residual_multiplier",
     "logits_scaling",       "use_post_norm",        NULL};
@@ -261,6 +289,24 @@ const struct family llama_families[] = {
                .embed_norm = true},
         .understands = understands_softcap,
         .read = read_nanochat,
+    },
+    {
+        .model_type = "bitnet",
+        .architecture = "BitNetForCausalLM",
+        .names = &bitnet_names,
+        .presets = {.vocab_size = 128256,
+                    .hidden_size = 2560,
+                    .intermediate_size = 6912,
+                    .n_layers = 30,
+                    .n_heads = 20,
+                    .n_kv_heads = 5,
+                    .max_position = 2048,
+                    .eps = 1e-5,
+                    .act = "relu2"},
+        .rope = {.theta = 500000},
+        .has_head_dim_of_hidden = true,
+        .understands = understands_quantization,
+        .read = read_bitnet,
     },
     {.model_type = NULL},
 };

@@ -25,14 +25,28 @@ static int read_ministral(const struct family *family, const struct fields *conf
 }
 
 /* layer_types where given, otherwise the layers from max_window_layers on */
-static int read_qwen2(const struct family *family, const struct fields *config,
-                      struct decoder_spec *spec, struct pt2_err *err)
+static int read_windows_from(const struct family *family, const struct fields *config,
+                             int64_t first, struct decoder_spec *spec,
+                             struct pt2_err *err)
 {
     struct window_pattern pattern = {0};
 
-    if (field_int(config, "max_window_layers", 28, 0, INT64_MAX, &pattern.first, err) < 0)
+    if (field_int(config, "max_window_layers", first, 0, INT64_MAX, &pattern.first, err) <
+        0)
         return -1;
     return windows_read_if_used(family, config, pattern, spec, err);
+}
+
+static int read_qwen2(const struct family *family, const struct fields *config,
+                      struct decoder_spec *spec, struct pt2_err *err)
+{
+    return read_windows_from(family, config, 28, spec, err);
+}
+
+static int read_qwen2_vl(const struct family *family, const struct fields *config,
+                         struct decoder_spec *spec, struct pt2_err *err)
+{
+    return read_windows_from(family, config, 80, spec, err);
 }
 
 static int read_qwen3(const struct family *family, const struct fields *config,
@@ -179,6 +193,44 @@ const struct family window_families[] = {
         .is = {.qkv_bias = true},
         .understands = understands_window,
         .read = read_qwen2,
+    },
+    {
+        .model_type = "qwen2_vl_text",
+        .architecture = "Qwen2VLForConditionalGeneration",
+        .names = &llama_names,
+        .presets = {.vocab_size = 152064,
+                    .hidden_size = 8192,
+                    .intermediate_size = 29568,
+                    .n_layers = 80,
+                    .n_heads = 64,
+                    .n_kv_heads = 8,
+                    .max_position = 32768,
+                    .window = 4096,
+                    .eps = 1e-5},
+        .rope = {.theta = 1000000, .reads_sections = true},
+        .has_head_dim_of_hidden = true,
+        .is = {.qkv_bias = true},
+        .understands = understands_window,
+        .read = read_qwen2_vl,
+    },
+    {
+        .model_type = "qwen2_5_vl_text",
+        .architecture = "Qwen2_5_VLForConditionalGeneration",
+        .names = &llama_names,
+        .presets = {.vocab_size = 152064,
+                    .hidden_size = 8192,
+                    .intermediate_size = 29568,
+                    .n_layers = 80,
+                    .n_heads = 64,
+                    .n_kv_heads = 8,
+                    .max_position = 32768,
+                    .window = 4096,
+                    .eps = 1e-5},
+        .rope = {.theta = 1000000, .reads_sections = true},
+        .has_head_dim_of_hidden = true,
+        .is = {.qkv_bias = true},
+        .understands = understands_window,
+        .read = read_qwen2_vl,
     },
     {
         .model_type = "qwen3",

@@ -93,6 +93,14 @@ NO_CONTRACT static float yarn_freq(const struct rope *r, int64_t i, double low,
     return a + b;
 }
 
+/* modeling_xglm.py, get_embedding */
+static float sinusoidal_freq(const struct rope *r, int64_t i)
+{
+    float step = (float)-(log(r->theta) / (double)(r->dim / 2 - 1));
+
+    return (float)exp((double)((float)i * step));
+}
+
 static float longrope_freq(const struct rope *r, bool is_long, int64_t i)
 {
     const json_t *list = is_long ? r->long_factor : r->short_factor;
@@ -115,7 +123,9 @@ void rope_inv_freq(const struct rope *rope, bool is_long, float *ret_freq)
     for (int64_t i = 0; i < rope->dim / 2; i++) {
         float freq = 1.0f / position_freq(theta, i, rope->dim);
 
-        if (rope->type == ROPE_LONGROPE)
+        if (rope->type == ROPE_SINUSOIDAL)
+            freq = sinusoidal_freq(rope, i);
+        else if (rope->type == ROPE_LONGROPE)
             freq = longrope_freq(rope, is_long, i);
         else if (rope->type == ROPE_LINEAR)
             freq /= (float)rope->factor;

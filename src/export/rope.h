@@ -20,6 +20,7 @@ enum rope_type {
     ROPE_YARN,
     ROPE_LLAMA3,
     ROPE_LONGROPE,
+    ROPE_SINUSOIDAL, /* fairseq's: theta ** -(i / (dim / 2 - 1)) */
 };
 
 struct rope {
@@ -51,6 +52,7 @@ struct rope_rules {
     bool is_required;    /* rope_parameters can not be left out: the class has its own */
     bool is_longrope_only; /* "su" and "yarn" are longrope, no other scaling is known */
     bool reads_alpha, reads_query_beta;
+    bool reads_sections; /* mrope: of text alone all sections have the same positions */
 };
 
 /* Read it from a config.json, in both spellings: `rope_parameters` (transformers 5), or

@@ -50,6 +50,7 @@ static int check_known(const struct reading *reading)
     json_object_foreach ((json_t *)reading->r.object, key, value) {
         bool is_known =
             json_is_null(value) || (reading->rules->reads_alpha && streq(key, "alpha")) ||
+            (reading->rules->reads_sections && streq(key, "mrope_section")) ||
             (reading->rules->reads_query_beta && streq(key, "llama_4_scaling_beta"));
 
         for (size_t i = 0; i < ARRAY_LEN(known); i++)
@@ -69,6 +70,8 @@ static int read_type(const struct reading *reading)
     if (field_string(r, "type", "default", &old_name, reading->err) < 0 ||
         field_string(r, "rope_type", old_name, &name, reading->err) < 0)
         return -1;
+    if (reading->rules->reads_sections && streq(name, "mrope"))
+        name = "default";
     if (reading->rules->is_longrope_only && (streq(name, "su") || streq(name, "yarn")))
         name = "longrope";
     for (size_t i = 0; i < ARRAY_LEN(types); i++) {

@@ -1,6 +1,8 @@
 #include "export/spec.h"
 
 #include "export/families.h"
+#include "export/refusals.h"
+#include "export/text_part.h"
 #include "export/windows.h"
 
 #include <math.h>
@@ -57,6 +59,7 @@ static const struct {
     {"no_rope_layers", OFF_NULL, "this model type rotates in all layers"},
     {"use_parallel_residual", OFF_FALSE, "this model type is not parallel"},
     {"alibi", OFF_FALSE, "ALiBi is not offered"},
+    {"do_layer_norm_before", OFF_TRUE, "this model type norms before its parts"},
     {"scale_attn_by_inverse_layer_idx", OFF_FALSE, "this model type has no such scale"},
     {"use_post_norm", OFF_FALSE, "this model type has no such norms"},
     {"rotary_dim", OFF_NULL, "this model type rotates whole heads"},
@@ -101,8 +104,8 @@ static int check_knobs(const struct family *family, const struct fields *config,
 }
 
 /* The class that was saved; none given is fine. */
-static int check_architecture(const struct family *family, const struct fields *config,
-                              struct pt2_err *err)
+static int check_architecture(const char *type, const char *wanted,
+                              const struct fields *config, struct pt2_err *err)
 {
     const json_t *list = field_get(config, "architectures");
     char text[80];
@@ -115,13 +118,13 @@ static int check_architecture(const struct family *family, const struct fields *
     for (size_t i = 0; i < json_array_size(list); i++) {
         const char *name = json_string_value(json_array_get(list, i));
 
-        if (name && streq(name, family->architecture))
+        if (name && streq(name, wanted))
             return 0;
     }
     if (json_array_size(list) == 0)
         return 0;
     return field_refuse(config, "architectures", err, "%s, but of %s only %s is offered",
-                        field_text(list, text), family->model_type, family->architecture);
+                        field_text(list, text), type, wanted);
 }
 
 static const char *name_of(const char *own, const char *usual)
@@ -253,6 +256,7 @@ static void set_kinds(const struct family *family, struct decoder_spec *spec)
     spec->model_type = family->model_type;
     spec->names = family->names;
     spec->ignores = family->ignores;
+    spec->note = family->note;
     spec->norm = family->is.norm;
     spec->qk_norm = family->is.qk_norm;
     spec->qk_norm_kind = family->is.qk_norm_kind;
@@ -270,31 +274,71 @@ static void set_kinds(const struct family *family, struct decoder_spec *spec)
     spec->transposed = family->is.transposed;
 }
 
+/* A model type that there is no family of. */
+static int refuse_type(const struct fields *config, const char *type, struct pt2_err *err)
+{
+    const char *why = refusal_find(type);
+    size_t n = 0;
+
+    if (why)
+        return field_refuse(config, "model_type", err, "'%s': %s", type, why);
+    while (family_at(n))
+        n++;
+    return field_refuse(config, "model_type", err,
+                        "'%s' is not among the %zu that are offered (doc/families.md)",
+                        type, n);
+}
+
+static int read_family(const struct family *family, const struct fields *config,
+                       struct decoder_spec *spec, struct pt2_err *err)
+{
+    set_kinds(family, spec);
+    if (check_architecture(family->model_type, family->architecture, config, err) < 0 ||
+        check_knobs(family, config, err) < 0 ||
+        read_shared(family, config, spec, err) < 0 ||
+        windows_check_types(family, config, spec->n_layers,
+                            family_understands(family, "layer_types"), err) < 0)
+        return -1;
+    return family->read ? family->read(family, config, spec, err) : 0;
+}
+
+static int read_text_part(const struct text_part *part, const struct fields *whole,
+                          struct decoder_spec *spec, struct pt2_err *err)
+{
+    const struct family *family;
+    struct fields text;
+    const char *type;
+
+    if (check_architecture(part->model_type, part->architecture, whole, err) < 0 ||
+        text_part_fields(part, whole, &text, err) < 0 ||
+        field_string(&text, "model_type", part->text_type, &type, err) < 0)
+        return -1;
+    if (part->has_own_type)
+        type = part->text_type;
+    family = family_find(type);
+    if (!family)
+        return refuse_type(&text, type, err);
+    if (check_knobs(family, whole, err) < 0 || read_family(family, &text, spec, err) < 0)
+        return -1;
+    spec->part_of = part->model_type;
+    return text_part_is_tied(part, whole, &text, &spec->tied, err);
+}
+
 int decoder_spec_read(const json_t *config, struct decoder_spec *ret_spec,
                       struct pt2_err *err)
 {
     struct fields f = fields_of(config, "");
     const struct family *family;
+    const struct text_part *part;
     const char *type;
-    size_t n = 0;
 
     *ret_spec = (struct decoder_spec){0};
     if (field_string(&f, "model_type", NULL, &type, err) < 0)
         return -1;
     if (!type)
         return field_bad(&f, "model_type", err, "is required");
+    if ((part = text_part_find(type)))
+        return read_text_part(part, &f, ret_spec, err);
     family = family_find(type);
-    while (!family && family_at(n))
-        n++;
-    if (!family)
-        return field_refuse(&f, "model_type", err,
-                            "'%s' is not among the %zu that are offered (doc/exports.md)",
-                            type, n);
-    set_kinds(family, ret_spec);
-    if (check_architecture(family, &f, err) < 0 || check_knobs(family, &f, err) < 0 ||
-        read_shared(family, &f, ret_spec, err) < 0 ||
-        windows_check_types(family, &f, ret_spec->n_layers,
-                            family_understands(family, "layer_types"), err) < 0)
-        return -1;
-    return family->read ? family->read(family, &f, ret_spec, err) : 0;
+    return family ? read_family(family, &f, ret_spec, err) : refuse_type(&f, type, err);
 }

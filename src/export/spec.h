@@ -43,7 +43,8 @@ enum qk_norm {
 enum qkv_layout {
     QKV_SEPARATE,
     QKV_FUSED,    /* one tensor: all of q, then k, then v */
-    QKV_PER_HEAD, /* one tensor: q, k, v of the first head, of the second, ... */
+    QKV_PER_HEAD, /* one tensor: of the first head of k and v its queries, its k, its v; of
+                     the second, ... */
     QKV_BLOCKS,   /* one tensor: four blocks of heads, in each all of q, then v, then k */
 };
 #define QKV_N_BLOCKS 4
@@ -88,9 +89,12 @@ struct decoder_names {
     const char *norm;            /* the last one */
     const char *head, *old_head; /* the latter: its name in old checkpoints */
     const char *positions;       /* learned ones; NULL: none */
+    const char *project_in, *project_out; /* where the embedding has another width */
     const char *attn_norm, *attn_post_norm; /* of attention's input, of its output */
     const char *q, *k, *v, *o;
     const char *qkv; /* all but QKV_SEPARATE */
+    const char *last_o_bias; /* of o, in the last layer alone: the tensor's name */
+    const char *attn_sub_norm, *mlp_sub_norm; /* of what o, down read; NORM_RMS */
     const char *q_norm, *k_norm;
     const char *mlp_norm, *mlp_post_norm;
     const char *gate, *up, *down; /* MLP_GATED_FUSED: gate is both */
@@ -108,18 +112,25 @@ struct layer_spec {
 
 struct decoder_spec {
     const char *model_type; /* static */
+    const char *part_of;    /* static: the type of the whole that it is the text part of;
+                               NULL */
     const struct decoder_names *names;
     const char *const *ignores; /* ends of tensor names: saved once, never read */
+    const char *note;           /* static: where the reference's export is another; NULL */
     int64_t vocab_size, hidden_size, intermediate_size;
     int64_t n_layers, n_heads, n_kv_heads, head_dim;
-    int64_t max_position; /* max_position_embeddings */
+    int64_t embed_size;      /* of the embedding and the head; 0: hidden_size */
+    int64_t max_position;    /* max_position_embeddings */
+    int64_t position_offset; /* rows of the learned positions before that of the first */
     enum norm_kind norm;
     double norm_eps;
     bool embed_norm;  /* the embedding passes a norm, which is NORM_RMS_PLAIN */
     bool is_parallel; /* attention and MLP read the same x; both are added to it */
+    bool is_post_norm; /* attn_norm, mlp_norm are of the sum, behind the part */
 
     struct rope ropes[SPEC_MAX_ROPES];
     int n_ropes;
+    bool is_sinusoidal; /* the one rope's sines and cosines are added to the embedding */
     enum rope_pairs pairs;
     enum rope_rounding rope_rounding;
 

@@ -1,6 +1,7 @@
 #include "export/weights.h"
 
 #include "base/log.h"
+#include "export/text_part.h"
 
 /* The walk over a decoder's weights. */
 struct walk {
@@ -57,6 +58,18 @@ static int check_source(const struct pt2_checkpoint_tensor *t, const struct weig
                        "tensor '%s' is (%s), config.json says (%s)", t->name, is, wants);
 }
 
+/* The tensor of the text part's name, under which prefix it ever lies. */
+static const struct pt2_checkpoint_tensor *find_in_whole(const struct walk *k,
+                                                         const char *name)
+{
+    const struct pt2_checkpoint_tensor *t = NULL;
+    char whole[WEIGHT_FQN_SIZE + 32];
+
+    for (size_t i = 0; !t && text_part_name(i, name, whole, sizeof(whole)); i++)
+        t = pt2_checkpoint_find_tensor(k->checkpoint, whole);
+    return t;
+}
+
 /* By its name, or as transformers finds it too: without the base model's prefix, where
  * the model was saved without its head, or by the name that the head once had. */
 static const struct pt2_checkpoint_tensor *find_source(const struct walk *k,
@@ -69,8 +82,8 @@ static const struct pt2_checkpoint_tensor *find_source(const struct walk *k,
     size_t head = strlen(n->head);
     char old[WEIGHT_FQN_SIZE];
 
-    if (t)
-        return t;
+    if (t || k->spec->part_of)
+        return t ? t : find_in_whole(k, name);
     if (strncmp(name, n->embed, prefix) == 0)
         return pt2_checkpoint_find_tensor(k->checkpoint, name + prefix);
     if (!n->old_head || strncmp(name, n->head, head) != 0)
@@ -117,6 +130,17 @@ static struct weight *add_part(struct walk *k, enum weight_role role, int64_t la
     else
         snprintf(name, sizeof(name), "%s.%lld.%s.%s", k->spec->names->layers,
                  (long long)layer, module, part);
+    return add(k, role, layer, name, name, shape);
+}
+
+/* A tensor of the layer by its whole name there. */
+static struct weight *add_of_layer(struct walk *k, enum weight_role role, int64_t layer,
+                                   const char *tensor, struct shape shape)
+{
+    char name[WEIGHT_FQN_SIZE - 8];
+
+    snprintf(name, sizeof(name), "%s.%lld.%s", k->spec->names->layers, (long long)layer,
+             tensor);
     return add(k, role, layer, name, name, shape);
 }
 
@@ -185,7 +209,14 @@ static int add_attention(struct walk *k, int64_t layer)
     }
     if (add_qk_norms(k, layer) < 0)
         return -1;
-    return add_linear(k, WEIGHT_O, layer, n->o, hidden, q, s->o_bias);
+    if (add_norm(k, WEIGHT_ATTN_SUB_NORM, layer, n->attn_sub_norm, NORM_RMS, vector(q)) <
+            0 ||
+        add_linear(k, WEIGHT_O, layer, n->o, hidden, q, s->o_bias) < 0)
+        return -1;
+    if (n->last_o_bias && layer == s->n_layers - 1 &&
+        !add_of_layer(k, WEIGHT_O_BIAS, layer, n->last_o_bias, vector(hidden)))
+        return -1;
+    return 0;
 }
 
 /* XIELUActivation: beta and eps are buffers there. */
@@ -219,7 +250,9 @@ static int add_mlp(struct walk *k, int64_t layer)
     if (s->mlp != MLP_GATED_FUSED &&
         add_linear(k, WEIGHT_UP, layer, n->up, inter, hidden, s->mlp_bias) < 0)
         return -1;
-    if (add_activation(k, layer) < 0)
+    if (add_activation(k, layer) < 0 ||
+        add_norm(k, WEIGHT_MLP_SUB_NORM, layer, n->mlp_sub_norm, NORM_RMS,
+                 vector(inter)) < 0)
         return -1;
     return add_linear(k, WEIGHT_DOWN, layer, n->down, hidden, inter, s->mlp_bias);
 }
@@ -241,13 +274,18 @@ static int add_layer(struct walk *k, int64_t layer)
     return 0;
 }
 
+static int64_t embed_size(const struct decoder_spec *s)
+{
+    return s->embed_size ? s->embed_size : s->hidden_size;
+}
+
 static int add_head(struct walk *k, const char *head)
 {
     const struct decoder_spec *s = k->spec;
     struct weights *ws = k->weights;
 
     if (!ws->is_tied) {
-        if (!add(k, WEIGHT_HEAD, -1, head, head, matrix(s->vocab_size, s->hidden_size)))
+        if (!add(k, WEIGHT_HEAD, -1, head, head, matrix(s->vocab_size, embed_size(s))))
             return -1;
     } else {
         struct weight *w = &ws->list[ws->n++];
@@ -279,16 +317,24 @@ static int add_all(struct walk *k)
     k->weights->is_untied_by_data = s->tied && has_embed && has_head;
     if (!add(k, WEIGHT_EMBED, -1, embed,
              k->weights->is_tied && !has_embed && has_head ? head : embed,
-             matrix(s->vocab_size, s->hidden_size)))
+             matrix(s->vocab_size, embed_size(s))))
         return -1;
     if (s->names->positions &&
         !add_part(k, WEIGHT_POSITIONS, -1, s->names->positions, "weight",
-                  matrix(s->max_position, s->hidden_size)))
+                  matrix(s->max_position + s->position_offset, s->hidden_size)))
+        return -1;
+    if (s->names->project_in &&
+        add_linear(k, WEIGHT_PROJECT_IN, -1, s->names->project_in, s->hidden_size,
+                   embed_size(s), /* has_bias= */ false) < 0)
         return -1;
     for (int64_t i = 0; i < s->n_layers; i++)
         if (add_layer(k, i) < 0)
             return -1;
     if (add_norm(k, WEIGHT_NORM, -1, s->names->norm, s->norm, vector(s->hidden_size)) < 0)
+        return -1;
+    if (s->names->project_out &&
+        add_linear(k, WEIGHT_PROJECT_OUT, -1, s->names->project_out, embed_size(s),
+                   s->hidden_size, /* has_bias= */ false) < 0)
         return -1;
     return add_head(k, head);
 }
@@ -309,6 +355,23 @@ static bool is_ignored(const struct decoder_spec *spec, const char *name)
     return false;
 }
 
+/* Does the tensor belong to another part of the whole?  Then count it. */
+static bool leave_out(const struct walk *k, const char *name)
+{
+    struct weights *ws = k->weights;
+    const char *module = k->spec->part_of ? text_part_other_module(name) : NULL;
+    size_t i = 0;
+
+    if (!module)
+        return false;
+    while (i < ws->n_left_out_modules && ws->left_out[i] != module)
+        i++;
+    if (i == ws->n_left_out_modules && i < WEIGHTS_MAX_LEFT_OUT)
+        ws->left_out[ws->n_left_out_modules++] = module;
+    ws->n_left_out++;
+    return true;
+}
+
 /* A tensor that is no weight would change what the model computes if it were one: a bias
  * that config.json does not speak of, a layer too many. */
 static int check_all_used(const struct walk *k)
@@ -327,11 +390,12 @@ static int check_all_used(const struct walk *k)
         /* Saved by old versions, and computed anew by every one. */
         if (ends_with(t->name, "rotary_emb.inv_freq") || is_ignored(k->spec, t->name))
             continue;
-        if (!bsearch(&t, used, ws->n, sizeof(t), compare_sources))
-            return pt2_err_set(k->err, PT2_ERR_BAD_CHECKPOINT,
-                               "tensor '%s' is no part of the %s model that config.json "
-                               "describes",
-                               t->name, k->spec->model_type);
+        if (bsearch(&t, used, ws->n, sizeof(t), compare_sources) || leave_out(k, t->name))
+            continue;
+        return pt2_err_set(k->err, PT2_ERR_BAD_CHECKPOINT,
+                           "tensor '%s' is no part of the %s model that config.json "
+                           "describes",
+                           t->name, k->spec->model_type);
     }
     return 0;
 }

@@ -13,6 +13,8 @@
 enum weight_role {
     WEIGHT_EMBED,
     WEIGHT_POSITIONS,
+    WEIGHT_PROJECT_IN,
+    WEIGHT_PROJECT_IN_BIAS, /* of neither projection there is one */
     WEIGHT_ATTN_NORM,
     WEIGHT_ATTN_NORM_BIAS,
     WEIGHT_QKV,
@@ -27,6 +29,8 @@ enum weight_role {
     WEIGHT_Q_NORM_BIAS,
     WEIGHT_K_NORM,
     WEIGHT_K_NORM_BIAS,
+    WEIGHT_ATTN_SUB_NORM,
+    WEIGHT_ATTN_SUB_NORM_BIAS,
     WEIGHT_O,
     WEIGHT_O_BIAS,
     WEIGHT_ATTN_POST_NORM,
@@ -41,18 +45,23 @@ enum weight_role {
     WEIGHT_ALPHA_N,
     WEIGHT_ACT_BETA,
     WEIGHT_ACT_EPS,
+    WEIGHT_MLP_SUB_NORM,
+    WEIGHT_MLP_SUB_NORM_BIAS,
     WEIGHT_DOWN,
     WEIGHT_DOWN_BIAS,
     WEIGHT_MLP_POST_NORM,
     WEIGHT_MLP_POST_NORM_BIAS,
     WEIGHT_NORM,
     WEIGHT_NORM_BIAS,
+    WEIGHT_PROJECT_OUT,
+    WEIGHT_PROJECT_OUT_BIAS,
     WEIGHT_HEAD,
     WEIGHT_HEAD_BIAS,
     N_WEIGHT_ROLES
 };
 
-#define WEIGHT_FQN_SIZE 160
+#define WEIGHT_FQN_SIZE      160
+#define WEIGHTS_MAX_LEFT_OUT 8
 
 struct weight {
     enum weight_role role;
@@ -74,9 +83,13 @@ struct weights {
     uint64_t n_elements;    /* of all records */
     bool is_tied;           /* the head is an alias */
     bool is_untied_by_data; /* config.json ties, but the checkpoint holds both */
+    size_t n_left_out; /* tensors of a whole that is more than its text part */
+    const char *left_out[WEIGHTS_MAX_LEFT_OUT]; /* the modules that they are of, static */
+    size_t n_left_out_modules;
 };
 
-/* Find every weight, and no tensor that is none.
+/* Find every weight, and no tensor that is none: but for those that text_part.h knows of
+ * where the spec is a part of a whole; they are counted.
  * Errors: BAD_CHECKPOINT (one is missing, of another shape, or too many), NOT_EXPORTABLE
  * (a dtype that is not floating point), NOMEM. */
 MUST_USE int weights_bind(const struct decoder_spec *spec,

@@ -55,8 +55,14 @@ GPT = dict(hidden_size="n_embd", num_hidden_layers="n_layer", num_attention_head
            max_position_embeddings="n_positions", intermediate_size="n_inner",
            num_key_value_heads=None)
 MHA = dict(num_key_value_heads=None)
+NEO = dict(num_hidden_layers="num_layers", num_attention_heads="num_heads", **MHA)
+FALCON = dict(intermediate_size="ffn_hidden_size", **MHA)
+OPT = dict(intermediate_size="ffn_dim", **MHA)
+XGLM = dict(hidden_size="d_model", intermediate_size="ffn_dim", num_hidden_layers="num_layers",
+            num_attention_heads="attention_heads", **MHA)
 FIELDS = {"gpt2": GPT, "gpt_bigcode": GPT, "gptj": GPT, "codegen": GPT, "gpt_neox": MHA,
-          "persimmon": MHA}
+          "persimmon": MHA, "gpt_neo": NEO, "gpt_neox_japanese": MHA | dict(intermediate_size=None),
+          "falcon": FALCON, "opt": OPT, "biogpt": MHA, "xglm": XGLM}
 HEAD_DIM = dict(head_dim=16)
 WINDOW = dict(sliding_window=5, num_hidden_layers=3)
 LAYERS = ["sliding_attention", "full_attention", "sliding_attention"]
@@ -101,7 +107,9 @@ FAMILIES = {
     "olmo3": dict(layer_types=LAYERS, rope_parameters=two_ropes(5000.0, 5000.0), **WINDOW),
     "starcoder2": {}, "stablelm": {}, "nemotron": {}, "jais2": {}, "phi": {}, "persimmon": {},
     "gpt_neox": {}, "gpt2": {}, "gpt_bigcode": {}, "gptj": dict(rotary_dim=8),
-    "codegen": dict(rotary_dim=8),
+    "codegen": dict(rotary_dim=8), "bitnet": {}, "gpt_neox_japanese": dict(rotary_pct=0.5),
+    "gpt_neo": dict(attention_types=[[["global", "local"], 1]], window_size=5), "falcon": {},
+    "opt": {}, "biogpt": {}, "xglm": {},
 }
 CASES |= {name: (name, fields) for name, fields in FAMILIES.items()}
 
@@ -154,6 +162,20 @@ KNOBS = {
     "gpt2-scales": ("gpt2", dict(scale_attn_by_inverse_layer_idx=True, scale_attn_weights=False)),
     "gpt_bigcode-mha": ("gpt_bigcode", dict(multi_query=False)),
     "codegen-8-heads": ("codegen", dict(n_head=8, rotary_dim=4)),
+    "bitnet-biases": ("bitnet", dict(attention_bias=True, tie_word_embeddings=True)),
+    "gpt_neo-kinds": ("gpt_neo", dict(attention_types=[[["local"], 1], [["global", "local"], 1]],
+                                      num_layers=3, window_size=3)),
+    "gpt_neox_japanese-tied": ("gpt_neox_japanese", dict(
+        tie_word_embeddings=True, num_hidden_layers=3, intermediate_multiple_size=2)),
+    "falcon-new": ("falcon", dict(new_decoder_architecture=True, num_kv_heads=2)),
+    "falcon-new-one-norm": ("falcon", dict(new_decoder_architecture=True, num_kv_heads=1, bias=True,
+                                           num_ln_in_parallel_attn=1, tie_word_embeddings=True)),
+    "falcon-mha": ("falcon", dict(multi_query=False, parallel_attn=False)),
+    "opt-350m": ("opt", dict(do_layer_norm_before=False, word_embed_proj_dim=24)),
+    "opt-no-biases": ("opt", dict(enable_bias=False, layer_norm_elementwise_affine=False,
+                                  tie_word_embeddings=True)),
+    "biogpt-unscaled": ("biogpt", dict(scale_embedding=False, tie_word_embeddings=True)),
+    "xglm-unscaled": ("xglm", dict(scale_embedding=False, d_model=40, tie_word_embeddings=True)),
     "gptj-whole": ("gptj", dict(rotary_dim=16)),
 }
 
