@@ -60,7 +60,9 @@ static enum eval_class node_class(struct eval *e, const struct pt2_node *node)
         return EVAL_CONSTANT;
     if (out >= 0 && has_symbol(pt2_program_value(e->program, (uint32_t)out)))
         c.found = EVAL_POSITION;
-    if (!node_reads_shape_only(&op))
+    if (streq(op.name, "expand_as") && node_value(node, "self") >= 0)
+        add_class(&c, (uint32_t)node_value(node, "self")); /* of other its shape alone */
+    else if (!node_reads_shape_only(&op))
         node_each_input(node, add_class, &c);
     return c.found;
 }
@@ -291,7 +293,9 @@ static int find_order(struct eval *e, uint32_t wanted, struct pt2_err *err)
 
             if (!is_needed(&need, node))
                 continue;
-            if (!node_reads_shape_only(&op))
+            if (streq(op.name, "expand_as") && node_value(node, "self") >= 0)
+                need_value(&need, (uint32_t)node_value(node, "self"));
+            else if (!node_reads_shape_only(&op))
                 node_each_input(node, need_value, &need);
             else
                 for (uint32_t k = 1; k < node->n_inputs; k++) {

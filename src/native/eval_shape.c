@@ -87,14 +87,17 @@ static int run_expand(struct eval *e, const struct pt2_node *node, struct tensor
 {
     int64_t sizes[PT2_MAX_DIMS];
     unsigned n_dims;
-    struct tensor in, other;
+    struct tensor in;
 
     if (self_of(e, node, &in, err) < 0)
         return -1;
     if (node_is(node, "expand_as")) {
-        if (eval_arg(e, node, "other", &other, err) < 0)
-            return -1;
-        return tensor_expand(&in, other.n_dims, other.sizes, ret, node, err);
+        int64_t other = node_value(node, "other");
+
+        if (other < 0 || eval_meta_sizes(e, (uint32_t)other, sizes, err) < 0)
+            return eval_refuse(err, node, "no tensor to be shaped like");
+        n_dims = pt2_program_value(e->program, (uint32_t)other)->meta.n_dims;
+        return tensor_expand(&in, n_dims, sizes, ret, node, err);
     }
     if (eval_arg_ints(e, node, "size", sizes, &n_dims, err) < 0)
         return -1;
@@ -414,7 +417,8 @@ eval_fn *eval_shape_find(const char *op)
         {"alias", run_same}, {"detach", run_same}, {"detach_", run_same},
         {"dropout", run_same}, {"lift", run_same}, {"view", run_view}, {"reshape", run_view},
         {"_unsafe_view", run_view}, {"flatten", run_flatten}, {"expand", run_expand},
-        {"expand_as", run_expand}, {"transpose", run_transpose}, {"t", run_transpose},
+        {"expand_as", run_expand}, {"broadcast_to", run_expand},
+        {"transpose", run_transpose}, {"t", run_transpose},
         {"numpy_T", run_transpose},
         {"permute", run_permute}, {"slice", run_slice}, {"select", run_select},
         {"narrow", run_narrow},

@@ -202,7 +202,17 @@ MUST_USE int lift_reshape(struct lift *l, const struct lifted *in, const int64_t
 /* An argument that is a list of sizes; ANY_LENGTH for the length of the run. */
 MUST_USE int lift_sizes(struct lift *l, const char *name, int64_t *ret, unsigned *ret_n);
 
+/* ---- lift_index.c ---- */
+
+/* Rows by a constant list of indices that follow one another. */
+MUST_USE int lift_index(struct lift *l, const struct lifted *in);
+
 /* ---- lift_rows.c, lift_attend.c ---- */
+
+/* May the node's write in place be taken for a new value?  It may where nobody reads the old
+ * one, or a view of it, any more; so may a node that writes nothing.
+ * Errors: PROGRAM_REFUSED. */
+MUST_USE int lift_check_write(struct lift *l);
 
 MUST_USE int lift_rows(struct lift *l, const struct node_op *op, bool *ret_is);
 MUST_USE int lift_attend(struct lift *l, const struct node_op *op, bool *ret_is);

@@ -124,6 +124,39 @@ static int make_scores(struct lift *l, const struct lifted *q, const struct lift
     return 0;
 }
 
+/* Is the value zeros, which nothing has written to? */
+static bool is_zeros(const struct lift *l, int64_t value)
+{
+    int32_t maker = value < 0 ? -1 : pt2_program_value(l->program, (uint32_t)value)->node;
+
+    if (maker < 0 || !node_is(pt2_program_node(l->program, (uint32_t)maker), "zeros"))
+        return false;
+    for (uint32_t i = 0; i < l->node_i; i++) {
+        int64_t written = node_written(pt2_program_node(l->program, i));
+
+        if (written >= 0 && l->roots[written] == l->roots[value])
+            return false;
+    }
+    return true;
+}
+
+/* baddbmm(zeros, queries, keys^T, alpha): what GPT-NeoX had, and its Japanese kin has */
+static int scaled_scores(struct lift *l)
+{
+    const struct lifted *q = lift_arg(l, "batch1"), *k = lift_arg(l, "batch2");
+    double alpha, beta;
+
+    if (!node_float(l->node, "alpha", 1, &alpha) || !node_float(l->node, "beta", 1, &beta) ||
+        !(alpha > 0) || !isfinite(alpha) || !lift_is_rows(q))
+        return lift_refuse(l, "scores times what is no number");
+    if (!isfinite(beta) || !is_zeros(l, node_value(l->node, "self")))
+        return lift_refuse(l, "scores that do not start from zeros");
+    if (make_scores(l, q, k) < 0)
+        return -1;
+    lift_out(l)->scores.inner *= alpha;
+    return 0;
+}
+
 static int attend(struct lift *l, const struct scores *s, const struct lifted *values,
                   const struct lifted *like, struct lifted *ret)
 {
@@ -408,6 +441,8 @@ int lift_attend(struct lift *l, const struct node_op *op, bool *ret_is)
     if (streq(name, "scaled_dot_product_attention") ||
         streq(name, "_scaled_dot_product_flash_attention_for_cpu"))
         return sdpa(l);
+    if (streq(name, "baddbmm") && is_kind(lift_arg(l, "batch2"), KIND_CACHE))
+        return scaled_scores(l);
     if (streq(name, "bmm"))
         other = lift_arg(l, "mat2");
     if (products && lift_is_rows(self) && is_kind(other, KIND_CACHE))
@@ -439,9 +474,16 @@ int lift_attend(struct lift *l, const struct node_op *op, bool *ret_is)
         return where(l, self);
     if (streq(name, "masked_fill") && is_kind(self, KIND_SCORES))
         return masked_fill(l, self);
-    if (is_kind(self, KIND_SCORES) || is_kind(other, KIND_SCORES))
-        return on_scores(l, name, is_kind(self, KIND_SCORES) ? self : other,
+    if (is_kind(self, KIND_SCORES) || is_kind(other, KIND_SCORES)) {
+        struct node_op in_new = *op;
+
+        if (node_written(l->node) >= 0)
+            in_new.name[strlen(in_new.name) - 1] = '\0';
+        if (lift_check_write(l) < 0)
+            return -1;
+        return on_scores(l, in_new.name, is_kind(self, KIND_SCORES) ? self : other,
                          is_kind(self, KIND_SCORES));
+    }
     *ret_is = false;
     return 0;
 }

@@ -470,9 +470,7 @@ static void see_later(void *context, uint32_t value)
         later->found = true;
 }
 
-/* A write is as good as a new value where nobody reads the old one, or a view of it, any
- * more. */
-static int check_write(struct lift *l)
+int lift_check_write(struct lift *l)
 {
     int64_t self = node_written(l->node);
     struct later later = {.l = l};
@@ -561,7 +559,7 @@ int lift_rows(struct lift *l, const struct node_op *op_in, bool *ret_is)
     }
     if (r < 0 || !*ret_is)
         return r;
-    if (check_write(l) < 0)
+    if (lift_check_write(l) < 0)
         return -1;
     *lift_out(l) = v;
     return 0;

@@ -528,7 +528,7 @@ int lift_view(struct lift *l, const struct node_op *op, bool *ret_is)
         int (*fn)(struct lift *l, const struct lifted *in);
     } fns[] = {
         {"view", view}, {"reshape", view}, {"_unsafe_view", view}, {"flatten", flatten},
-        {"expand", expand}, {"transpose", transpose}, {"t", transpose}, {"permute", permute},
+        {"expand", expand}, {"broadcast_to", expand}, {"transpose", transpose}, {"t", transpose}, {"permute", permute},
         {"unsqueeze", unsqueeze}, {"squeeze", squeeze}, {"slice", slice}, {"narrow", slice},
         {"select", take_one}, {"split", split}, {"split_with_sizes", split},
         {"chunk", split}, {"unbind", split}, {"to", same}, {"_to_copy", same},
@@ -537,7 +537,9 @@ int lift_view(struct lift *l, const struct node_op *op, bool *ret_is)
     };
     const struct lifted *in = lift_arg(l, node_arg(l->node, "self") ? "self" : "input");
 
-    *ret_is = false;
+    *ret_is = streq(op->name, "index") && lift_is_rows(in);
+    if (*ret_is)
+        return lift_index(l, in);
     for (size_t i = 0; i < ARRAY_LEN(fns); i++) {
         if (!streq(fns[i].op, op->name))
             continue;

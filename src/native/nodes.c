@@ -180,7 +180,7 @@ int64_t node_written(const struct pt2_node *node)
 bool node_is_view(const struct node_op *op)
 {
     static const char *const names[] = {
-        "alias",     "chunk",   "contiguous", "detach", "detach_",    "diagonal",
+        "alias",     "broadcast_to", "chunk", "contiguous", "detach", "detach_",    "diagonal",
         "expand",    "expand_as", "flatten",  "movedim", "narrow",    "numpy_T",
         "permute",   "reshape", "reshape_as", "select", "slice",      "split",
         "split_with_sizes", "squeeze", "swapaxes", "t", "to",         "transpose",
