@@ -301,7 +301,6 @@ START_TEST(test_families_refuse_what_others_compute_with)
     must_refuse("mistral", ",'attn_logit_softcapping':50", "attn_logit_softcapping");
     must_refuse("gemma3_text", ",'attn_logit_softcapping':50", "attn_logit_softcapping");
     must_refuse("gemma", ",'use_bidirectional_attention':true", "causal");
-    must_refuse("stablelm", ",'qk_layernorm':true", "qk_layernorm");
     must_refuse("cohere2", ",'use_qk_norm':true", "use_qk_norm");
     must_refuse("qwen3", ",'partial_rotary_factor':0.5", "partial_rotary_factor");
     must_refuse("glm", ",'sliding_window':64", "sliding_window");

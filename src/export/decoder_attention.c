@@ -150,6 +150,7 @@ static uint32_t norm_heads(struct builder *b, uint32_t x,
                            const struct layer_values *layer, enum weight_role role)
 {
     enum norm_kind kind = b->spec->qk_norm_kind;
+    struct layer_values stacked;
 
     switch (b->spec->qk_norm) {
     case QK_NORM_NONE:
@@ -159,6 +160,12 @@ static uint32_t norm_heads(struct builder *b, uint32_t x,
         return part_norm(b, kind, x, layer, role);
     case QK_NORM_EVERY_HEAD:
         return heads_first(b, part_norm(b, kind, heads_first(b, x), layer, role));
+    case QK_NORM_MODULES:
+        stacked = *layer;
+        stacked.weights[role] = graph_stack(
+            &b->graph, layer->weights[role],
+            role == WEIGHT_Q_NORM ? b->spec->n_heads : b->spec->n_kv_heads);
+        return heads_first(b, part_norm(b, kind, heads_first(b, x), &stacked, role));
     }
     ASSERT(!"a norm of queries and keys that has no spelling");
 }

@@ -1,6 +1,7 @@
 #include "export/decoder_graph.h"
 
 #include "base/half.h"
+#include "base/log.h"
 #include "export/decoder_parts.h"
 
 #define SEQ_SYMBOL "s0"
@@ -78,8 +79,12 @@ static void add_weights(struct builder *b, const struct weights *weights)
     for (size_t i = 0; i < weights->n; i++) {
         const struct weight *w = &weights->list[i];
         struct layer_values *of = w->layer < 0 ? &b->top : &b->layers[w->layer];
+        uint32_t value;
 
-        of->weights[w->role] = add_weight(b, w);
+        value = add_weight(b, w);
+        if (w->head == 0)
+            of->weights[w->role] = value;
+        ASSERT(graph_failed(&b->graph) || value == of->weights[w->role] + w->head);
     }
 }
 

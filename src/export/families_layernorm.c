@@ -4,8 +4,12 @@
 
 static const struct decoder_names starcoder2_names = {
     LLAMA_FRAME, LLAMA_QKVO, LLAMA_NORMS, .up = "mlp.c_fc", .down = "mlp.c_proj"};
+#define STABLELM_NAMES                                                                   \
+    LLAMA_FRAME, LLAMA_QKVO, LLAMA_GATED, .q_norm = "self_attn.q_layernorm",             \
+                                          .k_norm = "self_attn.k_layernorm"
+static const struct decoder_names stablelm_names = {STABLELM_NAMES, LLAMA_NORMS};
 static const struct decoder_names stablelm_parallel_names = {
-    LLAMA_FRAME, LLAMA_QKVO, LLAMA_GATED, .attn_norm = "input_layernorm"};
+    STABLELM_NAMES, .attn_norm = "input_layernorm"};
 static const struct decoder_names plain_names = {LLAMA_FRAME, LLAMA_QKVO, LLAMA_NORMS,
                                                  LLAMA_PLAIN};
 static const struct decoder_names phi_names = {
@@ -76,13 +80,16 @@ static int read_starcoder2(const struct family *family, const struct fields *con
     return windows_read_all(family, config, spec, err);
 }
 
-/* qk_layernorm, a module for each head there, is refused in spec.c. */
 static int read_stablelm(const struct family *family, const struct fields *config,
                          struct decoder_spec *spec, struct pt2_err *err)
 {
+    bool has_norms;
+
     (void)family;
-    if (field_bool(config, "use_parallel_residual", false, &spec->is_parallel, err) < 0)
+    if (field_bool(config, "use_parallel_residual", false, &spec->is_parallel, err) < 0 ||
+        field_bool(config, "qk_layernorm", false, &has_norms, err) < 0)
         return -1;
+    spec->qk_norm = has_norms ? QK_NORM_MODULES : QK_NORM_NONE;
     if (spec->is_parallel)
         spec->names = &stablelm_parallel_names;
     return field_bool(config, "use_qkv_bias", false, &spec->qkv_bias, err);
@@ -135,6 +142,8 @@ static int read_gpt_neox_japanese(const struct family *family,
 static const char *const understands_window[] = {"sliding_window", "layer_types", NULL};
 static const char *const understands_parallel[] = {"use_parallel_residual", NULL};
 static const char *const understands_qk_norm[] = {"qk_layernorm", NULL};
+static const char *const understands_stablelm[] = {"use_parallel_residual", "qk_layernorm",
+                                                   NULL};
 static const char *const neox_ignores[] = {".attention.bias", ".attention.masked_bias",
                                            NULL};
 
@@ -161,7 +170,7 @@ const struct family layernorm_families[] = {
     {
         .model_type = "stablelm",
         .architecture = "StableLmForCausalLM",
-        .names = &llama_names,
+        .names = &stablelm_names,
         .presets = {.vocab_size = 50304,
                     .hidden_size = 2560,
                     .intermediate_size = 6912,
@@ -173,8 +182,8 @@ const struct family layernorm_families[] = {
         .fields = {.eps = "layer_norm_eps"},
         .rope = {.partial = 0.25},
         .has_head_dim_of_hidden = true,
-        .is = {.norm = NORM_LAYER},
-        .understands = understands_parallel,
+        .is = {.norm = NORM_LAYER, .qk_norm_kind = NORM_LAYER_WIDE},
+        .understands = understands_stablelm,
         .read = read_stablelm,
     },
     {

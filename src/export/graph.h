@@ -74,6 +74,8 @@ uint32_t graph_arange(struct graph *g, int64_t n);     /* int64 */
 uint32_t graph_column(struct graph *g, uint32_t x);    /* (n) -> (n, 1) */
 uint32_t graph_mean_last(struct graph *g, uint32_t x); /* keeps the dimension, as 1 */
 uint32_t graph_cat_last(struct graph *g, uint32_t x, uint32_t y); /* of one shape each */
+/* The n values from first on, of one shape (m): (n, m). */
+uint32_t graph_stack(struct graph *g, uint32_t first, int64_t n);
 /* Elements start .. end - 1 of the last dimension, where end is not beyond it. */
 uint32_t graph_slice_last(struct graph *g, uint32_t x, int64_t start, int64_t end);
 /* Elements start, start + 2, ... of the last dimension. */

@@ -66,6 +66,28 @@ uint32_t graph_cat_last(struct graph *g, uint32_t x, uint32_t y)
     return graph_add_node(g, "cat", "default", args, 2, &meta);
 }
 
+uint32_t graph_stack(struct graph *g, uint32_t first, int64_t n)
+{
+    AUTO_PTR struct pt2_arg *parts = calloc((size_t)n, sizeof(*parts));
+    struct pt2_named_arg args[] = {
+        arg_list("tensors", PT2_ARG_TENSORS, parts, (uint32_t)n)};
+    struct pt2_tensor_meta meta;
+    struct pt2_dim sizes[2];
+
+    if (g->failed)
+        return 0;
+    if (!parts) {
+        g->failed = pt2_err_set(g->err, PT2_ERR_NOMEM, "%lld values", (long long)n) < 0;
+        return 0;
+    }
+    for (int64_t i = 0; i < n; i++)
+        parts[i] = (struct pt2_arg){.kind = PT2_ARG_TENSOR, .value = first + (uint32_t)i};
+    sizes[0] = dim_of(n);
+    sizes[1] = last_size(g, first);
+    meta = graph_contiguous(g, meta_of(g, first)->dtype, 2, sizes);
+    return graph_add_node(g, "stack", "default", args, 1, &meta);
+}
+
 static uint32_t slice_last(struct graph *g, uint32_t x, int64_t start, int64_t end,
                            int64_t step)
 {

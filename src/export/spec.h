@@ -37,6 +37,7 @@ enum qk_norm {
     QK_NORM_NONE,
     QK_NORM_HEAD,       /* over a head; one weight (head_dim) for all */
     QK_NORM_EVERY_HEAD, /* over a head; a weight (heads, head_dim) */
+    QK_NORM_MODULES,    /* the same, a tensor (head_dim) for each head: norms.0, norms.1 */
     QK_NORM_ALL,        /* over all heads together, before they are split */
 };
 

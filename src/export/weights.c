@@ -172,6 +172,22 @@ static int add_norm(struct walk *k, enum weight_role role, int64_t layer,
     return 0;
 }
 
+static int add_head_norms(struct walk *k, enum weight_role role, int64_t layer,
+                          const char *module, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) {
+        char tensor[80];
+        struct weight *w;
+
+        snprintf(tensor, sizeof(tensor), "%s.norms.%lld.weight", module, (long long)i);
+        w = add_of_layer(k, role, layer, tensor, vector(k->spec->head_dim));
+        if (!w)
+            return -1;
+        w->head = i;
+    }
+    return 0;
+}
+
 static int add_qk_norms(struct walk *k, int64_t layer)
 {
     const struct decoder_spec *s = k->spec;
@@ -180,6 +196,10 @@ static int add_qk_norms(struct walk *k, int64_t layer)
 
     if (s->qk_norm == QK_NORM_NONE)
         return 0;
+    if (s->qk_norm == QK_NORM_MODULES)
+        return add_head_norms(k, WEIGHT_Q_NORM, layer, s->names->q_norm, n_q) < 0
+                   ? -1
+                   : add_head_norms(k, WEIGHT_K_NORM, layer, s->names->k_norm, n_k);
     if (s->qk_norm == QK_NORM_ALL) {
         q = vector(n_q * d);
         kv = vector(n_k * d);
@@ -407,6 +427,8 @@ int weights_bind(const struct decoder_spec *spec, const struct pt2_checkpoint *c
     struct walk k = {spec, checkpoint, &weights, 0, err};
 
     k.cap = ((size_t)spec->n_layers + 1) * N_WEIGHT_ROLES;
+    if (spec->qk_norm == QK_NORM_MODULES)
+        k.cap += (size_t)(spec->n_layers * (spec->n_heads + spec->n_kv_heads));
     weights.list = calloc(k.cap, sizeof(*weights.list));
     if (!weights.list)
         return pt2_err_set(err, PT2_ERR_NOMEM, "%zu weights", k.cap);

@@ -66,6 +66,7 @@ enum weight_role {
 struct weight {
     enum weight_role role;
     int64_t layer;             /* -1: of no layer */
+    int64_t head;              /* QK_NORM_MODULES: which; otherwise 0 */
     char fqn[WEIGHT_FQN_SIZE]; /* of the reference's ep.state_dict: "model." and the name
                                 */
     const struct pt2_checkpoint_tensor *source;

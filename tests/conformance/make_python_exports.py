@@ -100,7 +100,7 @@ CASES = {
             num_kv_heads=None), **EAGER)),
         # Its local layers see what is not written yet, as the reference has it: wrong there too.
         ("gpt_neo", "-eager", dict(refused="is neither causal nor a window of it", **EAGER)),
-        ("gpt_neox_japanese", "-dynamic", DYNAMIC),
+        ("gpt_neox_japanese", "-eager-dynamic", dict(**DYNAMIC, **EAGER)),
     ],
 }
 

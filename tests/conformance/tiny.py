@@ -154,6 +154,7 @@ KNOBS = {
         original_max_position_embeddings=16), **WINDOW)),
     "starcoder2-window": ("starcoder2", dict(sliding_window=5, use_bias=False)),
     "stablelm-parallel": ("stablelm", dict(use_parallel_residual=True, use_qkv_bias=True)),
+    "stablelm-qk-norm": ("stablelm", dict(qk_layernorm=True)),
     "nemotron-biases": ("nemotron", dict(attention_bias=True, mlp_bias=True, head_dim=12)),
     "jais2-no-bias": ("jais2", dict(attention_bias=False, mlp_bias=False)),
     "phi-qk-norm": ("phi", dict(qk_layernorm=True, partial_rotary_factor=0.25)),
