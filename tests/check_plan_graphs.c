@@ -46,6 +46,11 @@ enum twist {
     PRODUCT_OF_BOOLS,
     NEGATIVE_SIZES,
     WIDE_CACHE,
+    SCORES_READ_AFTER_WRITE_IN_PLACE,
+    ADDED_TO_ONES,
+    ADDED_TO_WRITTEN_ZEROS,
+    INDEXED_BACKWARDS,
+    INDEXED_TWICE,
     /* other spellings of the same */
     SDPA,
     INDEX_PUT,
@@ -55,6 +60,9 @@ enum twist {
     WINDOW,
     SCALED,
     SOFT_CAP,
+    SCALED_IN_PLACE,
+    ADDED_TO_ZEROS,
+    INDEXED,
     NARROWED,
     ROLLS,
     ROLLS_IN_PLACE,
@@ -142,6 +150,49 @@ static uint32_t scores_of(struct twisted *t, uint32_t keys)
 
     return mini(&t->m, "matmul.default", PT2_FLOAT32, ROWS4(LEN), 2, ARG_T("self", t->x),
                 ARG_T("other", turned));
+}
+
+/* baddbmm of 2 * q @ k, of three dimensions */
+static uint32_t added_to(struct twisted *t, uint32_t keys)
+{
+    struct pt2_arg sizes[4] = {{PT2_ARG_INT, {.i = 1}}, {PT2_ARG_INT, {.i = 3}},
+                               {PT2_ARG_INT, {.i = LEN}}, {PT2_ARG_INT, {.i = LEN}}};
+    struct mini *m = &t->m;
+    uint32_t k = mini(m, "squeeze.dim", PT2_FLOAT32, SIZES(1, LEN, DIM), 2,
+                      ARG_T("self", keys), ARG_I("dim", 1));
+    uint32_t q = mini(m, "squeeze.dim", PT2_FLOAT32, SIZES(1, 3, DIM), 2, ARG_T("self", t->x),
+                      ARG_I("dim", 1));
+    struct pt2_named_arg size =
+        ARG("size", .kind = PT2_ARG_INTS, .list = {sizes, 3});
+    uint32_t to = mini(m, t->twist == ADDED_TO_ONES ? "ones.default" : "zeros.default",
+                       PT2_FLOAT32, SIZES(1, 3, LEN), 1, size);
+
+    if (t->twist == ADDED_TO_WRITTEN_ZEROS)
+        mini(m, "add_.Tensor", PT2_FLOAT32, SIZES(1, 3, LEN), 2, ARG_T("self", to),
+             ARG_F("other", 1));
+    k = mini(m, "transpose.int", PT2_FLOAT32, SIZES(1, DIM, LEN), 3, ARG_T("self", k),
+             ARG_I("dim0", 1), ARG_I("dim1", 2));
+    to = mini(m, "baddbmm.default", PT2_FLOAT32, SIZES(1, 3, LEN), 5, ARG_T("self", to),
+              ARG_T("batch1", q), ARG_T("batch2", k), ARG_F("beta", 1), ARG_F("alpha", 2));
+    return mini(m, "unsqueeze.default", PT2_FLOAT32, ROWS4(LEN), 2, ARG_T("self", to),
+                ARG_I("dim", 1));
+}
+
+/* The last dimension of x by all its indices: 0, 1, ... or 0, -1, ... */
+static uint32_t indexed(struct twisted *t)
+{
+    struct pt2_arg places[4] = {{.kind = PT2_ARG_NONE}, {.kind = PT2_ARG_NONE},
+                                {.kind = PT2_ARG_NONE}, {.kind = PT2_ARG_NONE}};
+    struct mini *m = &t->m;
+    uint32_t at = mini(m, "arange.default", PT2_INT64, SIZES(DIM), 1, ARG_I("end", DIM));
+
+    if (t->twist == INDEXED_BACKWARDS)
+        at = mini(m, "neg.default", PT2_INT64, SIZES(DIM), 1, ARG_T("self", at));
+    places[3] = (struct pt2_arg){PT2_ARG_TENSOR, {.value = at}};
+    if (t->twist == INDEXED_TWICE)
+        places[2] = places[3];
+    return mini(m, "index.Tensor", PT2_FLOAT32, ROWS4(DIM), 2, ARG_T("self", t->x),
+                ARG_LIST("indices", PT2_ARG_OPTIONAL_TENSORS, places));
 }
 
 static uint32_t seen(struct twisted *t)
@@ -290,6 +341,8 @@ static void twist_input(struct twisted *t, enum twist twist)
         y = mini(m, "mul_.Tensor", PT2_FLOAT32, ROWS4(DIM), 2, ARG_T("self", before),
                  ARG_F("other", 2));
         t->x = twist == IN_PLACE ? y : add(t, before, y, DIM);
+    } else if (twist == INDEXED || twist == INDEXED_BACKWARDS || twist == INDEXED_TWICE) {
+        t->x = indexed(t);
     } else if (twist == LAST_ROW_BESIDE_ALL) {
         y = mini(m, "slice.Tensor", PT2_FLOAT32, SIZES(1, 1, 1, DIM), 4, ARG_T("self", t->x),
                  ARG_I("dim", 2), ARG_I("start", -1), ARG_I("end", INT64_MAX));
@@ -326,6 +379,10 @@ static uint32_t twist_scores(struct twisted *t, enum twist twist, uint32_t score
 
     if (twist == SCALED || twist == SOFT_CAP)
         scores = with(t, "div.Tensor", with(t, "mul.Tensor", scores, 0.5), 0.25);
+    if (twist == SCALED_IN_PLACE)
+        scores = with(t, "div_.Tensor", scores, 0.5);
+    if (twist == SCORES_READ_AFTER_WRITE_IN_PLACE)
+        with(t, "mul_.Tensor", scores, 2);
     if (twist == SOFT_CAP)
         scores = with(t, "mul.Tensor",
                       one(t, "tanh.default", with(t, "div.Tensor", scores, 20), LEN), 20);
@@ -378,7 +435,11 @@ static uint32_t attend(struct twisted *t, enum twist twist)
         return mini(m, "scaled_dot_product_attention.default", PT2_FLOAT32, ROWS4(DIM), 4,
                     ARG_T("query", t->x), ARG_T("key", t->keys),
                     ARG_T("value", t->new_values), ARG_T("attn_mask", seen(t)));
-    scores = twist == READ_BEFORE_WRITE ? early : scores_of(t, t->new_keys);
+    scores = twist == READ_BEFORE_WRITE ? early
+             : twist == ADDED_TO_ZEROS || twist == ADDED_TO_ONES ||
+                     twist == ADDED_TO_WRITTEN_ZEROS
+                 ? added_to(t, t->new_keys)
+                 : scores_of(t, t->new_keys);
     scores = twist_scores(t, twist, scores);
     return mini(m, "matmul.default", PT2_FLOAT32, ROWS4(DIM), 2, ARG_T("self", scores),
                 ARG_T("other", twist == UNUSED_CACHE ? t->new_keys : t->new_values));
@@ -472,7 +533,9 @@ static void check_spelling(const struct plan_run *r, enum twist twist, int resul
     ck_assert_int_eq(attend->attend.window, twist == WINDOW ? 6 : 0);
     ck_assert_float_eq_tol(attend->attend.soft_cap, twist == SOFT_CAP ? 20 : 0, 1e-5f);
     ck_assert_float_eq_tol(attend->attend.scale,
-                           twist == SCALED || twist == SOFT_CAP ? 2
+                           twist == SCALED || twist == SOFT_CAP ||
+                                   twist == SCALED_IN_PLACE || twist == ADDED_TO_ZEROS
+                               ? 2
                            : twist == SDPA                      ? 0.5f /* 1 / sqrt(4) */
                                                                 : 1,
                            1e-6f);
@@ -511,6 +574,11 @@ START_TEST(test_plan_graphs_twisted)
         [PRODUCT_OF_BOOLS] = "a product that is no float",
         [NEGATIVE_SIZES] = "aten.view.default): a size of -2",
         [WIDE_CACHE] = "'value_cache_0' has rows of more than",
+        [SCORES_READ_AFTER_WRITE_IN_PLACE] = "written in place, and read later",
+        [ADDED_TO_ONES] = "scores that do not start from zeros",
+        [ADDED_TO_WRITTEN_ZEROS] = "scores that do not start from zeros",
+        [INDEXED_BACKWARDS] = "indices that do not follow one another",
+        [INDEXED_TWICE] = "two lists of indices",
         [SHARED_MEMORY] = "'key_cache_0' is written and shares its memory with 'value_cache_0'",
         [NOT_WRITTEN_BACK] = "aten.index_copy.default): the op is not compiled",
     };

@@ -76,7 +76,12 @@ def compare(build, path, logits):
     return f"{max(differences):.1e} of the largest logit"
 
 
-@pytest.mark.parametrize("name", PARTS)
+# A spelling of names, or of the config, each; the rest nightly.
+GATE = ("gemma3", "mistral3-ministral3", "llava-qwen2-tied", "qwen2_vl", "smolvlm")
+
+
+@pytest.mark.parametrize("name", [
+    name if name in GATE else pytest.param(name, marks=pytest.mark.nightly) for name in PARTS])
 def test_text_part(name, build, export, tmp_path, record_property):
     logits, notes = make(name, tmp_path / "model"), []
     path = export(tmp_path / "model", batch_size=2, dynamic=True, notes=notes)
@@ -92,7 +97,8 @@ def test_text_part(name, build, export, tmp_path, record_property):
     assert not any("language_model" in fqn or "text_model" in fqn for fqn in names)
 
 
-@pytest.mark.parametrize("name", ["gemma3", "qwen2_5_vl", "llava"])
+@pytest.mark.parametrize("name", [
+    "gemma3", *(pytest.param(name, marks=pytest.mark.nightly) for name in ("qwen2_5_vl", "llava"))])
 def test_names_of_the_module_tree(name, build, export, tmp_path, record_property):
     """As the classes themselves call them, which from_pretrained takes too."""
     folder = tmp_path / "model"
