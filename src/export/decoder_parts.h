@@ -14,8 +14,8 @@
 /* The values of one layer, or of none: weights by role, and what else the layer needs. */
 struct layer_values {
     const struct layer_spec *spec;    /* NULL: of no layer */
-    uint32_t weights[N_WEIGHT_ROLES]; /* GRAPH_NO_BIAS where there is none; of several, the
-                                         first: they follow one another */
+    uint32_t weights[N_WEIGHT_ROLES]; /* GRAPH_NO_BIAS where there is none; of several,
+                                         the first: they follow one another */
     uint32_t key_cache, value_cache;
     uint32_t mask; /* bool (s, max_cache_len) */
 };

@@ -73,11 +73,12 @@ void part_rotary_tables(struct builder *b)
 uint32_t part_sinusoids(struct builder *b)
 {
     struct graph *g = &b->graph;
-    uint32_t position = graph_binary_int(g, "add", b->positions, b->spec->position_offset);
-    uint32_t angle;
+    int64_t offset = b->spec->position_offset;
+    uint32_t position = graph_binary_int(g, "add", b->positions, offset), angle;
 
     position = graph_column(g, graph_to(g, position, PT2_FLOAT32));
-    angle = graph_outer(g, "mul", position, b->ropes[0].inv_freq, /* is_swapped= */ false);
+    angle = graph_outer(g, "mul", position, b->ropes[0].inv_freq,
+                        /* is_swapped= */ false);
     angle = graph_cat_last(g, graph_unary(g, "sin", angle), graph_unary(g, "cos", angle));
     return graph_to(g, angle, b->options->dtype);
 }

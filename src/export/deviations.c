@@ -66,8 +66,8 @@ static int note_part(const struct decoder_spec *spec, const struct weights *weig
                               "%s: only the text model, %s, is exported.", spec->part_of,
                               spec->model_type);
     return deviations_add(deviations, err,
-                          "%s: only the text model, %s, is exported; %zu tensors are left "
-                          "out, of %s.",
+                          "%s: only the text model, %s, is exported; %zu tensors are "
+                          "left out, of %s.",
                           spec->part_of, spec->model_type, weights->n_left_out, modules);
 }
 

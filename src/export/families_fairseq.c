@@ -1,5 +1,5 @@
-/* families_fairseq.c - what came from fairseq: OPT, BioGPT and XGLM, whose positions begin
- * behind two rows for padding. */
+/* families_fairseq.c - what came from fairseq: OPT, BioGPT and XGLM, whose positions
+ * begin behind two rows for padding. */
 #include "export/families.h"
 
 #include <math.h>
@@ -184,8 +184,8 @@ const struct family fairseq_families[] = {
                .o_bias = true,
                .mlp_bias = true},
         .ignores = xglm_ignores,
-        .note = "xglm: the reference export fails, because it looks how long the cache is "
-                "before it takes a position from its table; here the sines and cosines "
+        .note = "xglm: the reference export fails, because it looks how long the cache "
+                "is before it takes a position from its table; here the sines and cosines "
                 "are computed.",
         .read = read_xglm,
     },

@@ -142,8 +142,8 @@ static int read_gpt_neox_japanese(const struct family *family,
 static const char *const understands_window[] = {"sliding_window", "layer_types", NULL};
 static const char *const understands_parallel[] = {"use_parallel_residual", NULL};
 static const char *const understands_qk_norm[] = {"qk_layernorm", NULL};
-static const char *const understands_stablelm[] = {"use_parallel_residual", "qk_layernorm",
-                                                   NULL};
+static const char *const understands_stablelm[] = {"use_parallel_residual",
+                                                   "qk_layernorm", NULL};
 static const char *const neox_ignores[] = {".attention.bias", ".attention.masked_bias",
                                            NULL};
 

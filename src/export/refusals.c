@@ -56,10 +56,10 @@ static const struct {
              "offered"},
     {linear, "linear attention keeps a state that each token changes, not keys and "
              "values, which is not offered"},
-    {state_space, "state space and recurrent layers keep a state that each token changes, "
-                  "not keys and values, which is not offered"},
-    {convolution, "layers that convolve the last tokens keep them beside keys and values, "
-                  "which is not offered"},
+    {state_space, "state space and recurrent layers keep a state that each token "
+                  "changes, not keys and values, which is not offered"},
+    {convolution, "layers that convolve the last tokens keep them beside keys and "
+                  "values, which is not offered"},
     {alibi, "ALiBi is not offered"},
     {encoder_decoder, "encoder-decoders are not offered"},
     {encoder, "an encoder has no next token; only causal decoders can be stepped"},

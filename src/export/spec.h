@@ -37,15 +37,15 @@ enum qk_norm {
     QK_NORM_NONE,
     QK_NORM_HEAD,       /* over a head; one weight (head_dim) for all */
     QK_NORM_EVERY_HEAD, /* over a head; a weight (heads, head_dim) */
-    QK_NORM_MODULES,    /* the same, a tensor (head_dim) for each head: norms.0, norms.1 */
+    QK_NORM_MODULES,    /* the same, a tensor (head_dim) for each head: norms.0, ... */
     QK_NORM_ALL,        /* over all heads together, before they are split */
 };
 
 enum qkv_layout {
     QKV_SEPARATE,
     QKV_FUSED,    /* one tensor: all of q, then k, then v */
-    QKV_PER_HEAD, /* one tensor: of the first head of k and v its queries, its k, its v; of
-                     the second, ... */
+    QKV_PER_HEAD, /* one tensor: of the first head of k and v its queries, its k, its v;
+                     of the second, ... */
     QKV_BLOCKS,   /* one tensor: four blocks of heads, in each all of q, then v, then k */
 };
 #define QKV_N_BLOCKS 4
@@ -117,7 +117,7 @@ struct decoder_spec {
                                NULL */
     const struct decoder_names *names;
     const char *const *ignores; /* ends of tensor names: saved once, never read */
-    const char *note;           /* static: where the reference's export is another; NULL */
+    const char *note; /* static: where the reference's export is another; NULL */
     int64_t vocab_size, hidden_size, intermediate_size;
     int64_t n_layers, n_heads, n_kv_heads, head_dim;
     int64_t embed_size;      /* of the embedding and the head; 0: hidden_size */

@@ -1,10 +1,10 @@
 /* text_part.h - multimodal checkpoints, of which the text model alone is exported.
  *
  * Their config.json holds the text model's as text_config, their tensors are the text
- * model's under a prefix, beside those of the towers that make tokens of images.  Fed with
- * text alone they compute what the text model does.  What is said of a model type is read
- * from transformers 5.18: configuration_<type>.py, modeling_<type>.py, and for the names
- * conversion_mapping.py.
+ * model's under a prefix, beside those of the towers that make tokens of images.  Fed
+ * with text alone they compute what the text model does.  What is said of a model type is
+ * read from transformers 5.18: configuration_<type>.py, modeling_<type>.py, and for the
+ * names conversion_mapping.py.
  *
  * Pure functions over a borrowed config; any thread. */
 #ifndef EXPORT_TEXT_PART_H

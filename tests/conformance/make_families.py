@@ -104,7 +104,7 @@ def in_half(case, folder, dtype):
     ours = by_native = theirs = 0.0
     for seed in range(SEEDS):
         ids = tiny.ids(1, N, seed)
-        exact = reference.eager_logits(folder, ids, "float64")
+        exact = reference.exact_logits(folder, ids)
         ours += reference.rms(reference.run_program(path, ids), exact)
         theirs += reference.rms(reference.eager_logits(folder, ids, dtype), exact)
         difference = native(path, ids[0], exact)

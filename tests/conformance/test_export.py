@@ -32,7 +32,7 @@ def compare_half(case, dtype, export, tmp_path):
     path = export(folder, dtype=dtype)
     for seed in range(4):
         ids = tiny.ids(1, N, seed)
-        exact = reference.eager_logits(folder, ids, "float64")
+        exact = reference.exact_logits(folder, ids)
         ours += reference.rms(reference.run_program(path, ids), exact)
         theirs += reference.rms(reference.eager_logits(folder, ids, dtype), exact)
     assert ours <= 1.25 * theirs, f"{ours} against {theirs}"
