@@ -176,13 +176,13 @@ START_TEST(test_checkpoint_foreign_dtypes)
     const struct pt2_checkpoint_tensor *t;
 
     put_weights("model.safetensors",
-                "{\"w\":{\"dtype\":\"F8_E4M3\",\"shape\":[2,3],\"data_offsets\":[0,6]},"
+                "{\"w\":{\"dtype\":\"F8_E4M3FNUZ\",\"shape\":[2,3],\"data_offsets\":[0,6]},"
                 "\"v\":{\"dtype\":\"F4\",\"shape\":[4],\"data_offsets\":[6,8]}}",
                 "weights!");
     c = open_dir();
     t = pt2_checkpoint_find_tensor(c, "w");
     ck_assert(t->dtype == PT2_DTYPE_NONE && t->bytes == 6);
-    ck_assert_str_eq(t->dtype_name, "F8_E4M3");
+    ck_assert_str_eq(t->dtype_name, "F8_E4M3FNUZ");
     ck_assert_uint_eq(pt2_checkpoint_find_tensor(c, "v")->bytes, 2);
     pt2_checkpoint_free(c);
 }

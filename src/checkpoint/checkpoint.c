@@ -8,6 +8,7 @@
 #include "checkpoint/gguf_weights.h"
 #include "checkpoint/hf_json.h"
 #include "checkpoint/index.h"
+#include "checkpoint/quantized.h"
 #include "checkpoint/safetensors.h"
 
 #include <sys/stat.h>
@@ -21,6 +22,7 @@ struct pt2_checkpoint {
     bool is_gguf;
     struct gguf gguf;            /* borrows files */
     struct gguf_sources sources; /* by recipe */
+    struct quantized_sources quantized; /* by recipe, where it is no GGUF */
 };
 
 DEFINE_AUTO(pt2_checkpoint)
@@ -30,6 +32,7 @@ void pt2_checkpoint_free(struct pt2_checkpoint *c)
     if (!c)
         return;
     gguf_sources_done(&c->sources);
+    quantized_done(&c->quantized);
     gguf_done(&c->gguf);
     files_done(&c->files);
     json_decref(c->config);
@@ -173,9 +176,10 @@ static int read_all(struct pt2_checkpoint *c, struct shard_index *index,
                     struct pt2_err *err)
 {
     if (open_weights(c, index, err) < 0 || open_extras(c, err) < 0 ||
-        read_tensors(c, err) < 0)
+        read_tensors(c, err) < 0 || index_check(index, &c->files, &c->tensors, err) < 0 ||
+        quantized_map(c->config, &c->tensors, &c->quantized, err) < 0)
         return -1;
-    return index_check(index, &c->files, &c->tensors, err);
+    return sort_tensors(c, err); /* some have new names */
 }
 
 /* ---- GGUF ---- */
@@ -310,6 +314,9 @@ int pt2_checkpoint_read(const struct pt2_checkpoint *c,
                            "bytes %llu and %zu more of tensor '%s', which has %llu",
                            (unsigned long long)offset, len, tensor->name,
                            (unsigned long long)tensor->bytes);
+    if (tensor->recipe > 0 && !c->is_gguf)
+        return quantized_read(&c->quantized, tensor->recipe - 1, &c->files, offset, buf,
+                              len, err);
     if (tensor->recipe > 0)
         return gguf_source_read(&c->sources.items[tensor->recipe - 1], &c->files, offset,
                                 buf, len, err);

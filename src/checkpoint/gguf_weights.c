@@ -1,5 +1,7 @@
 #include "checkpoint/gguf_weights.h"
 
+#include "checkpoint/made.h"
+
 #define RAW_BYTES   16384 /* of blocks, read at once */
 #define COLUMNS     2048  /* of a transposed tensor, taken at once */
 #define HF_MAX_NAME 512   /* of what the table makes of a GGUF_MAX_NAME */
@@ -293,9 +295,11 @@ static int make_transposed(const struct gguf_source *s, const struct files *file
     return 0;
 }
 
-static int make(const struct gguf_source *s, const struct files *files, uint64_t i,
-                size_t n, float *to, struct pt2_err *err)
+static int make(const void *source, const struct files *files, uint64_t i, size_t n,
+                float *to, struct pt2_err *err)
 {
+    const struct gguf_source *s = source;
+
     switch (s->op) {
     case GGUF_UNPERMUTE_Q:
     case GGUF_UNPERMUTE_K:
@@ -316,28 +320,5 @@ static int make(const struct gguf_source *s, const struct files *files, uint64_t
 int gguf_source_read(const struct gguf_source *source, const struct files *files,
                      uint64_t offset, void *buf, size_t len, struct pt2_err *err)
 {
-    char *to = buf;
-
-    while (len > 0) {
-        size_t skip = (size_t)(offset % sizeof(float)), done;
-        uint64_t i = offset / sizeof(float);
-
-        if (skip == 0 && len >= sizeof(float) && (uintptr_t)to % sizeof(float) == 0) {
-            done = len / sizeof(float) * sizeof(float);
-            if (make(source, files, i, done / sizeof(float), (float *)(void *)to, err) <
-                0)
-                return -1;
-        } else {
-            float one;
-
-            done = MIN(len, sizeof(one) - skip);
-            if (make(source, files, i, 1, &one, err) < 0)
-                return -1;
-            memcpy(to, (const char *)&one + skip, done);
-        }
-        to += done;
-        offset += done;
-        len -= done;
-    }
-    return 0;
+    return made_read(make, source, files, offset, buf, len, err);
 }

@@ -77,9 +77,12 @@ int export_default_dtype(const struct pt2_checkpoint *checkpoint,
                 "'%s'; an export has to ask for float32, bfloat16 or float16", name);
     }
     for (size_t i = 0; !name && i < pt2_checkpoint_n_tensors(checkpoint); i++) {
-        dtype = pt2_checkpoint_tensor(checkpoint, i)->dtype;
-        if (pt2_dtype_is_float(dtype))
+        const struct pt2_checkpoint_tensor *t = pt2_checkpoint_tensor(checkpoint, i);
+
+        if (t->recipe == 0 && pt2_dtype_is_float(t->dtype)) {
+            dtype = t->dtype;
             break;
+        }
     }
     *ret_dtype =
         is_offered(dtype) ? dtype : PT2_FLOAT32; /* float64 weights: torch's own */
