@@ -99,6 +99,7 @@ PT2_API PT2_MUST_USE bool pt2_tensor_bytes(enum pt2_dtype dtype, unsigned n_dims
 struct pt2_writer;
 
 /* Write an archive to fd (borrowed; written from its current place on, never sought back).
+ * At the end of a regular file, zeros of 64 KiB and more become holes, where it can.
  * root is the folder that all records lie under, one component.  SHA-256 and CRC-32 are taken
  * as bytes pass, the digest on a thread of the writer's own.
  * new: free with pt2_writer_free, also where it was not finished.
@@ -121,6 +122,10 @@ PT2_API PT2_MUST_USE int pt2_writer_begin(struct pt2_writer *writer, const char 
                                           uint64_t size, unsigned align, struct pt2_err *err);
 PT2_API PT2_MUST_USE int pt2_writer_add(struct pt2_writer *writer, const void *data,
                                         size_t len, struct pt2_err *err);
+/* The same where the caller, perhaps on another thread, has computed these bytes' CRC-32. */
+PT2_API PT2_MUST_USE int pt2_writer_add_summed(struct pt2_writer *writer, const void *data,
+                                               size_t len, uint32_t crc32_of_data,
+                                               struct pt2_err *err);
 PT2_API PT2_MUST_USE int pt2_writer_end(struct pt2_writer *writer, struct pt2_err *err);
 /* The three in one call. */
 PT2_API PT2_MUST_USE int pt2_writer_record(struct pt2_writer *writer, const char *name,

@@ -3,15 +3,19 @@
 #include "base/log.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
+#include <sys/stat.h>
 
 #define SLICE_BYTES ((size_t)1 << 20)
 #define N_SLICES    4
+#define HOLE_BYTES  ((size_t)64 << 10) /* the least that is left out */
 
 struct out {
     int fd;
     uint64_t pos;
     bool failed, is_finished;
+    bool has_holes; /* zeros may be left out */
     uint8_t *slices; /* (N_SLICES, SLICE_BYTES) */
     size_t len;      /* bytes in the slice that is being filled: n_given % N_SLICES */
 
@@ -51,6 +55,17 @@ static void *hash_slices(void *arg)
     return NULL;
 }
 
+/* At the end of a regular file, what is sought over reads as zeros. */
+static bool is_at_end(int fd)
+{
+    off_t at = lseek(fd, 0, SEEK_CUR);
+    int flags = fcntl(fd, F_GETFL);
+    struct stat st;
+
+    return at >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size <= at &&
+           flags >= 0 && !(flags & O_APPEND);
+}
+
 int out_new_behind(int fd, uint64_t pos, const struct sha256 *hash, struct out **ret_out,
                    struct pt2_err *err)
 {
@@ -66,6 +81,7 @@ int out_new_behind(int fd, uint64_t pos, const struct sha256 *hash, struct out *
         *ret_out = TAKE(out);
         return 0;
     }
+    out->has_holes = is_at_end(fd);
     out->slices = malloc(N_SLICES * SLICE_BYTES);
     if (!out->slices)
         return pt2_err_set(err, PT2_ERR_NOMEM, "no memory for a writer's slices");
@@ -138,6 +154,35 @@ static int write_all(struct out *out, const uint8_t *data, size_t len,
     return 0;
 }
 
+/* 64 KiB of zeros, where they may be left out. */
+static bool is_hole(const struct out *out, const uint8_t *data, size_t len)
+{
+    return out->has_holes && len == HOLE_BYTES && data[0] == 0 &&
+           memcmp(data, data + 1, len - 1) == 0;
+}
+
+/* Write a slice, but seek over what of it is a hole: it is never the file's end, where an
+ * archive has a signature. */
+static int write_slice(struct out *out, const uint8_t *data, size_t len,
+                       struct pt2_err *err)
+{
+    size_t written = 0, n;
+
+    for (size_t at = 0; at < len; at += n) {
+        n = MIN(len - at, HOLE_BYTES);
+        if (!is_hole(out, data + at, n))
+            continue;
+        if (write_all(out, data + written, at - written, err) < 0)
+            return -1;
+        if (lseek(out->fd, (off_t)n, SEEK_CUR) < 0) {
+            out->failed = true;
+            return pt2_err_errno(err, PT2_ERR_IO, "write the archive");
+        }
+        written = at + n;
+    }
+    return write_all(out, data + written, len - written, err);
+}
+
 /* Hand the slice to the thread, write it, and wait until there is a free one. */
 static int pass_slice(struct out *out, struct pt2_err *err)
 {
@@ -151,7 +196,7 @@ static int pass_slice(struct out *out, struct pt2_err *err)
     pthread_cond_signal(&out->changed);
     pthread_mutex_unlock(&out->lock);
     out->len = 0;
-    if (write_all(out, data, len, err) < 0)
+    if (write_slice(out, data, len, err) < 0)
         return -1;
     pthread_mutex_lock(&out->lock);
     while (out->n_given - out->n_hashed == N_SLICES)

@@ -2,7 +2,8 @@
  *
  * What is added is gathered in slices of 1 MiB.  A full slice is written by the caller's
  * thread and hashed by the other one, so the cost is the longer of the two, not their
- * sum; there are four slices, then the caller waits.  One thread at a time. */
+ * sum; there are four slices, then the caller waits.  At the end of a regular file, whole
+ * 64 KiB of zeros become holes.  One thread at a time. */
 #ifndef ARCHIVE_OUT_H
 #define ARCHIVE_OUT_H
 

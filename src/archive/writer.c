@@ -254,16 +254,22 @@ static int add(struct pt2_writer *w, const void *data, size_t len, struct pt2_er
     return w->failed ? -1 : 0;
 }
 
-int pt2_writer_add(struct pt2_writer *w, const void *data, size_t len,
-                   struct pt2_err *err)
+int pt2_writer_add_summed(struct pt2_writer *w, const void *data, size_t len,
+                          uint32_t crc32_of_data, struct pt2_err *err)
 {
     struct written *e;
 
     if (!w->is_open || w->failed)
         return pt2_err_set(err, PT2_ERR_INVALID, "bytes for a record that is not open");
     e = &w->entries[w->n_entries - 1];
-    e->crc32 = (uint32_t)crc32_z(e->crc32, data, len);
+    e->crc32 = (uint32_t)crc32_combine(e->crc32, crc32_of_data, (z_off_t)len);
     return add(w, data, len, err);
+}
+
+int pt2_writer_add(struct pt2_writer *w, const void *data, size_t len,
+                   struct pt2_err *err)
+{
+    return pt2_writer_add_summed(w, data, len, (uint32_t)crc32_z(0, data, len), err);
 }
 
 int pt2_writer_skip(struct pt2_writer *w, uint64_t len, struct pt2_err *err)

@@ -2,17 +2,16 @@
 #include <pt2/export.h>
 
 #include "base/log.h"
-#include "export/convert.h"
 #include "export/decoder_graph.h"
 #include "export/deviations.h"
 #include "export/exporter.h"
 #include "export/extras.h"
+#include "export/pieces.h"
 #include "export/weights.h"
 
-#define ROOT            "program" /* the archive's folder */
-#define REVISION        "1"       /* of the bytes that an export makes */
-#define SLICE_BYTES     ((size_t)1 << 20)
-#define N_SLICE_BUFFERS 2
+#define ROOT        "program" /* the archive's folder */
+#define REVISION    "1"       /* of the bytes that an export makes */
+#define SLICE_BYTES ((size_t)1 << 20)
 
 struct pt2_export {
     const struct pt2_checkpoint *checkpoint; /* borrowed */
@@ -276,14 +275,14 @@ uint64_t pt2_export_n_parameters(const struct pt2_export *exp)
 
 /* ---- writing ---- */
 
-/* One write of an archive, and the memory for its slices. */
+/* One write of an archive. */
 struct job {
     struct pt2_export *exp;
     struct pt2_writer *writer;
     bool is_counting;
     pt2_export_progress *progress; /* may be NULL */
     void *ctx;
-    uint8_t *from, *to; /* (SLICE_BYTES) each */
+    struct pieces *pieces; /* of weights under way; NULL where it only counts */
     uint64_t done, total;
     struct pt2_err *err;
 };
@@ -294,45 +293,43 @@ static void report(const struct job *job, const char *stage)
         job->progress(job->ctx, stage, job->done, job->total);
 }
 
-/* Read, convert and write n elements of w from element i on. */
-static int write_slice(struct job *job, const struct weight *w, uint64_t i, size_t n)
+static void count_piece(void *ctx, size_t bytes)
 {
-    enum pt2_dtype from = w->source->dtype, to = job->exp->options.dtype;
-    size_t from_bytes = n * pt2_dtype_size(from), to_bytes = n * pt2_dtype_size(to);
-    const uint8_t *data = job->from;
+    struct job *job = ctx;
 
-    if (pt2_checkpoint_read(job->exp->checkpoint, w->source, i * pt2_dtype_size(from),
-                            job->from, from_bytes, job->err) < 0)
-        return -1;
-    if (from != to) {
-        convert_elements(from, job->from, to, job->to, n);
-        data = job->to;
-    }
-    if (pt2_writer_add(job->writer, data, to_bytes, job->err) < 0)
-        return -1;
-    job->done += to_bytes;
+    job->done += bytes;
     report(job, "weights");
-    return 0;
+}
+
+static int count_weight(struct job *job, const struct weight *w, uint64_t bytes)
+{
+    if (pt2_writer_begin_tensor(job->writer, PT2_TABLE_WEIGHTS, w->record, bytes,
+                                job->err) < 0 ||
+        pt2_writer_skip(job->writer, bytes, job->err) < 0)
+        return -1;
+    return pt2_writer_end(job->writer, job->err);
 }
 
 static int write_weight(struct job *job, const struct weight *w)
 {
     enum pt2_dtype from = w->source->dtype, to = job->exp->options.dtype;
-    uint64_t n = w->source->bytes / pt2_dtype_size(from), bytes = n * pt2_dtype_size(to);
-    size_t step = SLICE_BYTES / MAX(pt2_dtype_size(from), pt2_dtype_size(to));
+    uint64_t n = w->source->bytes / pt2_dtype_size(from);
+    struct piece piece = {.source = w->source,
+                          .record = w->record,
+                          .record_bytes = n * pt2_dtype_size(to)};
 
-    if (pt2_writer_begin_tensor(job->writer, PT2_TABLE_WEIGHTS, w->record, bytes,
-                                job->err) < 0)
-        return -1;
-    if (job->is_counting) {
-        if (pt2_writer_skip(job->writer, bytes, job->err) < 0)
+    if (job->is_counting)
+        return count_weight(job, w, piece.record_bytes);
+    do {
+        piece.n = (size_t)MIN(n - piece.first,
+                              (uint64_t)pieces_max(job->pieces, w->source));
+        piece.is_first = piece.first == 0;
+        piece.is_last = piece.first + piece.n == n;
+        if (pieces_put(job->pieces, &piece, job->err) < 0)
             return -1;
-    } else {
-        for (uint64_t i = 0; i < n; i += step)
-            if (write_slice(job, w, i, (size_t)MIN((uint64_t)step, n - i)) < 0)
-                return -1;
-    }
-    return pt2_writer_end(job->writer, job->err);
+        piece.first += piece.n;
+    } while (!piece.is_last);
+    return 0;
 }
 
 static int write_weights(struct job *job)
@@ -359,6 +356,8 @@ static int write_weights(struct job *job)
         if (!w->is_alias && write_weight(job, w) < 0)
             return -1;
     }
+    if (job->pieces && pieces_finish(job->pieces, job->err) < 0)
+        return -1;
     return pt2_writer_payloads(job->writer, PT2_TABLE_WEIGHTS, entries, exp->weights.n,
                                job->err);
 }
@@ -405,7 +404,10 @@ static int write_buffers(struct job *job)
 static int write_extras(struct job *job)
 {
     struct extras *extras = &job->exp->extras;
+    AUTO_PTR uint8_t *slice = job->is_counting ? NULL : malloc(SLICE_BYTES);
 
+    if (!slice && !job->is_counting)
+        return pt2_err_set(job->err, PT2_ERR_NOMEM, "a slice of a file");
     job->done = 0;
     job->total = extras->bytes;
     for (size_t i = 0; i < extras->n; i++) {
@@ -418,7 +420,7 @@ static int write_extras(struct job *job)
                 return -1;
             continue;
         }
-        if (extras_write(e, job->exp->checkpoint, job->writer, job->from, SLICE_BYTES,
+        if (extras_write(e, job->exp->checkpoint, job->writer, slice, SLICE_BYTES,
                          job->err) < 0)
             return -1;
         job->done += e->bytes;
@@ -431,18 +433,18 @@ static int write_archive(struct pt2_export *exp, struct pt2_writer *writer,
                          bool is_counting, pt2_export_progress *progress, void *ctx,
                          struct pt2_err *err)
 {
-    AUTO_PTR uint8_t *slices = is_counting ? NULL : malloc(N_SLICE_BUFFERS * SLICE_BYTES);
     struct job job = {.exp = exp,
                       .writer = writer,
                       .is_counting = is_counting,
                       .progress = progress,
                       .ctx = ctx,
-                      .from = slices,
-                      .to = slices ? slices + SLICE_BYTES : NULL,
                       .err = err};
+    AUTO(pieces) pieces = NULL;
 
-    if (!slices && !is_counting)
-        return pt2_err_set(err, PT2_ERR_NOMEM, "slices of weights");
+    if (!is_counting && pieces_new(exp->checkpoint, exp->options.dtype, writer,
+                                   count_piece, &job, &pieces, err) < 0)
+        return -1;
+    job.pieces = pieces;
     if (pt2_writer_fixed(writer, err) < 0 ||
         pt2_writer_model(writer, exp->json, exp->json_bytes, err) < 0 ||
         write_weights(&job) < 0 || write_buffers(&job) < 0 || write_extras(&job) < 0)
