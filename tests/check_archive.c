@@ -256,6 +256,38 @@ START_TEST(test_archive_same_records_same_bytes)
 }
 END_TEST
 
+/* Holes where nothing was before; over what is there, zeros are written. */
+START_TEST(test_archive_zeros_are_zeros)
+{
+    enum { N = 3 << 20 };
+    AUTO_PTR uint8_t *data = calloc(1, N), *old = malloc(2 * N);
+    uint8_t digests[2][SHA256_BYTES], same[SHA256_BYTES];
+    struct pt2_writer *w;
+    uint64_t bytes;
+    size_t len;
+
+    memset(data, 1, 1 << 16);
+    memset(data + (1 << 20) + 5, 2, 100);
+    memset(old, 'x', 2 * N);
+    for (int is_over = 0; is_over < 2; is_over++) {
+        AUTO_FD int fd = open(path, O_RDWR | O_TRUNC | O_CLOEXEC);
+        AUTO_PTR char *file = NULL;
+
+        if (is_over)
+            ck_assert(write(fd, old, 2 * N) == 2 * N && lseek(fd, 0, SEEK_SET) == 0);
+        OK(pt2_writer_new(fd, "model", &w, &err));
+        OK(pt2_writer_record(w, "a", data, N, 64, &err));
+        OK(pt2_writer_finish(w, digests[is_over], &bytes, &err));
+        pt2_writer_free(w);
+        ck_assert_int_eq(ftruncate(fd, (off_t)bytes), 0);
+        file = slurp(path, &len);
+        sha256_of(file, len, same);
+        ck_assert_mem_eq(same, digests[is_over], SHA256_BYTES);
+    }
+    ck_assert_mem_eq(digests[0], digests[1], SHA256_BYTES);
+}
+END_TEST
+
 /* A dry run says the size to the byte. */
 START_TEST(test_archive_counting_is_exact)
 {
@@ -692,6 +724,7 @@ int main(void)
     tcase_add_test(core, test_archive_payloads_of_every_kind);
     tcase_add_test(core, test_archive_what_is_written_reads_back);
     tcase_add_test(core, test_archive_same_records_same_bytes);
+    tcase_add_test(core, test_archive_zeros_are_zeros);
     tcase_add_test(core, test_archive_counting_is_exact);
     tcase_add_test(core, test_archive_goes_on_where_it_ended);
     tcase_add_test(core, test_archive_goes_on_with_its_own_alone);
