@@ -108,9 +108,24 @@ static int compare_name(const void *name, const void *tensor)
     return strcmp(name, ((const struct pt2_checkpoint_tensor *)tensor)->name);
 }
 
+/* Tensors that the index names in shards which lack them: the first, and how many. */
+static int refuse_missing(const struct index_entry *first, size_t n, struct pt2_err *err)
+{
+    char rest[60] = "";
+
+    if (n > 1)
+        snprintf(rest, sizeof(rest), ", and %zu more that are missing", n - 1);
+    return pt2_err_set(err, PT2_ERR_BAD_CHECKPOINT,
+                       "the index names tensor '%s' in '%s', which lacks it%s",
+                       first->tensor, first->shard, rest);
+}
+
 int index_check(const struct shard_index *index, const struct files *files,
                 const struct tensors *tensors, struct pt2_err *err)
 {
+    const struct index_entry *missing = NULL;
+    size_t n_missing = 0;
+
     for (size_t i = 0; i < index->n; i++) {
         const struct index_entry *e = &index->entries[i];
         const struct pt2_checkpoint_tensor *t =
@@ -118,14 +133,14 @@ int index_check(const struct shard_index *index, const struct files *files,
                                  sizeof(*tensors->items), compare_name)
                        : NULL;
 
-        if (!t)
-            return pt2_err_set(err, PT2_ERR_BAD_CHECKPOINT,
-                               "the index names tensor '%s' in '%s', which lacks it",
-                               e->tensor, e->shard);
+        if (!t) {
+            missing = n_missing++ ? missing : e;
+            continue;
+        }
         if (!streq(files->files[t->file].info.name, e->shard))
             return pt2_err_set(err, PT2_ERR_BAD_CHECKPOINT,
                                "the index names tensor '%s' in '%s'; it is in '%s'",
                                e->tensor, e->shard, files->files[t->file].info.name);
     }
-    return 0;
+    return missing ? refuse_missing(missing, n_missing, err) : 0;
 }
