@@ -42,7 +42,7 @@ while read -r field value text; do
     refused "$text" "$export" "$dir/m" -o "$out"
 done <<'CASES'
 num_hidden_layers 1000000000 num_hidden_layers: must be an integer
-num_hidden_layers 1024 is missing
+num_hidden_layers 1024 are missing, which config.json asks for
 num_hidden_layers -1 num_hidden_layers: must be an integer
 num_hidden_layers 2.5 num_hidden_layers: must be an integer
 num_hidden_layers 1e308 num_hidden_layers: must be an integer

@@ -71,6 +71,28 @@ static int note_part(const struct decoder_spec *spec, const struct weights *weig
                           spec->part_of, spec->model_type, weights->n_left_out, modules);
 }
 
+/* Transformers leaves them out too, and warns. */
+static int find_unused(const struct decoder_spec *spec, const struct weights *weights,
+                       struct deviations *deviations, struct pt2_err *err)
+{
+    size_t n = weights->n_unused, named = MIN(n, (size_t)WEIGHTS_MAX_NAMED), at = 0;
+    char names[400] = "";
+
+    if (n == 0)
+        return 0;
+    for (size_t i = 0; i < named; i++)
+        at += (size_t)snprintf(names + at, sizeof(names) - at, "%s'%.100s'",
+                               i ? ", " : "", weights->unused[i]->name);
+    if (n > named)
+        snprintf(names + at, sizeof(names) - at, " and %zu more", n - named);
+    return deviations_add(
+        deviations, err,
+        "%zu tensor%s of the checkpoint %s no part of the %s model that config.json "
+        "describes, and %s left out, as Transformers does: %s.",
+        n, n == 1 ? "" : "s", n == 1 ? "is" : "are", spec->model_type,
+        n == 1 ? "is" : "are", names);
+}
+
 int deviations_find(const struct decoder_spec *spec, const struct weights *weights,
                     const struct pt2_export_options *options,
                     struct deviations *deviations, struct pt2_err *err)
@@ -102,11 +124,10 @@ int deviations_find(const struct decoder_spec *spec, const struct weights *weigh
     if (weights->is_untied_by_data &&
         deviations_add(
             deviations, err,
-            "tie_word_embeddings is true, but the checkpoint holds both "
-            "embedding and head: both are exported; the reference ties them where "
-            "they are equal.") < 0)
+            "tie_word_embeddings is true, but the checkpoint's embedding and head "
+            "differ: both are exported, as Transformers loads them.") < 0)
         return -1;
-    return 0;
+    return find_unused(spec, weights, deviations, err);
 }
 
 void deviations_done(struct deviations *deviations)

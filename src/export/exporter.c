@@ -10,7 +10,7 @@
 #include "export/weights.h"
 
 #define ROOT        "program" /* the archive's folder */
-#define REVISION    "1"       /* of the bytes that an export makes */
+#define REVISION    "2"       /* of the bytes that an export makes */
 #define SLICE_BYTES ((size_t)1 << 20)
 
 struct pt2_export {
@@ -222,6 +222,7 @@ int pt2_export_new(const struct pt2_checkpoint *checkpoint,
     exp->checkpoint = checkpoint;
     if (export_check_model(checkpoint, options, &exp->spec, &exp->weights, &exp->options,
                            err) < 0 ||
+        weights_tie_equal(&exp->weights, checkpoint, exp->options.dtype, err) < 0 ||
         size_caches(exp, err) < 0 ||
         deviations_find(&exp->spec, &exp->weights, &exp->options, &exp->deviations, err) <
             0 ||

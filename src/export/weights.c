@@ -9,8 +9,11 @@ struct walk {
     const struct pt2_checkpoint *checkpoint;
     struct weights *weights;
     size_t cap;
+    size_t n_missing;
+    char missing[300]; /* the first of them */
     struct pt2_err *err;
 };
+
 
 /* The shape of a weight: a vector, a matrix, or one number. */
 struct shape {
@@ -92,6 +95,28 @@ static const struct pt2_checkpoint_tensor *find_source(const struct walk *k,
     return pt2_checkpoint_find_tensor(k->checkpoint, old);
 }
 
+/* Goes on, so that all that is missing is counted. */
+static void note_missing(struct walk *k, const char *name)
+{
+    size_t n = strlen(k->missing);
+
+    if (k->n_missing++ < WEIGHTS_MAX_NAMED)
+        snprintf(k->missing + n, sizeof(k->missing) - n, "%s'%.90s'", n ? ", " : "",
+                 name);
+}
+
+static int refuse_missing(const struct walk *k)
+{
+    char rest[40] = "";
+
+    if (k->n_missing > WEIGHTS_MAX_NAMED)
+        snprintf(rest, sizeof(rest), " and %zu more", k->n_missing - WEIGHTS_MAX_NAMED);
+    return pt2_err_set(k->err, PT2_ERR_BAD_CHECKPOINT,
+                       "%s %s%s %s missing, which config.json asks for",
+                       k->n_missing == 1 ? "tensor" : "tensors", k->missing, rest,
+                       k->n_missing == 1 ? "is" : "are");
+}
+
 /* Append the weight that the tensor of that name is. */
 static struct weight *add(struct walk *k, enum weight_role role, int64_t layer,
                           const char *fqn_name, const char *tensor_name,
@@ -107,12 +132,9 @@ static struct weight *add(struct walk *k, enum weight_role role, int64_t layer,
         elements *= (uint64_t)shape.sizes[i];
     ASSERT(snprintf(w->fqn, sizeof(w->fqn), "model.%s", fqn_name) < (int)sizeof(w->fqn));
     w->source = find_source(k, tensor_name);
-    if (!w->source) {
-        pt2_err_set(k->err, PT2_ERR_BAD_CHECKPOINT,
-                    "tensor '%s' is missing, which config.json asks for", tensor_name);
-        return NULL;
-    }
-    if (check_source(w->source, w, k->err) < 0)
+    if (!w->source)
+        note_missing(k, tensor_name);
+    else if (check_source(w->source, w, k->err) < 0)
         return NULL;
     w->record = k->weights->n_records++;
     k->weights->n_elements += elements;
@@ -392,11 +414,23 @@ static bool leave_out(const struct walk *k, const char *name)
     return true;
 }
 
-/* A tensor that is no weight would change what the model computes if it were one: a bias
- * that config.json does not speak of, a layer too many. */
-static int check_all_used(const struct walk *k)
+/* Known to say nothing: what every version computes anew, and scales of a cache of float8,
+ * which this cache is not. */
+static bool is_harmless(const struct decoder_spec *spec, const char *name)
 {
-    const struct weights *ws = k->weights;
+    static const char *const suffixes[] = {"rotary_emb.inv_freq", ".k_scale", ".v_scale"};
+
+    for (size_t i = 0; i < ARRAY_LEN(suffixes); i++)
+        if (ends_with(name, suffixes[i]))
+            return true;
+    return is_ignored(spec, name);
+}
+
+/* Tensors that are no weight: a bias that config.json does not speak of, a layer too many.
+ * Transformers leaves them out too, with a warning. */
+static int find_unused(const struct walk *k)
+{
+    struct weights *ws = k->weights;
     AUTO_PTR const struct pt2_checkpoint_tensor **used = calloc(ws->n, sizeof(*used));
 
     if (!used)
@@ -407,15 +441,14 @@ static int check_all_used(const struct walk *k)
     for (size_t i = 0; i < pt2_checkpoint_n_tensors(k->checkpoint); i++) {
         const struct pt2_checkpoint_tensor *t = pt2_checkpoint_tensor(k->checkpoint, i);
 
-        /* Saved by old versions, and computed anew by every one. */
-        if (ends_with(t->name, "rotary_emb.inv_freq") || is_ignored(k->spec, t->name))
+        if (is_harmless(k->spec, t->name) ||
+            bsearch(&t, used, ws->n, sizeof(t), compare_sources))
             continue;
-        if (bsearch(&t, used, ws->n, sizeof(t), compare_sources) || leave_out(k, t->name))
+        if (leave_out(k, t->name))
             continue;
-        return pt2_err_set(k->err, PT2_ERR_BAD_CHECKPOINT,
-                           "tensor '%s' is no part of the %s model that config.json "
-                           "describes",
-                           t->name, k->spec->model_type);
+        if (ws->n_unused < WEIGHTS_MAX_NAMED)
+            ws->unused[ws->n_unused] = t;
+        ws->n_unused++;
     }
     return 0;
 }
@@ -424,7 +457,9 @@ int weights_bind(const struct decoder_spec *spec, const struct pt2_checkpoint *c
                  struct weights *ret_weights, struct pt2_err *err)
 {
     struct weights weights = {0};
-    struct walk k = {spec, checkpoint, &weights, 0, err};
+    struct walk k = {
+        .spec = spec, .checkpoint = checkpoint, .weights = &weights, .err = err};
+    int r;
 
     k.cap = ((size_t)spec->n_layers + 1) * N_WEIGHT_ROLES;
     if (spec->qk_norm == QK_NORM_MODULES)
@@ -432,7 +467,10 @@ int weights_bind(const struct decoder_spec *spec, const struct pt2_checkpoint *c
     weights.list = calloc(k.cap, sizeof(*weights.list));
     if (!weights.list)
         return pt2_err_set(err, PT2_ERR_NOMEM, "%zu weights", k.cap);
-    if (add_all(&k) < 0 || check_all_used(&k) < 0) {
+    r = add_all(&k);
+    if (r == 0 && k.n_missing > 0)
+        r = refuse_missing(&k);
+    if (r < 0 || find_unused(&k) < 0) {
         weights_done(&weights);
         return -1;
     }

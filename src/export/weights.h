@@ -62,6 +62,7 @@ enum weight_role {
 
 #define WEIGHT_FQN_SIZE      160
 #define WEIGHTS_MAX_LEFT_OUT 8
+#define WEIGHTS_MAX_NAMED    3 /* tensors in a message */
 
 struct weight {
     enum weight_role role;
@@ -87,15 +88,25 @@ struct weights {
     size_t n_left_out; /* tensors of a whole that is more than its text part */
     const char *left_out[WEIGHTS_MAX_LEFT_OUT]; /* the modules that they are of, static */
     size_t n_left_out_modules;
+    /* the first tensors that are no weight, and how many there are */
+    const struct pt2_checkpoint_tensor *unused[WEIGHTS_MAX_NAMED];
+    size_t n_unused;
 };
 
-/* Find every weight, and no tensor that is none: but for those that text_part.h knows of
- * where the spec is a part of a whole; they are counted.
- * Errors: BAD_CHECKPOINT (one is missing, of another shape, or too many), NOT_EXPORTABLE
- * (a dtype that is not floating point), NOMEM. */
+/* Find every weight.  Those that text_part.h knows of where the spec is a part of a whole
+ * are counted as left out, all else that is no weight as unused.
+ * Errors: BAD_CHECKPOINT (some are missing: the first are named, all counted; or one is of
+ * another shape), NOT_EXPORTABLE (a dtype that is not floating point), NOMEM. */
 MUST_USE int weights_bind(const struct decoder_spec *spec,
                           const struct pt2_checkpoint *checkpoint,
                           struct weights *ret_weights, struct pt2_err *err);
 void weights_done(struct weights *weights);
+
+/* Where is_untied_by_data: as transformers' tie_weights does, tie the two if they hold the
+ * same values in dtype.  Reads both; else nothing is read.
+ * Errors: those of pt2_checkpoint_read, NOMEM. */
+MUST_USE int weights_tie_equal(struct weights *weights,
+                               const struct pt2_checkpoint *checkpoint,
+                               enum pt2_dtype dtype, struct pt2_err *err);
 
 #endif
