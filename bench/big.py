@@ -17,7 +17,7 @@ SHAPES = {  # hidden, intermediate, layers, heads, key-value heads, vocabulary
     "llama-3-8b": (4096, 14336, 32, 32, 8, 128256),
     "0.76b": (2048, 5632, 14, 32, 8, 32000),
     "tensor-4.5gib": (4096, 512, 1, 4, 1, 589824),  # its embedding alone
-    "4.5gib": (4096, 11008, 10, 32, 8, 64000),
+    "4.5gib": (4096, 11008, 11, 32, 8, 64000),
 }
 SIZES = {"F32": 4, "BF16": 2, "F16": 2, "F8_E4M3": 1}
 BLOCK = 128
