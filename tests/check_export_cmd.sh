@@ -64,6 +64,15 @@ grep -q '^{"progress":{"stage":"weights","done":' "$dir/log" &&
     tail -1 "$dir/log" | grep -q "^{\"result\":{.*\"sha256\":\"$hex\"" ||
     { echo "FAIL: --job prints"; cat "$dir/log"; failed=1; }
 cmp "$dir/a.pt2" "$dir/b.pt2" || failed=1
+
+# one core, one thread for the weights: the same bytes
+if command -v taskset >/dev/null; then
+    for cores in 0 0,1; do
+        expect 0 '' taskset -c $cores "$export" "$model" --dtype bfloat16 -q -o "$dir/$cores.pt2"
+    done
+    cmp "$dir/0.pt2" "$dir/0,1.pt2" || failed=1
+    rm -f "$dir/0.pt2" "$dir/0,1.pt2"
+fi
 rm "$dir/b.pt2"
 for body in '{"dtype":"int8"}' '{"a":' '[]' '{"profile":"edge"}'; do
     echo "$body" | "$export" --job "$model" -o "$dir/b.pt2" >"$dir/log" 2>&1
