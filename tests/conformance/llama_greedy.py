@@ -14,6 +14,7 @@ import llama_cpp as lib
 
 def load(path):
     """(vocabulary's size, a fresh context of it for each call)"""
+    lib.llama_backend_init()
     model = lib.llama_model_load_from_file(path.encode(), lib.llama_model_default_params())
     wants = lib.llama_context_default_params()
     wants.n_ctx = wants.n_batch = 256
@@ -24,8 +25,8 @@ def load(path):
 def greedy(context, n_vocab, prompt, n):
     added, ids = [], prompt
     while len(added) < n:
-        batch = lib.llama_batch_get_one((lib.llama_token * len(ids))(*ids), len(ids))
-        if lib.llama_decode(context, batch) != 0:
+        tokens = (lib.llama_token * len(ids))(*ids)  # lives until they are decoded
+        if lib.llama_decode(context, lib.llama_batch_get_one(tokens, len(ids))) != 0:
             raise RuntimeError(f"llama_decode of {len(ids)} tokens")
         logits = lib.llama_get_logits_ith(context, -1)[:n_vocab]
         ids = [max(range(n_vocab), key=logits.__getitem__)]
