@@ -59,8 +59,7 @@ float float8_e8m0(uint8_t b)
     return b == 0xff ? NAN : float8_exponent(b);
 }
 
-void float4_e2m1_scaled(const uint8_t *restrict from, size_t n, uint8_t exponent,
-                        float *restrict to)
+void float4_e2m1_values(uint8_t exponent, float ret_values[16])
 {
     /* Two to the power of 128 alone is not finite. */
     float scale = float8_exponent(exponent == 255 ? 254 : exponent);
@@ -68,8 +67,6 @@ void float4_e2m1_scaled(const uint8_t *restrict from, size_t n, uint8_t exponent
     static const float values[16] = {0,   0.5f,  1,   1.5f,  2,   3,  4,  6,
                                      -0., -0.5f, -1., -1.5f, -2., -3, -4, -6};
 
-    for (size_t i = 0; i < n; i++) {
-        to[2 * i] = values[from[i] & 15] * scale * more;
-        to[2 * i + 1] = values[from[i] >> 4] * scale * more;
-    }
+    for (unsigned i = 0; i < 16; i++)
+        ret_values[i] = values[i] * scale * more;
 }

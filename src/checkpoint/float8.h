@@ -26,9 +26,8 @@ float float8_e8m0(uint8_t b);
 /* The same where 255 is infinite (torch.exp2). */
 float float8_exponent(uint8_t b);
 
-/* The 2 n values of n bytes, times two to the power of exponent - 127 (torch.ldexp: 0
+/* The value of each half byte, times two to the power of exponent - 127 (torch.ldexp: 0
  * stays 0). */
-void float4_e2m1_scaled(const uint8_t *restrict from, size_t n, uint8_t exponent,
-                        float *restrict to);
+void float4_e2m1_values(uint8_t exponent, float ret_values[16]);
 
 #endif

@@ -128,20 +128,26 @@ struct part {
     float *to;
 };
 
-/* One stored row's groups into their places, a column each. */
+/* One stored row's groups into their places: a column each, of those that the part has of
+ * this row. */
 static void scatter(const struct quantized_source *s, const struct part *p, uint64_t row,
                     const uint8_t *blocks, const uint8_t *scales)
 {
-    float values[MXFP4_GROUP];
+    uint64_t last = p->first + p->n - 1;
+    uint64_t c = p->first / s->rows + (p->first % s->rows > row);
+    uint64_t end = last / s->rows + (last % s->rows >= row);
+    float values[16];
 
-    for (uint64_t g = 0; g < p->n_groups; g++) {
-        uint64_t at = (p->g + g) * MXFP4_GROUP * s->rows + row;
+    while (c < end) {
+        uint64_t g = c / MXFP4_GROUP - p->g, stop = (g + p->g + 1) * MXFP4_GROUP;
+        const uint8_t *block = blocks + g * MXFP4_GROUP_BYTES;
 
-        float4_e2m1_scaled(blocks + g * MXFP4_GROUP_BYTES, MXFP4_GROUP_BYTES, scales[g],
-                           values);
-        for (unsigned k = 0; k < MXFP4_GROUP; k++, at += s->rows)
-            if (at >= p->first && at - p->first < p->n)
-                p->to[at - p->first] = values[k];
+        float4_e2m1_values(scales[g], values);
+        for (; c < MIN(stop, end); c++) {
+            uint8_t two = block[c % MXFP4_GROUP / 2];
+
+            p->to[c * s->rows + row - p->first] = values[c % 2 ? two >> 4 : two & 15];
+        }
     }
 }
 
