@@ -118,7 +118,7 @@ def llama():
 
 @pytest.mark.nightly
 def test_greedy_tokens_are_llama_cpps(smollm2, prompts, models_dir, daemon, llama):
-    """Of the GGUF file itself, in the daemon and in llama.cpp."""
+    """Of the GGUF file itself, in the daemon and in llama.cpp, both in float32."""
     folder = models_dir / "smollm2-gguf"
     folder.mkdir()
     shutil.copy(gguf_file(), folder)
