@@ -123,26 +123,6 @@ static int read_nanochat(const struct family *family, const struct fields *confi
                                &spec->logits_softcap, err);
 }
 
-/* Checkpoints come packed, or as numbers that the layers make ternary at each call. */
-static int read_bitnet(const struct family *family, const struct fields *config,
-                       struct decoder_spec *spec, struct pt2_err *err)
-{
-    const json_t *how = field_get(config, "quantization_config");
-    const char *mode = json_string_value(json_object_get(how, "quantization_mode"));
-
-    (void)family;
-    if (field_is_there(config, "quantization_config") && mode && streq(mode, "online"))
-        return field_refuse(config, "quantization_config", err,
-                            "quantization_mode online: layers that make their weights "
-                            "ternary and their inputs int8 at each call are not offered");
-    if (field_is_there(config, "quantization_config"))
-        return field_refuse(config, "quantization_config", err,
-                            "packed ternary weights are not offered; export unpacked "
-                            "ones, whose config.json does not say so");
-    return family_read_attention_bias(config, spec, err);
-}
-
-static const char *const understands_quantization[] = {"quantization_config", NULL};
 static const char *const understands_factors[] = {
     "attention_multiplier", "embedding_multiplier", "residual_multiplier",
     "logits_scaling",       "use_post_norm",        NULL};
@@ -305,8 +285,7 @@ const struct family llama_families[] = {
                     .act = "relu2"},
         .rope = {.theta = 500000},
         .has_head_dim_of_hidden = true,
-        .understands = understands_quantization,
-        .read = read_bitnet,
+        .read = read_attention_bias,
     },
     {.model_type = NULL},
 };

@@ -27,7 +27,7 @@ static const struct {
     {"eetq", "stores int8 in a kernel's own order"},
     {"quanto", "packs integers in tensors of its own"},
     {"torchao", "stores pickled tensor subclasses"},
-    {"bitnet", "packs weights of -1, 0 and 1"},
+    {"bitnet", "packs weights of -1, 0 and 1, or makes them so at each call"},
     {"fp_quant", "rotates weights before it quantises them"},
     {"nvfp4", "packs float4 with two levels of scales"},
     {"quark", "packs in several layouts of its own"},
