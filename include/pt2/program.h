@@ -144,6 +144,15 @@ PT2_API PT2_MUST_USE int pt2_program_add_node(struct pt2_program *program,
                                               uint32_t n_inputs,
                                               const struct pt2_tensor_meta *meta,
                                               uint32_t *ret_value, struct pt2_err *err);
+/* The same with n_values tensors, named "getitem", "getitem_1" as FX names what takes a
+ * tuple apart; the node's name ends as its first value's does. */
+PT2_API PT2_MUST_USE int pt2_program_add_tuple(struct pt2_program *program,
+                                               const char *target, const char *name,
+                                               const struct pt2_named_arg *inputs,
+                                               uint32_t n_inputs,
+                                               const struct pt2_tensor_meta *metas,
+                                               uint32_t n_values, uint32_t *ret_values,
+                                               struct pt2_err *err);
 PT2_API PT2_MUST_USE int pt2_program_add_output(struct pt2_program *program,
                                                 enum pt2_output_kind kind, uint32_t value,
                                                 const char *fqn, struct pt2_err *err);

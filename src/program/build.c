@@ -98,39 +98,100 @@ static const char *unique_name(struct pt2_program *p, const char *name)
     return pt2_program_string(p, candidate);
 }
 
+/* Append the tensors that the next node makes, each by that name made unique. */
+static int add_values(struct pt2_program *p, const char *name,
+                      const struct pt2_tensor_meta *metas, uint32_t n,
+                      struct pt2_arg *ret_outputs, struct pt2_err *err)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        struct pt2_value value = {.kind = PT2_VALUE_TENSOR, .node = (int32_t)p->n_nodes};
+
+        value.name = unique_name(p, name);
+        if (!value.name)
+            return no_memory(err);
+        ret_outputs[i] = (struct pt2_arg){.kind = PT2_ARG_TENSOR};
+        if (copy_meta(p, &metas[i], &value.meta, err) < 0 ||
+            program_push_value(p, &value, &ret_outputs[i].value, err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+static struct pt2_named_arg *copy_inputs(struct pt2_program *p,
+                                         const struct pt2_named_arg *inputs, uint32_t n,
+                                         struct pt2_err *err)
+{
+    struct pt2_named_arg *copies = arena_copy(&p->arena, inputs, n, sizeof(*copies));
+    bool ok = copies;
+
+    for (uint32_t i = 0; i < n && ok; i++) {
+        copies[i].name = pt2_program_string(p, inputs[i].name);
+        ok = copies[i].name;
+        if (ok && copy_arg(p, &inputs[i].arg, &copies[i].arg, err) < 0)
+            return NULL;
+    }
+    if (!ok)
+        no_memory(err);
+    return ok ? copies : NULL;
+}
+
+/* Push the node whose outputs, and with them its values, are there. */
+static int push_node(struct pt2_program *p, const char *target, const char *name,
+                     const struct pt2_named_arg *inputs, uint32_t n_inputs,
+                     const struct pt2_arg *outputs, uint32_t n_outputs,
+                     struct pt2_err *err)
+{
+    struct pt2_node node = {.n_inputs = n_inputs,
+                            .outputs = outputs,
+                            .n_outputs = n_outputs,
+                            .target = pt2_program_string(p, target),
+                            .name = name};
+
+    if (!node.target || !node.name)
+        return no_memory(err);
+    node.inputs = copy_inputs(p, inputs, n_inputs, err);
+    return node.inputs ? program_push_node(p, &node, err) : -1;
+}
+
 int pt2_program_add_node(struct pt2_program *p, const char *target, const char *name,
                          const struct pt2_named_arg *inputs, uint32_t n_inputs,
                          const struct pt2_tensor_meta *meta, uint32_t *ret_value,
                          struct pt2_err *err)
 {
-    struct pt2_value value = {.kind = PT2_VALUE_TENSOR, .node = (int32_t)p->n_nodes};
-    struct pt2_named_arg *copies =
-        arena_copy(&p->arena, inputs, n_inputs, sizeof(*copies));
     struct pt2_arg *output = arena_alloc(&p->arena, sizeof(*output));
-    struct pt2_node node = {.n_inputs = n_inputs, .n_outputs = 1};
 
-    node.target = pt2_program_string(p, target);
-    value.name = unique_name(p, name);
-    if (!copies || !output || !node.target || !value.name)
+    if (!output)
         return no_memory(err);
-    for (uint32_t i = 0; i < n_inputs; i++) {
-        copies[i].name = pt2_program_string(p, inputs[i].name);
-        if (!copies[i].name)
-            return no_memory(err);
-        if (copy_arg(p, &inputs[i].arg, &copies[i].arg, err) < 0)
-            return -1;
-    }
-    *output = (struct pt2_arg){.kind = PT2_ARG_TENSOR};
-    if (copy_meta(p, meta, &value.meta, err) < 0 ||
-        program_push_value(p, &value, &output->value, err) < 0)
-        return -1;
-    node.name = value.name;
-    node.inputs = copies;
-    node.outputs = output;
-    if (program_push_node(p, &node, err) < 0)
+    if (add_values(p, name, meta, 1, output, err) < 0 ||
+        push_node(p, target, p->values[output->value].name, inputs, n_inputs, output, 1,
+                  err) < 0)
         return -1;
     if (ret_value)
         *ret_value = output->value;
+    return 0;
+}
+
+int pt2_program_add_tuple(struct pt2_program *p, const char *target, const char *name,
+                          const struct pt2_named_arg *inputs, uint32_t n_inputs,
+                          const struct pt2_tensor_meta *metas, uint32_t n_values,
+                          uint32_t *ret_values, struct pt2_err *err)
+{
+    static const char item[] = "getitem";
+    struct pt2_arg *outputs = arena_alloc(&p->arena, n_values * sizeof(*outputs));
+    char own_name[PROGRAM_MAX_NAME + 16];
+
+    ASSERT(n_values > 0);
+    if (!outputs)
+        return no_memory(err);
+    if (add_values(p, item, metas, n_values, outputs, err) < 0)
+        return -1;
+    snprintf(own_name, sizeof(own_name), "%s%s", name,
+             p->values[outputs[0].value].name + strlen(item));
+    if (push_node(p, target, pt2_program_string(p, own_name), inputs, n_inputs, outputs,
+                  n_values, err) < 0)
+        return -1;
+    for (uint32_t i = 0; i < n_values; i++)
+        ret_values[i] = outputs[i].value;
     return 0;
 }
 
