@@ -38,7 +38,7 @@ static uint32_t split_heads(struct builder *b, uint32_t x, int64_t n)
     return heads_first(b, split_last(b, x, n, b->spec->head_dim));
 }
 
-/* n heads of their own weight, clipped, and normed all together by what has norm_role. */
+/* n heads of their own weight, normed all together by what has norm_role, and clipped. */
 static uint32_t project_one(struct builder *b, uint32_t x,
                             const struct layer_values *layer, enum weight_role role,
                             enum weight_role norm_role, int64_t n)
@@ -46,10 +46,10 @@ static uint32_t project_one(struct builder *b, uint32_t x,
     const struct decoder_spec *s = b->spec;
 
     x = part_linear(b, x, layer, role);
-    if (s->qkv_clip != 0)
-        x = graph_clamp(&b->graph, x, -s->qkv_clip, s->qkv_clip);
     if (s->qk_norm == QK_NORM_ALL && norm_role != N_WEIGHT_ROLES)
         x = part_norm(b, s->qk_norm_kind, x, layer, norm_role);
+    if (s->qkv_clip != 0)
+        x = graph_clamp(&b->graph, x, -s->qkv_clip, s->qkv_clip);
     return split_heads(b, x, n);
 }
 

@@ -65,7 +65,7 @@ struct decoder_buffer decoder_buffer_at(const struct decoder_spec *spec,
 
 static uint32_t add_weight(struct builder *b, const struct weight *w)
 {
-    enum pt2_dtype dtype = b->options->dtype;
+    enum pt2_dtype dtype = weight_dtype(w, b->options->dtype);
 
     if (w->is_alias)
         return b->top.weights[WEIGHT_EMBED];
@@ -129,7 +129,7 @@ static void add_masks(struct builder *b)
 {
     struct graph *g = &b->graph;
     uint32_t places = graph_arange(g, b->options->max_cache_len);
-    uint32_t column = graph_column(g, b->positions);
+    uint32_t column = graph_unsqueeze(g, b->positions, 1);
     uint32_t causal = graph_outer(g, "le", column, places, /* is_swapped= */ true);
 
     for (int64_t i = 0; i < b->spec->n_layers; i++) {
@@ -170,6 +170,12 @@ static uint32_t add_to(struct builder *b, uint32_t x, uint32_t y)
     return graph_binary(g, "add", x, y);
 }
 
+static uint32_t mlp_or_experts(struct builder *b, uint32_t x,
+                               const struct layer_values *layer)
+{
+    return layer->spec->has_experts ? part_moe(b, x, layer) : part_mlp(b, x, layer);
+}
+
 static uint32_t decoder_layer(struct builder *b, uint32_t x,
                               const struct layer_values *layer)
 {
@@ -188,11 +194,11 @@ static uint32_t decoder_layer(struct builder *b, uint32_t x,
     if (b->spec->is_parallel) {
         if (n->mlp_norm)
             in = part_norm(b, b->spec->norm, x, layer, WEIGHT_MLP_NORM);
-        z = part_mlp(b, in, layer);
+        z = mlp_or_experts(b, in, layer);
         return add_to(b, add_to(b, x, y), z);
     }
     x = add_to(b, x, y);
-    y = part_mlp(b, norm_if(b, n->mlp_norm, x, layer, WEIGHT_MLP_NORM), layer);
+    y = mlp_or_experts(b, norm_if(b, n->mlp_norm, x, layer, WEIGHT_MLP_NORM), layer);
     y = norm_if(b, n->mlp_post_norm, y, layer, WEIGHT_MLP_POST_NORM);
     return add_to(b, x, y);
 }

@@ -29,7 +29,7 @@ static uint32_t xielu(struct builder *b, uint32_t x, const struct layer_values *
     return graph_where(g, graph_compare_int(g, "gt", x, 0), above, below);
 }
 
-static uint32_t activate(struct builder *b, uint32_t x, const struct layer_values *layer)
+uint32_t part_activate(struct builder *b, uint32_t x, const struct layer_values *layer)
 {
     struct graph *g = &b->graph;
 
@@ -56,29 +56,50 @@ static uint32_t activate(struct builder *b, uint32_t x, const struct layer_value
     ASSERT(!"an activation that has no spelling");
 }
 
-uint32_t part_mlp(struct builder *b, uint32_t x, const struct layer_values *layer)
+/* The weights of an MLP and the size of what they gate. */
+struct mlp {
+    enum weight_role gate, up, down;
+    int64_t size;
+};
+
+static uint32_t mlp(struct builder *b, uint32_t x, const struct layer_values *layer,
+                    enum mlp_kind kind, struct mlp of)
 {
     struct graph *g = &b->graph;
-    int64_t inter = b->spec->intermediate_size;
     uint32_t gate, up;
 
-    switch (b->spec->mlp) {
+    switch (kind) {
     case MLP_GATED:
-        gate = activate(b, part_linear(b, x, layer, WEIGHT_GATE), layer);
-        up = part_linear(b, x, layer, WEIGHT_UP);
+        gate = part_activate(b, part_linear(b, x, layer, of.gate), layer);
+        up = part_linear(b, x, layer, of.up);
         x = graph_binary(g, "mul", gate, up);
         break;
     case MLP_GATED_FUSED:
-        x = part_linear(b, x, layer, WEIGHT_GATE);
-        gate = activate(b, graph_slice_last(g, x, 0, inter), layer);
-        up = graph_slice_last(g, x, inter, 2 * inter);
+        x = part_linear(b, x, layer, of.gate);
+        gate = part_activate(b, graph_slice_last(g, x, 0, of.size), layer);
+        up = graph_slice_last(g, x, of.size, 2 * of.size);
         x = graph_binary(g, "mul", gate, up);
         break;
     case MLP_PLAIN:
-        x = activate(b, part_linear(b, x, layer, WEIGHT_UP), layer);
+        x = part_activate(b, part_linear(b, x, layer, of.up), layer);
         break;
     }
     if (b->spec->names->mlp_sub_norm)
         x = part_norm(b, NORM_RMS, x, layer, WEIGHT_MLP_SUB_NORM);
-    return part_linear(b, x, layer, WEIGHT_DOWN);
+    return part_linear(b, x, layer, of.down);
+}
+
+uint32_t part_mlp(struct builder *b, uint32_t x, const struct layer_values *layer)
+{
+    struct mlp of = {WEIGHT_GATE, WEIGHT_UP, WEIGHT_DOWN, b->spec->intermediate_size};
+
+    return mlp(b, x, layer, b->spec->mlp, of);
+}
+
+uint32_t part_shared_mlp(struct builder *b, uint32_t x, const struct layer_values *layer)
+{
+    struct mlp of = {WEIGHT_SHARED_GATE, WEIGHT_SHARED_UP, WEIGHT_SHARED_DOWN,
+                     b->spec->moe.shared_size};
+
+    return mlp(b, x, layer, b->spec->moe.shared_fused ? MLP_GATED_FUSED : MLP_GATED, of);
 }

@@ -51,8 +51,13 @@ uint32_t part_rotate(struct builder *b, const struct rope_values *rope, uint32_t
 uint32_t part_linear(struct builder *b, uint32_t x, const struct layer_values *layer,
                      enum weight_role role);
 
+uint32_t part_activate(struct builder *b, uint32_t x, const struct layer_values *layer);
+
 /* (batch, s, hidden) to the same; what it makes of x is not added to it. */
 uint32_t part_attention(struct builder *b, uint32_t x, const struct layer_values *layer);
 uint32_t part_mlp(struct builder *b, uint32_t x, const struct layer_values *layer);
+/* The MLP that all tokens pass beside their experts. */
+uint32_t part_shared_mlp(struct builder *b, uint32_t x, const struct layer_values *layer);
+uint32_t part_moe(struct builder *b, uint32_t x, const struct layer_values *layer);
 
 #endif

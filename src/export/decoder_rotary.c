@@ -5,7 +5,7 @@ static uint32_t angles(struct builder *b, const struct rope *rope,
                        const struct rope_values *values)
 {
     struct graph *g = &b->graph;
-    uint32_t position = graph_column(g, graph_to(g, b->positions, PT2_FLOAT32));
+    uint32_t position = graph_unsqueeze(g, graph_to(g, b->positions, PT2_FLOAT32), 1);
     uint32_t angle =
         graph_outer(g, "mul", position, values->inv_freq, /* is_swapped= */ false);
     uint32_t long_angle, is_long;
@@ -14,7 +14,7 @@ static uint32_t angles(struct builder *b, const struct rope *rope,
         return angle;
     long_angle =
         graph_outer(g, "mul", position, values->long_inv_freq, /* is_swapped= */ false);
-    is_long = graph_compare_int(g, "ge", graph_column(g, b->positions),
+    is_long = graph_compare_int(g, "ge", graph_unsqueeze(g, b->positions, 1),
                                 (int64_t)rope->original_max);
     return graph_where(g, is_long, long_angle, angle);
 }
@@ -43,7 +43,7 @@ static uint32_t query_scale(struct builder *b, const struct rope *rope)
     x = graph_unary(g, "log", graph_binary_number(g, "add", x, 1.0));
     x = graph_binary_number(g, "mul", x, rope->query_beta);
     x = graph_binary_number(g, "add", x, 1.0);
-    return graph_column(g, graph_to(g, x, b->options->dtype));
+    return graph_unsqueeze(g, graph_to(g, x, b->options->dtype), 1);
 }
 
 void part_rotary_tables(struct builder *b)

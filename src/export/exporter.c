@@ -311,25 +311,37 @@ static int count_weight(struct job *job, const struct weight *w, uint64_t bytes)
     return pt2_writer_end(job->writer, job->err);
 }
 
+static uint64_t weight_bytes(const struct weight *w, enum pt2_dtype dtype)
+{
+    uint64_t bytes = pt2_dtype_size(weight_dtype(w, dtype));
+
+    for (unsigned i = 0; i < w->n_dims; i++)
+        bytes *= (uint64_t)w->sizes[i]; /* fits: its sources' do */
+    return bytes;
+}
+
 static int write_weight(struct job *job, const struct weight *w)
 {
-    enum pt2_dtype from = w->source->dtype, to = job->exp->options.dtype;
-    uint64_t n = w->source->bytes / pt2_dtype_size(from);
-    struct piece piece = {.source = w->source,
-                          .record = w->record,
-                          .record_bytes = n * pt2_dtype_size(to)};
+    const struct pt2_checkpoint_tensor *const *sources =
+        job->exp->weights.sources + w->first_source;
+    struct piece piece = {.record = w->record,
+                          .record_bytes = weight_bytes(w, job->exp->options.dtype),
+                          .dtype = weight_dtype(w, job->exp->options.dtype)};
 
     if (job->is_counting)
         return count_weight(job, w, piece.record_bytes);
-    do {
-        piece.n = (size_t)MIN(n - piece.first,
-                              (uint64_t)pieces_max(job->pieces, w->source));
-        piece.is_first = piece.first == 0;
-        piece.is_last = piece.first + piece.n == n;
-        if (pieces_put(job->pieces, &piece, job->err) < 0)
-            return -1;
-        piece.first += piece.n;
-    } while (!piece.is_last);
+    for (size_t i = 0; i < w->n_sources; i++) {
+        uint64_t n = sources[i]->bytes / pt2_dtype_size(sources[i]->dtype);
+
+        piece.source = sources[i];
+        for (piece.first = 0; piece.first < n; piece.first += piece.n) {
+            piece.n = (size_t)MIN(n - piece.first, (uint64_t)pieces_max(&piece));
+            piece.is_first = i == 0 && piece.first == 0;
+            piece.is_last = i + 1 == w->n_sources && piece.first + piece.n == n;
+            if (pieces_put(job->pieces, &piece, job->err) < 0)
+                return -1;
+        }
+    }
     return 0;
 }
 
@@ -341,16 +353,19 @@ static int write_weights(struct job *job)
     if (!entries)
         return pt2_err_set(job->err, PT2_ERR_NOMEM, "%zu weights", exp->weights.n);
     job->done = 0;
-    job->total = exp->weights.n_elements * pt2_dtype_size(exp->options.dtype);
+    job->total = 0;
+    for (size_t i = 0; i < exp->weights.n; i++)
+        if (!exp->weights.list[i].is_alias)
+            job->total += weight_bytes(&exp->weights.list[i], exp->options.dtype);
     for (size_t i = 0; i < exp->weights.n; i++) {
         const struct weight *w = &exp->weights.list[i];
 
         entries[i] = (struct pt2_payload_entry){
             .fqn = w->fqn,
             .record = w->record,
-            .dtype = exp->options.dtype,
+            .dtype = weight_dtype(w, exp->options.dtype),
             .n_dims = w->n_dims,
-            .sizes = {w->sizes[0], w->sizes[1]},
+            .sizes = {w->sizes[0], w->sizes[1], w->sizes[2]},
             .is_param = !w->is_buffer,
             .requires_grad = !w->is_buffer,
         };
@@ -442,8 +457,7 @@ static int write_archive(struct pt2_export *exp, struct pt2_writer *writer,
                       .err = err};
     AUTO(pieces) pieces = NULL;
 
-    if (!is_counting && pieces_new(exp->checkpoint, exp->options.dtype, writer,
-                                   count_piece, &job, &pieces, err) < 0)
+    if (!is_counting && pieces_new(exp->checkpoint, writer, count_piece, &job, &pieces, err) < 0)
         return -1;
     job.pieces = pieces;
     if (pt2_writer_fixed(writer, err) < 0 ||

@@ -6,7 +6,8 @@ const struct decoder_names llama_names = {LLAMA_FRAME, LLAMA_QKVO, LLAMA_NORMS,
 static const struct family *const tables[] = {llama_families,     window_families,
                                               gemma_families,     gated_families,
                                               layernorm_families, gpt_families,
-                                              falcon_families,    fairseq_families};
+                                              moe_families,       falcon_families,
+                                              fairseq_families};
 
 const struct family *family_at(size_t i)
 {
@@ -61,6 +62,30 @@ int family_read_softcap(const struct fields *config, const char *name, double pr
     if (field_is_null(config, name))
         return 0;
     return field_number(config, name, preset, 1e-6, 1e12, ret_cap, err);
+}
+
+int family_read_clip(const struct fields *config, struct decoder_spec *spec,
+                     struct pt2_err *err)
+{
+    if (field_number(config, "clip_qkv", 0, 0, 1e12, &spec->qkv_clip, err) < 0)
+        return -1;
+    if (field_is_there(config, "clip_qkv") && spec->qkv_clip == 0)
+        return field_refuse(config, "clip_qkv", err, "is 0, which leaves nothing");
+    return 0;
+}
+
+int family_read_factors(const struct fields *config, double attn_scale,
+                        struct decoder_spec *spec, struct pt2_err *err)
+{
+    if (field_number(config, "attention_multiplier", attn_scale, 1e-12, 1e12, &attn_scale,
+                     err) < 0 ||
+        family_read_factor(config, "embedding_multiplier", 1, &spec->embed_multiplier,
+                           err) < 0 ||
+        family_read_factor(config, "residual_multiplier", 1, &spec->residual_multiplier,
+                           err) < 0)
+        return -1;
+    family_set_attn_scale(spec, attn_scale);
+    return 0;
 }
 
 void family_set_attn_scale(struct decoder_spec *spec, double scale)

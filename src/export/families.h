@@ -81,6 +81,7 @@ extern const struct family layernorm_families[];
 extern const struct family gpt_families[];      /* gpt2 and its kin, gptj, gpt_neo */
 extern const struct family falcon_families[];
 extern const struct family fairseq_families[]; /* opt, biogpt, xglm */
+extern const struct family moe_families[];     /* mixtures of experts */
 
 /* ---- for readers ---- */
 
@@ -96,6 +97,13 @@ MUST_USE int family_read_factor(const struct fields *config, const char *name,
 /* A soft cap; preset where left out, 0 where null. */
 MUST_USE int family_read_softcap(const struct fields *config, const char *name,
                                  double preset, double *ret_cap, struct pt2_err *err);
+/* clip_qkv; none where left out. */
+MUST_USE int family_read_clip(const struct fields *config, struct decoder_spec *spec,
+                              struct pt2_err *err);
+/* Granite's: attention_multiplier, attn_scale where left out, and those of the embedding
+ * and of what is added. */
+MUST_USE int family_read_factors(const struct fields *config, double attn_scale,
+                                 struct decoder_spec *spec, struct pt2_err *err);
 /* The scale of q @ k, of all layers. */
 void family_set_attn_scale(struct decoder_spec *spec, double scale);
 

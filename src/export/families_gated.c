@@ -82,10 +82,8 @@ static int read_olmo(const struct family *family, const struct fields *config,
 {
     (void)family;
     spec->norm_eps = 1e-5;
-    if (field_number(config, "clip_qkv", 0, 0, 1e12, &spec->qkv_clip, err) < 0)
+    if (family_read_clip(config, spec, err) < 0)
         return -1;
-    if (field_is_there(config, "clip_qkv") && spec->qkv_clip == 0)
-        return field_refuse(config, "clip_qkv", err, "is 0, which leaves nothing");
     return family_read_attention_bias(config, spec, err);
 }
 

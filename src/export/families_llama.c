@@ -75,25 +75,12 @@ static int read_ernie(const struct family *family, const struct fields *config,
     return 0;
 }
 
-static int read_factors(const struct fields *config, double attn_scale,
-                        struct decoder_spec *spec, struct pt2_err *err)
-{
-    if (field_number(config, "attention_multiplier", attn_scale, 1e-12, 1e12, &attn_scale,
-                     err) < 0 ||
-        family_read_factor(config, "embedding_multiplier", 1, &spec->embed_multiplier,
-                           err) < 0 ||
-        family_read_factor(config, "residual_multiplier", 1, &spec->residual_multiplier,
-                           err) < 0)
-        return -1;
-    family_set_attn_scale(spec, attn_scale);
-    return family_read_biases(config, spec, err);
-}
-
 static int read_granite(const struct family *family, const struct fields *config,
                         struct decoder_spec *spec, struct pt2_err *err)
 {
     (void)family;
-    if (read_factors(config, 1, spec, err) < 0)
+    if (family_read_factors(config, 1, spec, err) < 0 ||
+        family_read_biases(config, spec, err) < 0)
         return -1;
     return family_read_factor(config, "logits_scaling", 1, &spec->logits_divisor, err);
 }
@@ -105,7 +92,8 @@ static int read_hyperclovax(const struct family *family, const struct fields *co
     bool has_post_norms;
 
     (void)family;
-    if (read_factors(config, pow((double)spec->head_dim, -0.5), spec, err) < 0 ||
+    if (family_read_factors(config, pow((double)spec->head_dim, -0.5), spec, err) < 0 ||
+        family_read_biases(config, spec, err) < 0 ||
         field_bool(config, "use_post_norm", true, &has_post_norms, err) < 0)
         return -1;
     if (!has_post_norms)

@@ -24,6 +24,21 @@ uint32_t graph_add_node(struct graph *g, const char *op, const char *overload,
     return value;
 }
 
+void graph_add_tuple(struct graph *g, const char *op, const char *overload,
+                     const struct pt2_named_arg *args, uint32_t n_args,
+                     const struct pt2_tensor_meta *metas, uint32_t n,
+                     uint32_t *ret_values)
+{
+    char target[80];
+
+    memset(ret_values, 0, n * sizeof(*ret_values));
+    if (g->failed)
+        return;
+    snprintf(target, sizeof(target), "torch.ops.aten.%s.%s", op, overload);
+    g->failed = pt2_program_add_tuple(g->program, target, op, args, n_args, metas, n,
+                                      ret_values, g->err) < 0;
+}
+
 struct pt2_tensor_meta graph_contiguous(struct graph *g, enum pt2_dtype dtype,
                                         unsigned n_dims, const struct pt2_dim *sizes)
 {

@@ -48,12 +48,14 @@ void graph_output(struct graph *g, uint32_t x);
 
 uint32_t graph_unary(struct graph *g, const char *op, uint32_t x); /* "silu": aten.silu */
 uint32_t graph_gelu(struct graph *g, uint32_t x, bool tanh);
-/* op is add, mul, sub or div (aten.add.Tensor); y broadcasts to x. */
+/* op is add, mul, sub or div (aten.add.Tensor); y broadcasts to x.  The result is float32
+ * where y is, unless y is one number. */
 uint32_t graph_binary(struct graph *g, const char *op, uint32_t x, uint32_t y);
 uint32_t graph_binary_number(struct graph *g, const char *op, uint32_t x, double y);
 uint32_t graph_binary_int(struct graph *g, const char *op, uint32_t x, int64_t y);
 uint32_t graph_pow(struct graph *g, uint32_t x, int64_t exponent);
 uint32_t graph_compare_int(struct graph *g, const char *op, uint32_t x, int64_t y);
+/* min of -INFINITY: no lower bound. */
 uint32_t graph_clamp(struct graph *g, uint32_t x, double min, double max);
 uint32_t graph_min(struct graph *g, uint32_t x, uint32_t y); /* element by element */
 /* condition, y broadcast to x. */
@@ -71,7 +73,10 @@ uint32_t graph_and(struct graph *g, uint32_t x, uint32_t y);
 /* ---- shapes ---- */
 
 uint32_t graph_arange(struct graph *g, int64_t n);     /* int64 */
-uint32_t graph_column(struct graph *g, uint32_t x);    /* (n) -> (n, 1) */
+/* A dimension of size 1 more before dim, or less at it; dim < 0 counts from the end.  x is
+ * contiguous. */
+uint32_t graph_unsqueeze(struct graph *g, uint32_t x, int dim);
+uint32_t graph_squeeze(struct graph *g, uint32_t x, int dim);
 uint32_t graph_mean_last(struct graph *g, uint32_t x); /* keeps the dimension, as 1 */
 uint32_t graph_cat_last(struct graph *g, uint32_t x, uint32_t y); /* of one shape each */
 /* The n values from first on, of one shape (m): (n, m). */
@@ -84,11 +89,33 @@ uint32_t graph_every_other(struct graph *g, uint32_t x, int64_t start);
 uint32_t graph_interleave(struct graph *g, uint32_t x, uint32_t y);
 /* (b, kv, l, d), none of them symbolic: each head n_repeats times; x itself for once. */
 uint32_t graph_repeat_heads(struct graph *g, uint32_t x, int64_t n_repeats);
+/* The last dimension, of size 1, as often as it takes; the others alike: (..., size). */
+uint32_t graph_expand_last(struct graph *g, uint32_t x, int64_t size);
 uint32_t graph_transpose(struct graph *g, uint32_t x, unsigned a, unsigned b);
 /* One size at most may be symbolic; it is written as -1.  is_copy: reshape; otherwise x
- * is contiguous, or only its last dimension becomes two. */
+ * is contiguous, or only its last dimension becomes two, whose first stays the same. */
 uint32_t graph_view(struct graph *g, uint32_t x, unsigned n_dims,
                     const struct pt2_dim *sizes, bool is_copy);
+
+/* ---- choosing ---- */
+
+/* The k largest of the last dimension, and where they were: ret_indices, int64.
+ * is_sorted: the largest first. */
+uint32_t graph_topk(struct graph *g, uint32_t x, int64_t k, bool is_sorted,
+                    uint32_t *ret_indices);
+uint32_t graph_max_last(struct graph *g, uint32_t x); /* keeps the dimension, as 1 */
+uint32_t graph_sum(struct graph *g, uint32_t x, int dim, bool keeps);
+/* Each row of x, (n, m), so many times: (n_rows, m). */
+uint32_t graph_repeat_rows(struct graph *g, uint32_t x, int64_t n_repeats,
+                           struct pt2_dim n_rows);
+/* x[indices], of the first dimension; indices int64 (n): (n, ...). */
+uint32_t graph_index_rows(struct graph *g, uint32_t x, uint32_t indices);
+/* x's elements at indices (n, k) of its last dimension: (n, k). */
+uint32_t graph_gather_last(struct graph *g, uint32_t x, uint32_t indices);
+/* Of the shape and dtype of x, (n, m): 1 at indices (n, k) of the last dimension, else 0. */
+uint32_t graph_ones_at(struct graph *g, uint32_t x, uint32_t indices);
+/* x where the bool mask isn't, else value. */
+uint32_t graph_masked_fill(struct graph *g, uint32_t x, uint32_t mask, double value);
 
 /* ---- the rest ---- */
 
@@ -99,6 +126,7 @@ uint32_t graph_embedding(struct graph *g, uint32_t weight, uint32_t ids);
 uint32_t graph_layer_norm(struct graph *g, uint32_t x, uint32_t weight, uint32_t bias,
                           double eps);
 uint32_t graph_matmul(struct graph *g, uint32_t x, uint32_t y); /* of the last two */
+uint32_t graph_bmm(struct graph *g, uint32_t x, uint32_t y); /* of three dimensions */
 uint32_t graph_softmax(struct graph *g, uint32_t x); /* over the last, in float32 */
 uint32_t graph_linear(struct graph *g, uint32_t x, uint32_t weight, uint32_t bias);
 /* Write source (b, h, s, d) into buffer (b, h, l, d) at positions (s), in place. */

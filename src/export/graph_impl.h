@@ -46,6 +46,11 @@ static inline struct pt2_named_arg arg_bool(const char *name, int kind, bool b)
     return named(name, kind, (struct pt2_arg){.kind = PT2_ARG_BOOL, .b = b});
 }
 
+static inline struct pt2_named_arg arg_none(const char *name)
+{
+    return named(name, 1, (struct pt2_arg){.kind = PT2_ARG_NONE});
+}
+
 static inline struct pt2_named_arg arg_dtype(const char *name, int kind,
                                              enum pt2_dtype dtype)
 {
@@ -66,6 +71,12 @@ static inline struct pt2_named_arg arg_list(const char *name, enum pt2_arg_kind 
 uint32_t graph_add_node(struct graph *g, const char *op, const char *overload,
                         const struct pt2_named_arg *args, uint32_t n_args,
                         const struct pt2_tensor_meta *meta);
+
+/* The same of a node that makes n tensors. */
+void graph_add_tuple(struct graph *g, const char *op, const char *overload,
+                     const struct pt2_named_arg *args, uint32_t n_args,
+                     const struct pt2_tensor_meta *metas, uint32_t n,
+                     uint32_t *ret_values);
 
 struct pt2_tensor_meta graph_contiguous(struct graph *g, enum pt2_dtype dtype,
                                         unsigned n_dims, const struct pt2_dim *sizes);

@@ -1,6 +1,8 @@
 /* graph_math.c - nodes that compute. */
 #include "export/graph_impl.h"
 
+#include <math.h>
+
 /* ---- element by element ---- */
 
 uint32_t graph_unary(struct graph *g, const char *op, uint32_t x)
@@ -28,30 +30,38 @@ uint32_t graph_gelu(struct graph *g, uint32_t x, bool tanh)
 }
 
 static uint32_t add_binary(struct graph *g, const char *op, uint32_t x,
-                           struct pt2_named_arg y)
+                           struct pt2_named_arg y, enum pt2_dtype dtype)
 {
     struct pt2_named_arg args[] = {arg_tensor("self", x), y};
     struct pt2_tensor_meta meta;
 
     if (g->failed)
         return 0;
-    meta = graph_like(g, x, meta_of(g, x)->dtype, last_size(g, x));
+    meta = graph_like(g, x, dtype, last_size(g, x));
     return graph_add_node(g, op, "Tensor", args, 2, &meta);
 }
 
 uint32_t graph_binary(struct graph *g, const char *op, uint32_t x, uint32_t y)
 {
-    return add_binary(g, op, x, arg_tensor("other", y));
+    bool is_wide;
+
+    if (g->failed)
+        return 0;
+    is_wide = meta_of(g, y)->dtype == PT2_FLOAT32 && meta_of(g, y)->n_dims > 0;
+    return add_binary(g, op, x, arg_tensor("other", y),
+                      is_wide ? PT2_FLOAT32 : meta_of(g, x)->dtype);
 }
 
 uint32_t graph_binary_number(struct graph *g, const char *op, uint32_t x, double y)
 {
-    return add_binary(g, op, x, arg_float("other", 1, y));
+    return g->failed ? 0
+                     : add_binary(g, op, x, arg_float("other", 1, y), meta_of(g, x)->dtype);
 }
 
 uint32_t graph_binary_int(struct graph *g, const char *op, uint32_t x, int64_t y)
 {
-    return add_binary(g, op, x, arg_int("other", y));
+    return g->failed ? 0
+                     : add_binary(g, op, x, arg_int("other", y), meta_of(g, x)->dtype);
 }
 
 uint32_t graph_pow(struct graph *g, uint32_t x, int64_t exponent)
@@ -97,6 +107,8 @@ uint32_t graph_clamp(struct graph *g, uint32_t x, double min, double max)
 
     if (g->failed)
         return 0;
+    if (isinf(min))
+        args[1] = arg_none("min");
     meta = graph_like(g, x, meta_of(g, x)->dtype, last_size(g, x));
     return graph_add_node(g, "clamp", "default", args, 3, &meta);
 }
@@ -226,7 +238,6 @@ uint32_t graph_layer_norm(struct graph *g, uint32_t x, uint32_t weight, uint32_t
                           double eps)
 {
     struct pt2_arg size = {.kind = PT2_ARG_INT};
-    struct pt2_named_arg none = named("", 1, (struct pt2_arg){.kind = PT2_ARG_NONE});
     struct pt2_named_arg args[] = {
         arg_tensor("input", x), arg_list("normalized_shape", PT2_ARG_INTS, &size, 1),
         arg_tensor("weight", weight), arg_tensor("bias", bias), arg_float("eps", 1, eps)};
@@ -236,10 +247,8 @@ uint32_t graph_layer_norm(struct graph *g, uint32_t x, uint32_t weight, uint32_t
         return 0;
     size.i = last_size(g, x).value;
     for (size_t i = 2; i < 4; i++)
-        if (args[i].arg.value == GRAPH_NO_BIAS) {
-            none.name = args[i].name;
-            args[i] = none;
-        }
+        if (args[i].arg.value == GRAPH_NO_BIAS)
+            args[i] = arg_none(args[i].name);
     meta = *meta_of(g, x);
     meta = graph_contiguous(g, meta.dtype, meta.n_dims, meta.sizes);
     return graph_add_node(g, "layer_norm", "default", args, 5, &meta);
@@ -256,6 +265,19 @@ uint32_t graph_matmul(struct graph *g, uint32_t x, uint32_t y)
     meta.sizes[meta.n_dims - 1] = last_size(g, y);
     meta = graph_contiguous(g, meta.dtype, meta.n_dims, meta.sizes);
     return graph_add_node(g, "matmul", "default", args, 2, &meta);
+}
+
+uint32_t graph_bmm(struct graph *g, uint32_t x, uint32_t y)
+{
+    struct pt2_named_arg args[] = {arg_tensor("self", x), arg_tensor("mat2", y)};
+    struct pt2_tensor_meta meta;
+
+    if (g->failed)
+        return 0;
+    meta = *meta_of(g, x);
+    meta.sizes[2] = last_size(g, y);
+    meta = graph_contiguous(g, meta.dtype, 3, meta.sizes);
+    return graph_add_node(g, "bmm", "default", args, 2, &meta);
 }
 
 uint32_t graph_softmax(struct graph *g, uint32_t x)

@@ -16,18 +16,40 @@ uint32_t graph_arange(struct graph *g, int64_t n)
     return graph_add_node(g, "arange", "default", args, 3, &meta);
 }
 
-uint32_t graph_column(struct graph *g, uint32_t x)
+uint32_t graph_unsqueeze(struct graph *g, uint32_t x, int dim)
 {
-    struct pt2_named_arg args[] = {arg_tensor("self", x), arg_int("dim", 1)};
+    struct pt2_named_arg args[] = {arg_tensor("self", x), arg_int("dim", dim)};
     struct pt2_tensor_meta meta;
-    struct pt2_dim sizes[2];
+    struct pt2_dim sizes[PT2_MAX_DIMS];
+    unsigned n, at;
 
     if (g->failed)
         return 0;
-    sizes[0] = meta_of(g, x)->sizes[0];
-    sizes[1] = dim_of(1);
-    meta = graph_contiguous(g, meta_of(g, x)->dtype, 2, sizes);
+    n = meta_of(g, x)->n_dims;
+    at = dim < 0 ? n + 1 - (unsigned)-dim : (unsigned)dim;
+    memcpy(sizes, meta_of(g, x)->sizes, sizeof(sizes));
+    memmove(&sizes[at + 1], &sizes[at], (n - at) * sizeof(sizes[0]));
+    sizes[at] = dim_of(1);
+    meta = graph_contiguous(g, meta_of(g, x)->dtype, n + 1, sizes);
     return graph_add_node(g, "unsqueeze", "default", args, 2, &meta);
+}
+
+uint32_t graph_squeeze(struct graph *g, uint32_t x, int dim)
+{
+    struct pt2_named_arg args[] = {arg_tensor("self", x), arg_int("dim", dim)};
+    struct pt2_tensor_meta meta;
+    struct pt2_dim sizes[PT2_MAX_DIMS];
+    unsigned n, at;
+
+    if (g->failed)
+        return 0;
+    n = meta_of(g, x)->n_dims;
+    at = dim < 0 ? n - (unsigned)-dim : (unsigned)dim;
+    memcpy(sizes, meta_of(g, x)->sizes, sizeof(sizes));
+    ASSERT(!sizes[at].expr && sizes[at].value == 1);
+    memmove(&sizes[at], &sizes[at + 1], (n - at - 1) * sizeof(sizes[0]));
+    meta = graph_contiguous(g, meta_of(g, x)->dtype, n - 1, sizes);
+    return graph_add_node(g, "squeeze", "dim", args, 2, &meta);
 }
 
 uint32_t graph_mean_last(struct graph *g, uint32_t x)
@@ -174,6 +196,26 @@ uint32_t graph_repeat_heads(struct graph *g, uint32_t x, int64_t n_repeats)
     return graph_view(g, x, 4, sizes, /* is_copy= */ true);
 }
 
+uint32_t graph_expand_last(struct graph *g, uint32_t x, int64_t size)
+{
+    struct pt2_arg items[PT2_MAX_DIMS];
+    struct pt2_named_arg args[] = {arg_tensor("self", x),
+                                   arg_list("size", PT2_ARG_INTS, items, 0)};
+    struct pt2_tensor_meta meta;
+
+    if (g->failed)
+        return 0;
+    meta = *meta_of(g, x);
+    ASSERT(last_size(g, x).value == 1);
+    for (unsigned i = 0; i < meta.n_dims; i++)
+        items[i] = (struct pt2_arg){.kind = PT2_ARG_INT, .i = -1}; /* as it is */
+    items[meta.n_dims - 1].i = size;
+    args[1].arg.list.n = meta.n_dims;
+    meta.sizes[meta.n_dims - 1] = dim_of(size);
+    meta.strides[meta.n_dims - 1] = dim_of(0);
+    return graph_add_node(g, "expand", "default", args, 2, &meta);
+}
+
 uint32_t graph_transpose(struct graph *g, uint32_t x, unsigned a, unsigned b)
 {
     struct pt2_named_arg args[] = {arg_tensor("self", x), arg_int("dim0", a),
@@ -208,7 +250,8 @@ uint32_t graph_view(struct graph *g, uint32_t x, unsigned n_dims,
     args[0] = arg_tensor("self", x);
     args[1] = arg_list(is_copy ? "shape" : "size", PT2_ARG_INTS, items, n_dims);
     meta = *meta_of(g, x);
-    if (is_copy || n_dims != meta.n_dims + 1) {
+    if (is_copy || n_dims != meta.n_dims + 1 ||
+        meta.sizes[0].value != sizes[0].value) {
         meta = graph_contiguous(g, meta.dtype, n_dims, sizes);
     } else { /* the last dimension as two; x need not be contiguous */
         struct pt2_dim last = meta.strides[n_dims - 2];

@@ -23,7 +23,6 @@ struct slot {
 struct pieces {
     const struct pt2_checkpoint *checkpoint;
     struct pt2_writer *writer;
-    enum pt2_dtype dtype;
     pieces_written *written;
     void *ctx;
     uint8_t *memory;
@@ -40,9 +39,9 @@ struct pieces {
     bool stop;
 };
 
-static size_t bytes_of(const struct pieces *p, const struct piece *piece)
+static size_t bytes_of(const struct piece *piece)
 {
-    return piece->n * pt2_dtype_size(p->dtype);
+    return piece->n * pt2_dtype_size(piece->dtype);
 }
 
 /* ---- threads ---- */
@@ -57,11 +56,11 @@ static int prepare(const struct pieces *p, struct slot *s)
                             piece->n * size, &s->err) < 0)
         return -1;
     s->data = s->from;
-    if (from != p->dtype) {
-        convert_elements(from, s->from, p->dtype, s->to, piece->n);
+    if (from != piece->dtype) {
+        convert_elements(from, s->from, piece->dtype, s->to, piece->n);
         s->data = s->to;
     }
-    s->crc32 = (uint32_t)crc32_z(0, s->data, bytes_of(p, piece));
+    s->crc32 = (uint32_t)crc32_z(0, s->data, bytes_of(piece));
     return 0;
 }
 
@@ -137,9 +136,9 @@ void pieces_free(struct pieces *p)
     free(p);
 }
 
-int pieces_new(const struct pt2_checkpoint *checkpoint, enum pt2_dtype dtype,
-               struct pt2_writer *writer, pieces_written *written, void *ctx,
-               struct pieces **ret_pieces, struct pt2_err *err)
+int pieces_new(const struct pt2_checkpoint *checkpoint, struct pt2_writer *writer,
+               pieces_written *written, void *ctx, struct pieces **ret_pieces,
+               struct pt2_err *err)
 {
     unsigned n_threads = MIN(MAX(n_cores(), 1u), (unsigned)MAX_THREADS);
     AUTO(pieces) p = calloc(1, sizeof(*p));
@@ -147,7 +146,6 @@ int pieces_new(const struct pt2_checkpoint *checkpoint, enum pt2_dtype dtype,
     if (!p)
         return pt2_err_set(err, PT2_ERR_NOMEM, "pieces of weights");
     p->checkpoint = checkpoint;
-    p->dtype = dtype;
     p->writer = writer;
     p->written = written;
     p->ctx = ctx;
@@ -169,9 +167,10 @@ int pieces_new(const struct pt2_checkpoint *checkpoint, enum pt2_dtype dtype,
     return 0;
 }
 
-size_t pieces_max(const struct pieces *p, const struct pt2_checkpoint_tensor *source)
+size_t pieces_max(const struct piece *piece)
 {
-    return PIECE_BYTES / MAX(pt2_dtype_size(source->dtype), pt2_dtype_size(p->dtype));
+    return PIECE_BYTES /
+           MAX(pt2_dtype_size(piece->source->dtype), pt2_dtype_size(piece->dtype));
 }
 
 /* ---- writing ---- */
@@ -179,7 +178,7 @@ size_t pieces_max(const struct pieces *p, const struct pt2_checkpoint_tensor *so
 static int write_piece(struct pieces *p, const struct slot *s, struct pt2_err *err)
 {
     const struct piece *piece = &s->piece;
-    size_t bytes = bytes_of(p, piece);
+    size_t bytes = bytes_of(piece);
 
     if (s->failed)
         return pt2_err_set(err, s->err.code, "%s", s->err.text);
@@ -212,7 +211,7 @@ int pieces_put(struct pieces *p, const struct piece *piece, struct pt2_err *err)
 {
     struct slot *s;
 
-    ASSERT(piece->n <= pieces_max(p, piece->source));
+    ASSERT(piece->n <= pieces_max(piece));
     if (p->n_put - p->n_written == p->n_slots && write_next(p, err) < 0)
         return -1;
     s = &p->slots[p->n_put % p->n_slots];

@@ -16,9 +16,10 @@
 #define PIECE_BYTES ((size_t)1 << 20) /* at most, before and after the conversion */
 
 /* Elements of one tensor, and where they go: into the record of a weight, which the first
- * piece begins and the last one ends. */
+ * piece begins and the last one ends; between them there may be several tensors. */
 struct piece {
     const struct pt2_checkpoint_tensor *source;
+    enum pt2_dtype dtype; /* of the weight: float32, bfloat16 or float16 */
     uint64_t first;
     size_t n;
     uint32_t record;
@@ -31,17 +32,16 @@ struct pieces;
 /* Called when a piece of that many bytes was written, by the caller's thread. */
 typedef void pieces_written(void *ctx, size_t bytes);
 
-/* new: pieces_free.  dtype: float32, bfloat16 or float16.  Borrow checkpoint and writer.
+/* new: pieces_free.  Borrow checkpoint and writer.
  * Errors: NOMEM, INTERNAL (no thread). */
-MUST_USE int pieces_new(const struct pt2_checkpoint *checkpoint, enum pt2_dtype dtype,
-                        struct pt2_writer *writer, pieces_written *written, void *ctx,
-                        struct pieces **ret_pieces, struct pt2_err *err);
+MUST_USE int pieces_new(const struct pt2_checkpoint *checkpoint, struct pt2_writer *writer,
+                        pieces_written *written, void *ctx, struct pieces **ret_pieces,
+                        struct pt2_err *err);
 void pieces_free(struct pieces *pieces);
 DEFINE_AUTO(pieces)
 
-/* The most elements of source that a piece may have. */
-size_t pieces_max(const struct pieces *pieces,
-                  const struct pt2_checkpoint_tensor *source);
+/* The most elements that a piece of this source and dtype may have. */
+size_t pieces_max(const struct piece *piece);
 
 /* Put one more into the queue; waits for a place, and writes what is ready by then.
  * Errors: those of pt2_checkpoint_read and pt2_writer_add, also of a piece before.  After

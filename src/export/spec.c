@@ -45,6 +45,7 @@ static const struct {
     {"num_kv_shared_layers", OFF_ZERO, "shared keys and values are not offered"},
     {"num_experts", OFF_ZERO, "this model type has no experts"},
     {"num_local_experts", OFF_ZERO, "this model type has no experts"},
+    {"n_routed_experts", OFF_ZERO, "this model type has no experts"},
     {"attn_logit_softcapping", OFF_NULL, "this model type has no soft cap"},
     {"final_logit_softcapping", OFF_NULL, "this model type has no soft cap"},
     {"query_pre_attn_scalar", OFF_NULL, "this model type has no attention scale"},

@@ -20,6 +20,7 @@
 #define SPEC_MAX_SIZE   (1 << 24) /* of a dimension */
 #define SPEC_MAX_LAYERS 1024
 #define SPEC_MAX_ROPES  2
+#define SPEC_MAX_EXPERTS 1024 /* of a layer */
 
 /* Where a norm rounds, and what it multiplies by. */
 enum norm_kind {
@@ -82,6 +83,43 @@ enum mlp_kind {
     MLP_PLAIN,       /* down(act(up(x))) */
 };
 
+/* How a token's experts are chosen, and what they weigh. */
+enum router {
+    ROUTER_SOFTMAX,     /* softmax over all in float32, the top k of it */
+    ROUTER_TOP_SOFTMAX, /* the top k of the logits, softmax over those in float32 */
+    ROUTER_SIGMOID,     /* sigmoid in float32; the top k of it and a correction */
+};
+
+enum experts_kind {
+    EXPERTS_GATED, /* down(act(gate(x)) * up(x)): gate_up is (experts, 2 size, hidden), down
+                      (experts, hidden, size) */
+    EXPERTS_CLAMPED, /* down((up(x) + 1) * g * sigmoid(1.702 g)), g = gate(x), both clamped
+                        at 7, with biases; gate and up are every other column of (experts,
+                        hidden, 2 size), down is (experts, size, hidden) */
+};
+
+/* The experts of those layers that have some; n_experts of 0: there are none. */
+struct moe_spec {
+    int64_t n_experts, top_k;
+    int64_t size;        /* an expert's intermediate one */
+    int64_t shared_size; /* of the MLP that every token passes too; 0: there is none */
+    enum router router;
+    bool router_bias;
+    bool is_normed;       /* the weights of the chosen are divided by their sum */
+    bool weights_wide;    /* they stay float32, and so does what they multiply */
+    double weight_factor; /* 0: none */
+    int64_t n_groups, top_groups; /* ROUTER_SIGMOID: of n groups only those with the
+                                     largest two; n_groups of 1: all */
+    enum experts_kind kind;
+    bool shared_fused; /* its gate and up are one tensor, as in MLP_GATED_FUSED */
+    bool shared_gate;  /* it is multiplied by a sigmoid of its own */
+};
+
+/* The start of a name within a layer, and what checkpoints say for it. */
+struct rename {
+    const char *now, *saved;
+};
+
 /* Names of the modules in the checkpoint, those of a layer relative to it.  A norm
  * without a name is not there; without mlp_norm a parallel layer has one for both. */
 struct decoder_names {
@@ -100,6 +138,13 @@ struct decoder_names {
     const char *mlp_norm, *mlp_post_norm;
     const char *gate, *up, *down; /* MLP_GATED_FUSED: gate is both */
     const char *act;              /* ACT_XIELU */
+    const char *router, *correction;
+    const char *experts; /* its tensors gate_up_proj and down_proj hold all of them ... */
+    const char *expert_gate, *expert_up, *expert_down; /* ... where a checkpoint doesn't
+        have "<experts>.<e>.<expert_gate>.weight"; NULL: none does */
+    const char *shared_gate, *shared_up, *shared_down; /* shared_fused: gate is both */
+    const char *shared_router;
+    const struct rename *saved; /* NULL, or ends with NULL: names as they once were */
     const char *rotary; /* the module whose inv_freq buffer the reference exports */
 };
 
@@ -109,6 +154,7 @@ struct layer_spec {
     int64_t window;    /* positions that it sees, its own included; 0: all */
     int rope;          /* which of the ropes; NO_ROPE: it does not rotate */
     double attn_scale; /* of q @ k */
+    bool has_experts;  /* instead of an MLP */
 };
 
 struct decoder_spec {
@@ -147,6 +193,8 @@ struct decoder_spec {
     enum mlp_kind mlp;
     enum act act;
     bool mlp_bias;
+    struct moe_spec moe;
+    int64_t n_extra_layers; /* behind the others in the checkpoint, never read */
 
     bool transposed;         /* linears of a layer are (in, out): transformers' Conv1D */
     double embed_multiplier; /* 0: none */

@@ -27,17 +27,16 @@ static int fetch(const struct comparison *c, const struct pt2_checkpoint_tensor 
 }
 
 /* As torch.equal: NaN equals nothing. */
-static int compare(const struct comparison *c, const struct weight *x,
-                   const struct weight *y, bool *ret_equal)
+static int compare(const struct comparison *c, const struct pt2_checkpoint_tensor *x,
+                   const struct pt2_checkpoint_tensor *y, bool *ret_equal)
 {
-    uint64_t n = x->source->bytes / pt2_dtype_size(x->source->dtype);
+    uint64_t n = x->bytes / pt2_dtype_size(x->dtype);
     bool is_equal = true;
 
     for (uint64_t i = 0; i < n && is_equal; i += SLICE) {
         size_t some = (size_t)MIN(n - i, (uint64_t)SLICE);
 
-        if (fetch(c, x->source, i, some, c->a) < 0 ||
-            fetch(c, y->source, i, some, c->b) < 0)
+        if (fetch(c, x, i, some, c->a) < 0 || fetch(c, y, i, some, c->b) < 0)
             return -1;
         for (size_t k = 0; k < some; k++)
             is_equal = is_equal && c->a[k] == c->b[k];
@@ -84,7 +83,8 @@ int weights_tie_equal(struct weights *ws, const struct pt2_checkpoint *checkpoin
     c.rounded = c.raw + SLICE * sizeof(double);
     c.a = (float *)(void *)(c.rounded + SLICE * sizeof(float));
     c.b = c.a + SLICE;
-    if (compare(&c, &ws->list[0], head, &is_equal) < 0)
+    if (compare(&c, ws->sources[ws->list[0].first_source],
+                ws->sources[head->first_source], &is_equal) < 0)
         return -1;
     if (is_equal)
         tie(ws, head);

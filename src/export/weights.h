@@ -49,6 +49,21 @@ enum weight_role {
     WEIGHT_MLP_SUB_NORM_BIAS,
     WEIGHT_DOWN,
     WEIGHT_DOWN_BIAS,
+    WEIGHT_ROUTER,
+    WEIGHT_ROUTER_BIAS,
+    WEIGHT_CORRECTION,
+    WEIGHT_EXPERTS_GATE_UP,
+    WEIGHT_EXPERTS_GATE_UP_BIAS,
+    WEIGHT_EXPERTS_DOWN,
+    WEIGHT_EXPERTS_DOWN_BIAS,
+    WEIGHT_SHARED_GATE,
+    WEIGHT_SHARED_GATE_BIAS,
+    WEIGHT_SHARED_UP,
+    WEIGHT_SHARED_UP_BIAS,
+    WEIGHT_SHARED_DOWN,
+    WEIGHT_SHARED_DOWN_BIAS,
+    WEIGHT_SHARED_ROUTER,
+    WEIGHT_SHARED_ROUTER_BIAS,
     WEIGHT_MLP_POST_NORM,
     WEIGHT_MLP_POST_NORM_BIAS,
     WEIGHT_NORM,
@@ -70,17 +85,25 @@ struct weight {
     int64_t head;              /* QK_NORM_MODULES: which; otherwise 0 */
     char fqn[WEIGHT_FQN_SIZE]; /* of the reference's ep.state_dict: "model." and the name
                                 */
-    const struct pt2_checkpoint_tensor *source;
+    size_t first_source, n_sources; /* of weights.sources: its values, one behind another */
     unsigned n_dims;
-    int64_t sizes[2];
+    int64_t sizes[3];
     uint32_t record; /* number of its record in the archive */
     bool is_alias;  /* a tied head: the record is the embedding's, the graph takes that */
     bool is_buffer; /* a persistent buffer, no parameter */
+    bool is_wide;   /* float32, whatever the export's dtype */
 };
+
+static inline enum pt2_dtype weight_dtype(const struct weight *w, enum pt2_dtype dtype)
+{
+    return w->is_wide ? PT2_FLOAT32 : dtype;
+}
 
 struct weights {
     struct weight *list; /* in the order in which the graph takes them */
     size_t n;
+    const struct pt2_checkpoint_tensor **sources;
+    size_t n_sources;
     uint32_t n_records;
     uint64_t n_elements;    /* of all records */
     bool is_tied;           /* the head is an alias */
