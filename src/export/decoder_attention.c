@@ -182,10 +182,27 @@ static uint32_t turn(struct builder *b, uint32_t x, const struct layer_values *l
     return is_after ? norm_heads(b, x, layer, norm_role) : x;
 }
 
-/* eager_attention_forward with a soft cap, which no kernel has.  A position sees itself,
- * so that no row is masked whole: -inf does for the lowest number there. */
-static uint32_t capped_attention(struct builder *b, struct qkv x,
-                                 const struct layer_values *layer)
+/* GptOss' eager_attention_forward: softmax over a row of w and its head's sink; what the
+ * sink has is dropped.  The largest is taken away first, which rounds. */
+static uint32_t softmax_with_sinks(struct builder *b, uint32_t w,
+                                   const struct layer_values *layer)
+{
+    struct graph *g = &b->graph;
+    struct pt2_dim one = dim_of(1), heads[] = {one, dim_of(b->spec->n_heads), one, one};
+    uint32_t sinks = graph_view(g, layer->weights[WEIGHT_SINKS], 4, heads,
+                                /* is_copy= */ true);
+
+    sinks = graph_expand_as(g, sinks, graph_slice_last(g, w, 0, 1));
+    w = graph_cat_last(g, w, sinks);
+    w = graph_binary(g, "sub", w, graph_max_last(g, w));
+    w = graph_to(g, graph_softmax(g, w), b->options->dtype);
+    return graph_slice_last(g, w, 0, b->options->max_cache_len);
+}
+
+/* eager_attention_forward with a soft cap or sinks, which no kernel has.  A position sees
+ * itself, so that no row is masked whole: -inf does for the lowest number there. */
+static uint32_t eager_attention(struct builder *b, struct qkv x,
+                                const struct layer_values *layer)
 {
     const struct decoder_spec *s = b->spec;
     struct graph *g = &b->graph;
@@ -195,10 +212,13 @@ static uint32_t capped_attention(struct builder *b, struct qkv x,
     uint32_t w = graph_matmul(g, x.q, graph_transpose(g, k, 2, 3));
 
     w = graph_binary_number(g, "mul", w, layer->spec->attn_scale);
-    w = graph_unary(g, "tanh", graph_binary_number(g, "div", w, s->attn_softcap));
-    w = graph_binary_number(g, "mul", w, s->attn_softcap);
+    if (s->attn_softcap != 0) {
+        w = graph_unary(g, "tanh", graph_binary_number(g, "div", w, s->attn_softcap));
+        w = graph_binary_number(g, "mul", w, s->attn_softcap);
+    }
     w = graph_where_number(g, layer->mask, w, -INFINITY);
-    w = graph_to(g, graph_softmax(g, w), b->options->dtype);
+    w = s->has_sinks ? softmax_with_sinks(b, w, layer)
+                     : graph_to(g, graph_softmax(g, w), b->options->dtype);
     return graph_matmul(g, w, v);
 }
 
@@ -216,8 +236,8 @@ uint32_t part_attention(struct builder *b, uint32_t x, const struct layer_values
         y.q = graph_binary(g, "mul", y.q, b->ropes[layer->spec->rope].query_scale);
     y.k = graph_index_copy(g, layer->key_cache, b->positions, y.k);
     y.v = graph_index_copy(g, layer->value_cache, b->positions, y.v);
-    if (s->attn_softcap != 0 && b->options->attn == PT2_ATTN_EAGER)
-        x = capped_attention(b, y, layer);
+    if (s->has_sinks || (s->attn_softcap != 0 && b->options->attn == PT2_ATTN_EAGER))
+        x = eager_attention(b, y, layer);
     else
         x = graph_attention(g, y.q, y.k, y.v, layer->mask, layer->spec->attn_scale);
     x = graph_view(g, graph_transpose(g, x, 1, 2), 3, merged, /* is_copy= */ true);

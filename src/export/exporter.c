@@ -175,6 +175,17 @@ static int check_positions(const struct decoder_spec *spec,
     return 0;
 }
 
+static int check_attention(const struct decoder_spec *spec,
+                           const struct pt2_export_options *o, struct pt2_err *err)
+{
+    if (!spec->has_sinks || o->attn == PT2_ATTN_EAGER)
+        return 0;
+    return pt2_err_set(err, PT2_ERR_NOT_EXPORTABLE,
+                       "attn_implementation sdpa has no attention sinks, which %s has; "
+                       "eager is offered",
+                       spec->model_type);
+}
+
 int export_check_model(const struct pt2_checkpoint *checkpoint,
                        const struct pt2_export_options *asked,
                        struct decoder_spec *ret_spec, struct weights *ret_weights,
@@ -182,7 +193,8 @@ int export_check_model(const struct pt2_checkpoint *checkpoint,
 {
     if (decoder_spec_read(pt2_checkpoint_config(checkpoint), ret_spec, err) < 0 ||
         resolve(asked, ret_spec, checkpoint, ret_options, err) < 0 ||
-        check_positions(ret_spec, ret_options, err) < 0)
+        check_positions(ret_spec, ret_options, err) < 0 ||
+        check_attention(ret_spec, ret_options, err) < 0)
         return -1;
     return weights_bind(ret_spec, checkpoint, ret_weights, err);
 }

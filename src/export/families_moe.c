@@ -42,6 +42,13 @@ static const struct decoder_names glm4_names = {
     .shared_gate = "mlp.shared_experts.gate_proj",
     .shared_up = "mlp.shared_experts.up_proj",
     .shared_down = "mlp.shared_experts.down_proj"};
+static const struct decoder_names gpt_oss_names = {
+    LLAMA_FRAME,
+    LLAMA_QKVO,
+    LLAMA_NORMS,
+    .sinks = "self_attn.sinks",
+    .router = "mlp.router",
+    .experts = "mlp.experts"};
 static const struct decoder_names granite_names = {
     LLAMA_FRAME,
     LLAMA_QKVO,
@@ -203,6 +210,27 @@ static int read_granitemoe(const struct family *family, const struct fields *con
     return family_read_factor(config, "logits_scaling", 1, &spec->logits_divisor, err);
 }
 
+/* GptOssExperts has its limit from nowhere: what config.json says of it must be that. */
+static int read_gpt_oss(const struct family *family, const struct fields *config,
+                        struct decoder_spec *spec, struct pt2_err *err)
+{
+    struct expert_presets presets = {"num_local_experts", "num_experts", 128, 4};
+    struct window_pattern every_other = {.period = 2};
+    double limit;
+
+    spec->has_sinks = spec->norms_wide_f16 = true;
+    spec->moe.kind = EXPERTS_CLAMPED;
+    spec->moe.router = ROUTER_TOP_SOFTMAX;
+    spec->moe.router_bias = true;
+    if (read_experts(config, presets, spec, err) < 0 ||
+        field_number(config, "swiglu_limit", 7, 0, 1e12, &limit, err) < 0 ||
+        family_read_attention_bias(config, spec, err) < 0)
+        return -1;
+    if (limit != 7)
+        return field_refuse(config, "swiglu_limit", err, "is %g; only 7 is offered", limit);
+    return windows_read(family, config, every_other, spec, err);
+}
+
 static int read_groups(const struct fields *config, struct decoder_spec *spec,
                        struct pt2_err *err)
 {
@@ -277,6 +305,8 @@ static const char *const understands_qwen[] = {"num_experts", "num_local_experts
                                                "sliding_window", "layer_types", NULL};
 static const char *const understands_olmoe[] = {"num_experts", "num_local_experts",
                                                 "clip_qkv", NULL};
+static const char *const understands_gpt_oss[] = {
+    "num_local_experts", "num_experts", "sliding_window", "layer_types", NULL};
 static const char *const understands_granite[] = {
     "num_local_experts",   "attention_multiplier", "embedding_multiplier",
     "residual_multiplier", "logits_scaling",       NULL};
@@ -372,6 +402,25 @@ const struct family moe_families[] = {
                     .max_position = 2048},
         .understands = understands_granite,
         .read = read_granitemoe,
+    },
+    {
+        .model_type = "gpt_oss",
+        .architecture = "GptOssForCausalLM",
+        .names = &gpt_oss_names,
+        .presets = {.vocab_size = 201088,
+                    .hidden_size = 2880,
+                    .intermediate_size = 2880,
+                    .n_layers = 36,
+                    .n_heads = 64,
+                    .n_kv_heads = 8,
+                    .head_dim = 64,
+                    .max_position = 131072,
+                    .window = 128,
+                    .eps = 1e-5},
+        .rope = {.theta = 150000, .is_required = true},
+        .is = {.norm = NORM_RMS_WIDE, .qkv_bias = true},
+        .understands = understands_gpt_oss,
+        .read = read_gpt_oss,
     },
     {
         .model_type = "glm4_moe",

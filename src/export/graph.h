@@ -89,6 +89,8 @@ uint32_t graph_every_other(struct graph *g, uint32_t x, int64_t start);
 uint32_t graph_interleave(struct graph *g, uint32_t x, uint32_t y);
 /* (b, kv, l, d), none of them symbolic: each head n_repeats times; x itself for once. */
 uint32_t graph_repeat_heads(struct graph *g, uint32_t x, int64_t n_repeats);
+/* x of four dimensions, each of size 1 or like's. */
+uint32_t graph_expand_as(struct graph *g, uint32_t x, uint32_t like);
 /* The last dimension, of size 1, as often as it takes; the others alike: (..., size). */
 uint32_t graph_expand_last(struct graph *g, uint32_t x, int64_t size);
 uint32_t graph_transpose(struct graph *g, uint32_t x, unsigned a, unsigned b);

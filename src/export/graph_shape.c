@@ -196,6 +196,25 @@ uint32_t graph_repeat_heads(struct graph *g, uint32_t x, int64_t n_repeats)
     return graph_view(g, x, 4, sizes, /* is_copy= */ true);
 }
 
+uint32_t graph_expand_as(struct graph *g, uint32_t x, uint32_t like)
+{
+    struct pt2_named_arg args[] = {arg_tensor("self", x), arg_tensor("other", like)};
+    struct pt2_tensor_meta meta;
+
+    if (g->failed)
+        return 0;
+    meta = *meta_of(g, x);
+    ASSERT(meta.n_dims == 4 && meta_of(g, like)->n_dims == 4);
+    for (unsigned i = 0; i < 4; i++) {
+        const struct pt2_dim *to = &meta_of(g, like)->sizes[i];
+
+        if (meta.sizes[i].value == 1 && (to->expr || to->value != 1))
+            meta.strides[i] = dim_of(0);
+        meta.sizes[i] = *to;
+    }
+    return graph_add_node(g, "expand_as", "default", args, 2, &meta);
+}
+
 uint32_t graph_expand_last(struct graph *g, uint32_t x, int64_t size)
 {
     struct pt2_arg items[PT2_MAX_DIMS];

@@ -134,6 +134,7 @@ struct decoder_names {
     const char *qkv; /* all but QKV_SEPARATE */
     const char *last_o_bias; /* of o, in the last layer alone: the tensor's name */
     const char *attn_sub_norm, *mlp_sub_norm; /* of what o, down read; NORM_RMS */
+    const char *sinks;
     const char *q_norm, *k_norm;
     const char *mlp_norm, *mlp_post_norm;
     const char *gate, *up, *down; /* MLP_GATED_FUSED: gate is both */
@@ -171,6 +172,7 @@ struct decoder_spec {
     int64_t position_offset; /* rows of the learned positions before that of the first */
     enum norm_kind norm;
     double norm_eps;
+    bool norms_wide_f16; /* their weights stay float32 where the rest is float16 */
     bool embed_norm;  /* the embedding passes a norm, which is NORM_RMS_PLAIN */
     bool is_parallel; /* attention and MLP read the same x; both are added to it */
     bool is_post_norm; /* attn_norm, mlp_norm are of the sum, behind the part */
@@ -188,6 +190,7 @@ struct decoder_spec {
     enum norm_kind qk_norm_kind;
     bool qk_norm_after_rope;
     double attn_softcap; /* 0: none */
+    bool has_sinks; /* each head attends to a number too that adds nothing */
     struct layer_spec layers[SPEC_MAX_LAYERS];
 
     enum mlp_kind mlp;

@@ -8,11 +8,14 @@ static int add_norm(struct walk *k, enum weight_role role, int64_t layer,
 {
     bool has_weight = kind != NORM_RMS_PLAIN && kind != NORM_LAYER_PLAIN;
     bool has_bias = kind == NORM_LAYER || kind == NORM_LAYER_PLUS_ONE;
+    struct weight *w;
 
     if (!module || !has_weight)
         return 0;
-    if (!walk_part(k, role, layer, module, "weight", shape))
+    w = walk_part(k, role, layer, module, "weight", shape);
+    if (!w)
         return -1;
+    w->is_wide_f16 = k->spec->norms_wide_f16;
     if (has_bias && !walk_part(k, role + 1, layer, module, "bias", shape))
         return -1;
     return 0;
@@ -74,6 +77,8 @@ static int add_attention(struct walk *k, int64_t layer)
         return -1;
     }
     if (add_qk_norms(k, layer) < 0)
+        return -1;
+    if (s->has_sinks && !walk_tensor(k, WEIGHT_SINKS, layer, n->sinks, vector(s->n_heads)))
         return -1;
     if (add_norm(k, WEIGHT_ATTN_SUB_NORM, layer, n->attn_sub_norm, NORM_RMS, vector(q)) <
             0 ||

@@ -31,6 +31,7 @@ enum weight_role {
     WEIGHT_K_NORM_BIAS,
     WEIGHT_ATTN_SUB_NORM,
     WEIGHT_ATTN_SUB_NORM_BIAS,
+    WEIGHT_SINKS,
     WEIGHT_O,
     WEIGHT_O_BIAS,
     WEIGHT_ATTN_POST_NORM,
@@ -91,12 +92,14 @@ struct weight {
     uint32_t record; /* number of its record in the archive */
     bool is_alias;  /* a tied head: the record is the embedding's, the graph takes that */
     bool is_buffer; /* a persistent buffer, no parameter */
-    bool is_wide;   /* float32, whatever the export's dtype */
+    bool is_wide, is_wide_f16; /* float32 whatever the export's dtype, or if float16 */
 };
 
 static inline enum pt2_dtype weight_dtype(const struct weight *w, enum pt2_dtype dtype)
 {
-    return w->is_wide ? PT2_FLOAT32 : dtype;
+    bool is_wide = w->is_wide || (w->is_wide_f16 && dtype == PT2_FLOAT16);
+
+    return is_wide ? PT2_FLOAT32 : dtype;
 }
 
 struct weights {
