@@ -349,6 +349,70 @@ START_TEST(test_export_weights_are_the_checkpoints)
 }
 END_TEST
 
+/* gate_up_proj is expert 0's w1, its w3, expert 1's w1, ... wherever these lie. */
+START_TEST(test_export_stacks_experts)
+{
+    static const struct {
+        const char *weight, *part;
+        size_t first; /* element of the weight */
+    } parts[] = {
+        {"gate_up_proj", "0.w1", 0},   {"gate_up_proj", "0.w3", 96},
+        {"gate_up_proj", "1.w1", 192}, {"gate_up_proj", "1.w3", 288},
+        {"down_proj", "0.w2", 0},      {"down_proj", "1.w2", 96},
+    };
+    char name[100];
+
+    tiny_begin_moe(&model);
+    tiny_tensor(&model, "model.layers.0.block_sparse_moe.experts.1.w2.weight", 8, 12);
+    OK(begin_export(NULL));
+    write_and_open();
+    for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
+        const struct pt2_checkpoint_tensor *t;
+        const struct pt2_payload *w;
+        float value;
+
+        snprintf(name, sizeof(name), "model.model.layers.0.mlp.experts.%s",
+                 parts[i].weight);
+        w = pt2_archive_find_payload(archive, name);
+        snprintf(name, sizeof(name), "model.layers.0.block_sparse_moe.experts.%s.weight",
+                 parts[i].part);
+        t = pt2_checkpoint_find_tensor(checkpoint, name);
+        ck_assert(w && t && w->n_dims == 3);
+        ck_assert_int_eq(w->sizes[0], 2);
+        for (size_t j = 0; j < 96; j++) {
+            const float *data = pt2_archive_data(archive, w->record);
+
+            OK(pt2_checkpoint_read(checkpoint, t, 4 * j, &value, 4, &err));
+            ck_assert_float_eq(data[parts[i].first + j], value);
+        }
+    }
+    ck_assert_ptr_nonnull(
+        pt2_archive_find_payload(archive, "model.model.layers.0.mlp.gate.weight"));
+}
+END_TEST
+
+START_TEST(test_export_experts_are_ops_of_aten)
+{
+    struct pt2_export_options options = {.dynamic_shapes = true, .batch_size = 3};
+    const struct pt2_program *p;
+    const struct pt2_node *n;
+
+    tiny_begin_moe(&model);
+    tiny_tensor(&model, "model.layers.0.block_sparse_moe.experts.1.w2.weight", 8, 12);
+    OK(begin_export(&options));
+    p = pt2_export_program(export);
+    for (uint32_t i = 0; i < pt2_program_n_nodes(p); i++)
+        ck_assert_int_eq(strncmp(pt2_program_node(p, i)->target, "torch.ops.aten.", 15), 0);
+    ck_assert_uint_eq(count_nodes("torch.ops.aten.bmm.default"), 2);
+    n = find_node("torch.ops.aten.topk.default");
+    ck_assert_str_eq(n->name, "topk");
+    ck_assert_uint_eq(n->n_outputs, 2);
+    ck_assert_str_eq(pt2_program_value(p, n->outputs[1].value)->name, "getitem_1");
+    n = find_node("torch.ops.aten.repeat_interleave.self_int"); /* a row a token's expert */
+    ck_assert_str_eq(pt2_program_value(p, n->outputs[0].value)->meta.sizes[0].expr, "6*s0");
+}
+END_TEST
+
 START_TEST(test_export_caches_take_no_room)
 {
     struct pt2_export_options options = {.max_cache_len = 1 << 20};
@@ -500,6 +564,27 @@ START_TEST(test_export_counts_what_is_missing)
 }
 END_TEST
 
+START_TEST(test_export_wants_every_expert)
+{
+    tiny_begin_moe(&model);
+    ck_assert_int_eq(begin_export(NULL), -1);
+    ck_assert_int_eq(err.code, PT2_ERR_BAD_CHECKPOINT);
+    ck_assert_ptr_nonnull(strstr(
+        err.text, "'model.layers.0.block_sparse_moe.experts.1.w2.weight' is missing"));
+}
+END_TEST
+
+START_TEST(test_export_wants_experts_of_one_shape)
+{
+    tiny_begin_moe(&model);
+    tiny_tensor(&model, "model.layers.0.block_sparse_moe.experts.1.w2.weight", 12, 8);
+    ck_assert_int_eq(begin_export(NULL), -1);
+    ck_assert_int_eq(err.code, PT2_ERR_BAD_CHECKPOINT);
+    ck_assert_ptr_nonnull(
+        strstr(err.text, "experts.1.w2.weight' is (12, 8), config.json says (8, 12)"));
+}
+END_TEST
+
 /* As Transformers, which warns: a bias that config.json does not speak of is left out, and
  * that is said. */
 START_TEST(test_export_names_tensors_too_many)
@@ -587,16 +672,21 @@ END_TEST
 
 START_TEST(test_export_survives_failing_allocations)
 {
-    static const struct pt2_export_options none;
+    static const struct pt2_export_options asked = {.dynamic_shapes = true};
 
-    tiny_begin(&model, TINY_LLAMA);
-    tiny_tensor(&model, "lm_head.weight", 10, 8);
+    if (_i == 0) {
+        tiny_begin(&model, TINY_LLAMA);
+        tiny_tensor(&model, "lm_head.weight", 10, 8);
+    } else {
+        tiny_begin_moe(&model);
+        tiny_tensor(&model, "model.layers.0.block_sparse_moe.experts.1.w2.weight", 8, 12);
+    }
     tiny_put(&model, "tokenizer.json", "{}", 2);
     tiny_end(&model);
     OK(pt2_checkpoint_open(model.dir, &checkpoint, &err));
     for (alloc_fail_begin(); alloc_fail_next();) {
         struct pt2_err e = {0};
-        int r = pt2_export_new(checkpoint, &none, &export, &e);
+        int r = pt2_export_new(checkpoint, &asked, &export, &e);
 
         if (alloc_failed()) {
             ck_assert_int_eq(r, -1);
@@ -626,6 +716,8 @@ int main(void)
     tcase_add_test(core, test_export_half_precision_casts);
     tcase_add_test(core, test_export_file_is_as_announced);
     tcase_add_test(core, test_export_weights_are_the_checkpoints);
+    tcase_add_test(core, test_export_stacks_experts);
+    tcase_add_test(core, test_export_experts_are_ops_of_aten);
     tcase_add_test(core, test_export_caches_take_no_room);
     tcase_add_test(core, test_export_extras_say_what_a_runner_needs);
     tcase_add_test(core, test_export_extras_are_utf8);
@@ -637,13 +729,15 @@ int main(void)
     tcase_add_checked_fixture(errors, setup, teardown);
     tcase_add_test(errors, test_export_wants_every_tensor);
     tcase_add_test(errors, test_export_counts_what_is_missing);
+    tcase_add_test(errors, test_export_wants_every_expert);
+    tcase_add_test(errors, test_export_wants_experts_of_one_shape);
     tcase_add_test(core, test_export_names_tensors_too_many);
     tcase_add_test(errors, test_export_refuses_integer_weights);
     tcase_add_loop_test(errors, test_export_refuses_bad_options, 0,
                         (int)ARRAY_LEN(bad_options));
     tcase_add_test(errors, test_export_notices_a_checkpoint_that_changed);
     tcase_add_test(errors, test_export_full_disk_is_an_error);
-    tcase_add_test(errors, test_export_survives_failing_allocations);
+    tcase_add_loop_test(errors, test_export_survives_failing_allocations, 0, 2);
     tcase_set_timeout(errors, 120);
     suite_add_tcase(suite, errors);
     return suite_run(suite);

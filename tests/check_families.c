@@ -166,16 +166,37 @@ static const struct golden {
      ACT_SILU, false, 1000000, 128, {0, 0, 0}},
     {"qwen2_5_vl_text", 152064, 8192, 29568, 80, 64, 8, 128, 32768, 1e-05,
      ACT_SILU, false, 1000000, 128, {0, 0, 0}},
+    {"mixtral", 32000, 4096, 14336, 32, 32, 8, 128, 131072, 1e-05,
+     ACT_SILU, false, 1000000, 128, {0, 0, 0}},
+    {"qwen2_moe", 151936, 2048, 5632, 24, 16, 16, 128, 32768, 1e-06,
+     ACT_SILU, false, 10000, 128, {0, 0, 0}},
+    {"qwen3_moe", 151936, 2048, 6144, 24, 32, 4, 64, 32768, 1e-06,
+     ACT_SILU, false, 10000, 64, {0, 0, 0}},
+    {"olmoe", 50304, 2048, 2048, 16, 16, 16, 128, 4096, 1e-05,
+     ACT_SILU, false, 10000, 128, {0, 0, 0}},
+    {"granitemoe", 32000, 4096, 11008, 32, 32, 32, 128, 2048, 1e-06,
+     ACT_SILU, false, 10000, 128, {0, 0, 0}},
+    {"granitemoeshared", 32000, 4096, 11008, 32, 32, 32, 128, 2048, 1e-06,
+     ACT_SILU, false, 10000, 128, {0, 0, 0}},
+    {"gpt_oss", 201088, 2880, 2880, 36, 64, 8, 64, 131072, 1e-05,
+     ACT_SILU, false, 150000, 64, {128, 0, 0}},
+    {"glm4_moe", 151552, 4096, 10944, 46, 96, 8, 128, 131072, 1e-05,
+     ACT_SILU, false, 10000, 64, {0, 0, 0}},
     /* clang-format on */
 };
 
-/* The classes fill these in themselves; ours want them said. */
+/* The classes fill these in themselves, or in a way that nothing can be rotated with; ours
+ * want them said. */
+#define NO_ROPE_PARAMETERS "rope_parameters: must be there"
 static const struct {
-    const char *type, *more;
+    const char *type, *more, *otherwise;
 } said[] = {
-    {"apertus", ",'rope_parameters':{'rope_type':'default'}"},
-    {"cwm", ",'rope_parameters':{'rope_type':'default'}"},
-    {"ministral3", ",'rope_parameters':{'rope_type':'default','rope_theta':1000000.0}"},
+    {"apertus", ",'rope_parameters':{'rope_type':'default'}", NO_ROPE_PARAMETERS},
+    {"cwm", ",'rope_parameters':{'rope_type':'default'}", NO_ROPE_PARAMETERS},
+    {"ministral3", ",'rope_parameters':{'rope_type':'default','rope_theta':1000000.0}",
+     NO_ROPE_PARAMETERS},
+    {"gpt_oss", ",'rope_parameters':{'rope_type':'default'}", NO_ROPE_PARAMETERS},
+    {"glm4_moe", ",'head_dim':128", "0.5 of 42, the head's size"},
 };
 
 START_TEST(test_families_fill_in_what_transformers_does)
@@ -185,7 +206,7 @@ START_TEST(test_families_fill_in_what_transformers_does)
 
     for (size_t i = 0; i < ARRAY_LEN(said); i++)
         if (streq(said[i].type, g->type)) {
-            must_refuse(g->type, "", "rope_parameters: must be there");
+            must_refuse(g->type, "", said[i].otherwise);
             more = said[i].more;
         }
     pt2_err_clear(&err);
@@ -289,6 +310,108 @@ START_TEST(test_families_read_their_factors)
                             "'llama_4_scaling_beta':0.1}");
     ck_assert_double_eq(spec.ropes[0].query_beta, 0.1);
     ck_assert_double_eq(spec.ropes[0].original_max, 16384);
+}
+END_TEST
+
+/* "#" where a layer has experts */
+static const char *experts(int n)
+{
+    static char text[16];
+
+    for (int i = 0; i < n; i++)
+        text[i] = spec.layers[i].has_experts ? '#' : '.';
+    text[n] = '\0';
+    return text;
+}
+
+START_TEST(test_families_have_experts_where_config_says)
+{
+    must_read("mixtral", "");
+    ck_assert_str_eq(experts(3), "###");
+    must_read("qwen3_moe", ",'decoder_sparse_step':3");
+    ck_assert_str_eq(experts(7), "..#..#.");
+    must_read("qwen2_moe", ",'mlp_only_layers':[0,5,999],'decoder_sparse_step':2");
+    ck_assert_str_eq(experts(8), ".#.#...#");
+    must_read("glm4_moe", ",'head_dim':128,'first_k_dense_replace':3");
+    ck_assert_str_eq(experts(5), "...##");
+    must_read("llama", "");
+    ck_assert_str_eq(experts(3), "...");
+    ck_assert_int_eq(spec.moe.n_experts, 0);
+}
+END_TEST
+
+/* What the configuration classes fill in, and what they call it. */
+START_TEST(test_families_read_their_routers)
+{
+    must_read("mixtral", "");
+    ck_assert_int_eq(spec.moe.n_experts, 8);
+    ck_assert_int_eq(spec.moe.top_k, 2);
+    ck_assert_int_eq(spec.moe.size, 14336);
+    ck_assert(spec.moe.is_normed && spec.moe.weights_wide);
+    must_read("qwen2_moe", "");
+    ck_assert_int_eq(spec.moe.n_experts, 60);
+    ck_assert_int_eq(spec.moe.top_k, 4);
+    ck_assert_int_eq(spec.moe.size, 1408);
+    ck_assert_int_eq(spec.moe.shared_size, 5632);
+    ck_assert(spec.moe.shared_gate && !spec.moe.is_normed && !spec.moe.weights_wide);
+    must_read("qwen3_moe", ",'num_local_experts':16,'norm_topk_prob':true");
+    ck_assert_int_eq(spec.moe.n_experts, 16);
+    ck_assert_int_eq(spec.moe.top_k, 8);
+    ck_assert_int_eq(spec.moe.size, 768);
+    ck_assert(spec.moe.is_normed);
+    must_read("olmoe", ",'clip_qkv':8");
+    ck_assert_int_eq(spec.moe.n_experts, 64);
+    ck_assert_double_eq(spec.qkv_clip, 8);
+    must_read("granitemoeshared", ",'shared_intermediate_size':1024,'logits_scaling':6");
+    ck_assert_int_eq(spec.moe.router, ROUTER_TOP_SOFTMAX);
+    ck_assert_int_eq(spec.moe.shared_size, 1024);
+    ck_assert_double_eq(spec.logits_divisor, 6);
+    must_read("granitemoe", ",'shared_intermediate_size':1024"); /* has none */
+    ck_assert_int_eq(spec.moe.shared_size, 0);
+    must_read("gpt_oss", ",'rope_parameters':{'rope_type':'default'},'swiglu_limit':7.0");
+    ck_assert_int_eq(spec.moe.n_experts, 128);
+    ck_assert_int_eq(spec.moe.kind, EXPERTS_CLAMPED);
+    ck_assert(spec.has_sinks && spec.moe.router_bias && spec.qkv_bias && spec.o_bias);
+    must_read("glm4_moe", ",'head_dim':128,'n_group':4,'topk_group':2,'attention_bias':true,"
+                          "'n_shared_experts':2,'routed_scaling_factor':2.5");
+    ck_assert_int_eq(spec.moe.n_experts, 128);
+    ck_assert_int_eq(spec.moe.n_groups, 4);
+    ck_assert_int_eq(spec.moe.top_groups, 2);
+    ck_assert_int_eq(spec.moe.shared_size, 2 * 1408);
+    ck_assert_double_eq(spec.moe.weight_factor, 2.5);
+    ck_assert(spec.qkv_bias && !spec.o_bias);
+    ck_assert_int_eq(spec.n_extra_layers, 1);
+}
+END_TEST
+
+START_TEST(test_families_refuse_routers_of_others)
+{
+    must_refuse("llama", ",'n_routed_experts':8", "this model type has no experts");
+    must_refuse("qwen3", ",'num_experts':8", "this model type has no experts");
+    must_refuse("mixtral", ",'num_experts_per_tok':9",
+                "num_experts_per_tok: must be an integer of 1 to 8");
+    must_refuse("mixtral", ",'num_local_experts':0", "num_local_experts");
+    must_refuse("mixtral", ",'num_local_experts':1025", "num_local_experts");
+    must_refuse("mixtral", ",'scoring_func':'sigmoid'",
+                "scoring_func: 'sigmoid' is not offered; mixtral's is softmax");
+    must_refuse("glm4_moe", ",'head_dim':128,'scoring_func':'softmax'",
+                "scoring_func: 'softmax' is not offered; glm4_moe's is sigmoid");
+    must_refuse("glm4_moe", ",'head_dim':128,'topk_method':'greedy'",
+                "topk_method: 'greedy' is not offered; glm4_moe's is noaux_tc");
+    must_refuse("glm4_moe", ",'head_dim':128,'n_group':3", "must divide the experts, 128");
+    must_refuse("glm4_moe", ",'head_dim':128,'n_group':128", "groups of two or more");
+    must_refuse("glm4_moe", ",'head_dim':128,'n_group':64,'topk_group':2",
+                "leaves less than num_experts_per_tok, 8");
+    must_refuse("glm4_moe", ",'head_dim':128,'topk_group':2", "topk_group");
+    must_refuse("glm4_moe", ",'head_dim':128,'n_shared_experts':1024,"
+                            "'moe_intermediate_size':16777216",
+                "n_shared_experts: of 16777216 each are too big");
+    must_refuse("gpt_oss", ",'rope_parameters':{'rope_type':'default'},'swiglu_limit':8",
+                "swiglu_limit: is 8; only 7 is offered");
+    must_refuse("qwen2_moe", ",'mlp_only_layers':3", "must be a list of layers");
+    must_refuse("qwen2_moe", ",'mlp_only_layers':['a']", "element 0 is no integer");
+    must_refuse("qwen3_moe", ",'decoder_sparse_step':0", "decoder_sparse_step");
+    must_refuse("olmoe", ",'clip_qkv':0", "clip_qkv");
 }
 END_TEST
 
@@ -470,8 +593,11 @@ int main(void)
     tcase_add_test(core, test_families_know_the_text_part_of_a_whole);
     tcase_add_test(core, test_families_tell_falcons_apart);
     tcase_add_test(core, test_families_read_local_layers);
+    tcase_add_test(core, test_families_have_experts_where_config_says);
+    tcase_add_test(core, test_families_read_their_routers);
     suite_add_tcase(suite, core);
     tcase_add_checked_fixture(errors, setup, teardown);
+    tcase_add_test(errors, test_families_refuse_routers_of_others);
     tcase_add_test(errors, test_families_refuse_what_others_compute_with);
     tcase_add_test(errors, test_families_refuse_what_can_not_be_meant);
     tcase_add_test(errors, test_families_say_why_a_known_type_is_refused);

@@ -83,6 +83,46 @@ static inline void tiny_layer(struct tiny_model *m, int layer)
     }
 }
 
+/* Begin a Mixtral of one layer and two experts in a new folder, but for the last tensor,
+ * block_sparse_moe.experts.1.w2 (8, 12), and the head. */
+static inline void tiny_begin_moe(struct tiny_model *m)
+{
+    static const char config[] =
+        "{\"model_type\":\"mixtral\",\"hidden_size\":8,\"intermediate_size\":12,"
+        "\"num_hidden_layers\":1,\"num_attention_heads\":2,\"num_key_value_heads\":1,"
+        "\"vocab_size\":10,\"max_position_embeddings\":32,\"num_local_experts\":2,"
+        "\"tie_word_embeddings\":true}";
+    static const struct {
+        const char *name;
+        size_t rows, cols;
+    } parts[] = {
+        {"layers.0.input_layernorm", 8, 0},
+        {"layers.0.self_attn.q_proj", 8, 8},
+        {"layers.0.self_attn.k_proj", 4, 8},
+        {"layers.0.self_attn.v_proj", 4, 8},
+        {"layers.0.self_attn.o_proj", 8, 8},
+        {"layers.0.post_attention_layernorm", 8, 0},
+        {"layers.0.block_sparse_moe.gate", 2, 8},
+        {"layers.0.block_sparse_moe.experts.0.w2", 8, 12},
+        {"layers.0.block_sparse_moe.experts.0.w3", 12, 8},
+        {"layers.0.block_sparse_moe.experts.1.w1", 12, 8},
+        {"layers.0.block_sparse_moe.experts.0.w1", 12, 8},
+        {"layers.0.block_sparse_moe.experts.1.w3", 12, 8},
+        {"norm", 8, 0},
+        {"embed_tokens", 10, 8},
+    };
+    char name[100];
+
+    memset(m, 0, sizeof(*m));
+    strcpy(m->dir, "/tmp/pt2-tiny-XXXXXX");
+    ck_assert_ptr_nonnull(mkdtemp(m->dir));
+    tiny_put(m, "config.json", config, sizeof(config) - 1);
+    for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+        snprintf(name, sizeof(name), "model.%s.weight", parts[i].name);
+        tiny_tensor(m, name, parts[i].rows, parts[i].cols);
+    }
+}
+
 /* Begin a model in a new folder: config.json, and the weights of TINY_SIZES without
  * head or biases. */
 static inline void tiny_begin(struct tiny_model *m, const char *config)

@@ -67,6 +67,30 @@ struct expert_presets {
     int64_t n_experts, top_k;
 };
 
+/* Model types of one kind of router; where config.json says another, it is not this one. */
+static int check_router(const struct fields *config, const struct decoder_spec *spec,
+                        struct pt2_err *err)
+{
+    bool is_sigmoid = spec->moe.router == ROUTER_SIGMOID;
+    const struct {
+        const char *field, *value;
+    } is[] = {
+        {"scoring_func", is_sigmoid ? "sigmoid" : "softmax"},
+        {"topk_method", is_sigmoid ? "noaux_tc" : "greedy"},
+    };
+    const char *said;
+
+    for (size_t i = 0; i < ARRAY_LEN(is); i++) {
+        if (field_string(config, is[i].field, is[i].value, &said, err) < 0)
+            return -1;
+        if (!streq(said, is[i].value))
+            return field_refuse(config, is[i].field, err,
+                                "'%s' is not offered; %s's is %s", said, spec->model_type,
+                                is[i].value);
+    }
+    return 0;
+}
+
 static int read_experts(const struct fields *config, struct expert_presets presets,
                         struct decoder_spec *spec, struct pt2_err *err)
 {
@@ -79,7 +103,8 @@ static int read_experts(const struct fields *config, struct expert_presets prese
     moe->n_groups = 1;
     for (int64_t i = 0; i < spec->n_layers; i++)
         spec->layers[i].has_experts = true;
-    if (field_int(config, field, presets.n_experts, 1, SPEC_MAX_EXPERTS, &moe->n_experts,
+    if (check_router(config, spec, err) < 0 ||
+        field_int(config, field, presets.n_experts, 1, SPEC_MAX_EXPERTS, &moe->n_experts,
                   err) < 0)
         return -1;
     return field_int(config, "num_experts_per_tok", presets.top_k, 1, moe->n_experts,
@@ -136,11 +161,16 @@ static int read_normed(const struct fields *config, struct expert_presets preset
 static int read_qwen2_windows(const struct family *family, const struct fields *config,
                               struct decoder_spec *spec, struct pt2_err *err)
 {
-    struct window_pattern pattern = {.period = 2};
+    struct window_pattern pattern = {0};
+    bool is_used;
     int64_t n;
 
-    if (field_int(config, "max_window_layers", 28, 0, INT64_MAX, &n, err) < 0 ||
-        windows_read_if_used(family, config, pattern, spec, err) < 0)
+    if (field_bool(config, "use_sliding_window", false, &is_used, err) < 0 ||
+        field_int(config, "max_window_layers", 28, 0, INT64_MAX, &n, err) < 0)
+        return -1;
+    if (is_used)
+        pattern.period = 2;
+    if (windows_read_if_used(family, config, pattern, spec, err) < 0)
         return -1;
     for (int64_t i = n; i < spec->n_layers; i++)
         if (!windows_layer_type(config, i))

@@ -106,7 +106,8 @@ def in_half(case, folder, dtype):
         ids = tiny.ids(1, N, seed)
         exact = reference.exact_logits(folder, ids)
         ours += reference.rms(reference.run_program(path, ids), exact)
-        theirs += reference.rms(reference.eager_logits(folder, ids, dtype), exact)
+        theirs += reference.rms(
+            reference.eager_logits(folder, ids, dtype, tiny.attn_of_half(case)), exact)
         difference = native(path, ids[0], exact)
         if difference is None or by_native is None:
             by_native = None

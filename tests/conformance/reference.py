@@ -14,9 +14,11 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 @functools.lru_cache(maxsize=4)
 def load(folder, dtype="float32", attn="eager"):
-    """The checkpoint as eager Transformers has it, in evaluation mode."""
+    """The checkpoint as eager Transformers has it, in evaluation mode.  Experts by the one
+    of its implementations that takes float64 and sums as the others do."""
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=DTYPES[dtype],
-                                                 attn_implementation=attn)
+                                                 attn_implementation=attn,
+                                                 experts_implementation="batched_mm")
     return model.eval()
 
 

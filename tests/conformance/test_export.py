@@ -34,7 +34,8 @@ def compare_half(case, dtype, export, tmp_path):
         ids = tiny.ids(1, N, seed)
         exact = reference.exact_logits(folder, ids)
         ours += reference.rms(reference.run_program(path, ids), exact)
-        theirs += reference.rms(reference.eager_logits(folder, ids, dtype), exact)
+        theirs += reference.rms(
+            reference.eager_logits(folder, ids, dtype, tiny.attn_of_half(case)), exact)
     assert ours <= 1.25 * theirs, f"{ours} against {theirs}"
     return f"{ours / theirs:.2f} times Transformers' error"
 
@@ -66,13 +67,14 @@ def test_half_precision(case, dtype, export, tmp_path, record_property):
     record_property("measured", compare_half(case, dtype, export, tmp_path))
 
 
-def test_a_bare_torch_loads_it(checkpoint, export):
+@pytest.mark.parametrize("case", ["llama", "qwen2_moe"])
+def test_a_bare_torch_loads_it(case, checkpoint, export):
     """In a process that has imported nothing but torch."""
     code = ("import sys, torch; program = torch.export.load(sys.argv[1]); "
             "out = program.module()(input_ids=torch.tensor([[1]]), "
             "cache_position=torch.tensor([0])); "
             "assert 'transformers' not in sys.modules; print(tuple(out.shape))")
-    path = export(checkpoint("llama"))
+    path = export(checkpoint(case))
     done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "(1, 1, 256)"

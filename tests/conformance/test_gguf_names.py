@@ -13,6 +13,8 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.modeling_gguf_pytorch_utils import TENSOR_PROCESSORS, TensorProcessor
 from transformers.modeling_gguf_pytorch_utils import get_gguf_hf_weights_map
 
+import reference
+
 SHARED = dict(hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
               num_key_value_heads=2, vocab_size=64, max_position_embeddings=32, pad_token_id=0)
 MOE = dict(num_experts=3, num_experts_per_tok=2, moe_intermediate_size=24,
@@ -65,6 +67,9 @@ def add_metadata(writer, arch, config):
     if arch.endswith("moe"):
         writer.add_expert_count(3)
         writer.add_expert_used_count(2)
+        writer.add_expert_feed_forward_length(config.moe_intermediate_size)
+    if arch == "qwen2moe":
+        writer.add_expert_shared_feed_forward_length(config.shared_expert_intermediate_size)
 
 
 def write(path, arch, model, config):
@@ -140,3 +145,23 @@ def test_tensors_and_config_are_transformers(case, build, tmp_path):
             assert value == 5000.0
         elif name not in ("dtype", *LEFT_OUT.get(arch, [])):
             assert getattr(config, name) == value, name
+
+
+@pytest.mark.parametrize("case", ["qwen2moe", "qwen3moe"])
+def test_experts_export(case, build, tmp_path, record_property):
+    """Stacked in the file, one by one in the checkpoint, stacked again in the program."""
+    arch, config_class, fields = CASES[case]
+    config = config_class(**SHARED, **fields)
+    path, program = tmp_path / f"{case}.gguf", tmp_path / "out.pt2"
+    write(path, arch, AutoModelForCausalLM.from_config(config), config)
+    subprocess.run([build / "pt2-export", path, "-o", program, "--dtype", "float32"], check=True,
+                   capture_output=True)
+    model = AutoModelForCausalLM.from_pretrained(tmp_path, gguf_file=path.name,
+                                                 dtype=torch.float32).eval()
+    ids = torch.randint(0, 64, (1, 20), generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        want = model(ids, use_cache=False).logits
+    worst, largest = reference.largest_difference(
+        reference.run_program(program, ids.tolist()), want)
+    assert worst <= 1e-5 * largest, f"{worst} of {largest}"
+    record_property("measured", f"{worst / largest:.1e} of the largest logit")
