@@ -22,21 +22,21 @@ uint32_t graph_topk(struct graph *g, uint32_t x, int64_t k, bool is_sorted,
     return values[0];
 }
 
+/* amax, not max.dim: XNNPACK takes the latter for a pooling and makes NaN of -inf. */
 uint32_t graph_max_last(struct graph *g, uint32_t x)
 {
-    struct pt2_named_arg args[] = {arg_tensor("self", x), arg_int("dim", -1),
+    struct pt2_arg last = {.kind = PT2_ARG_INT, .i = -1};
+    struct pt2_named_arg args[] = {arg_tensor("self", x),
+                                   arg_list("dim", PT2_ARG_INTS, &last, 1),
                                    arg_bool("keepdim", 1, true)};
-    struct pt2_tensor_meta metas[2];
-    uint32_t values[2];
+    struct pt2_tensor_meta meta;
 
     if (g->failed)
         return 0;
-    metas[0] = *meta_of(g, x);
-    metas[0].sizes[metas[0].n_dims - 1] = dim_of(1);
-    metas[1] = graph_contiguous(g, PT2_INT64, metas[0].n_dims, metas[0].sizes);
-    metas[0] = graph_contiguous(g, metas[0].dtype, metas[0].n_dims, metas[0].sizes);
-    graph_add_tuple(g, "max", "dim", args, 3, metas, 2, values);
-    return values[0];
+    meta = *meta_of(g, x);
+    meta.sizes[meta.n_dims - 1] = dim_of(1);
+    meta = graph_contiguous(g, meta.dtype, meta.n_dims, meta.sizes);
+    return graph_add_node(g, "amax", "default", args, 3, &meta);
 }
 
 uint32_t graph_sum(struct graph *g, uint32_t x, int dim, bool keeps)
