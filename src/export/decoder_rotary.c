@@ -76,7 +76,7 @@ uint32_t part_sinusoids(struct builder *b)
     int64_t offset = b->spec->position_offset;
     uint32_t position = graph_binary_int(g, "add", b->positions, offset), angle;
 
-    position = graph_column(g, graph_to(g, position, PT2_FLOAT32));
+    position = graph_unsqueeze(g, graph_to(g, position, PT2_FLOAT32), 1);
     angle = graph_outer(g, "mul", position, b->ropes[0].inv_freq,
                         /* is_swapped= */ false);
     angle = graph_cat_last(g, graph_unary(g, "sin", angle), graph_unary(g, "cos", angle));
