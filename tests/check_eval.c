@@ -7,6 +7,11 @@
 
 #define LEN 16 /* positions of the cache */
 
+static struct eval_cache straight(int64_t length)
+{
+    return (struct eval_cache){length, false};
+}
+
 static struct eval *eval_of(struct mini *m, int64_t s, struct pt2_err *err)
 {
     struct pt2_decoder d = {.cache_position = 1, .batch_size = 1, .seq_len = MAX(s, 0),
@@ -336,9 +341,9 @@ START_TEST(test_eval_masks)
                                     SIZES(lengths[i], LEN), 1, ARG_T("self", mask))),
                          ARG_F("self", -3.4028234663852886e+38), ARG_F("other", 0));
             e = eval_of(&m, MAX(lengths[i], 0), &err);
-            ck_assert_msg(eval_mask(e, mask, LEN, &got, &err) == 0, "%s", err.text);
+            ck_assert_msg(eval_mask(e, mask, straight(LEN), &got, &err) == 0, "%s", err.text);
             ck_assert_int_eq(got, window < LEN ? window : 0);
-            ck_assert_msg(eval_mask(e, added, LEN, &got, &err) == 0, "%s", err.text);
+            ck_assert_msg(eval_mask(e, added, straight(LEN), &got, &err) == 0, "%s", err.text);
             ck_assert_int_eq(got, window < LEN ? window : 0);
             eval_free(e);
             mini_done(&m);
@@ -355,7 +360,7 @@ START_TEST(test_eval_refuses_other_masks)
         struct eval *e = eval_of(&m, 1, &err);
         int64_t window;
 
-        check_refused(eval_mask(e, mask, LEN, &window, &err), &err, "neither causal nor a window");
+        check_refused(eval_mask(e, mask, straight(LEN), &window, &err), &err, "neither causal nor a window");
         eval_free(e);
         mini_done(&m);
     }
@@ -383,7 +388,7 @@ START_TEST(test_eval_refuses_what_depends_on_the_run)
     e = eval_of(&m, 0, &err);
     check_refused(eval_table(e, v, 0, &table, &width, &err), &err, "depends on the run");
     pt2_err_clear(&err);
-    ck_assert_int_eq(eval_is_positions(e, v, LEN, &is, &err), 0);
+    ck_assert_int_eq(eval_is_positions(e, v, straight(LEN), &is, &err), 0);
     ck_assert(!is);
     eval_free(e);
     mini_done(&m);
@@ -429,11 +434,11 @@ START_TEST(test_eval_rolling)
     ck_assert(eval_is_rolling(e, slots, 4, &is, &err) == 0 && is);
     ck_assert(eval_is_rolling(e, slots, 3, &is, &err) == 0 && !is);
     ck_assert(eval_is_rolling(e, positions, 4, &is, &err) == 0 && !is);
-    ck_assert(eval_is_positions(e, place, 4, &is, &err) == 0 && is);
-    ck_assert(eval_is_positions(e, place, LEN, &is, &err) == 0 && !is);
-    ck_assert(eval_is_positions(e, m.positions, 4, &is, &err) == 0 && !is);
-    ck_assert(eval_mask(e, mask, 4, &window, &err) == 0 && window == 4);
-    check_refused(eval_mask(e, mask, LEN, &window, &err), &err, "is not over the cache's");
+    ck_assert(eval_is_positions(e, place, straight(4), &is, &err) == 0 && is);
+    ck_assert(eval_is_positions(e, place, straight(LEN), &is, &err) == 0 && !is);
+    ck_assert(eval_is_positions(e, m.positions, straight(4), &is, &err) == 0 && !is);
+    ck_assert(eval_mask(e, mask, straight(4), &window, &err) == 0 && window == 4);
+    check_refused(eval_mask(e, mask, straight(LEN), &window, &err), &err, "is not over the cache's");
     eval_free(e);
     mini_done(&m);
 }
@@ -534,7 +539,7 @@ START_TEST(test_eval_counters)
         ck_assert(eval_is_counter(e, 0));
         INTS(e, places, 5, 4, 5, 6, 7, 8);
         INTS(e, after, 5, 4, 105 + step);
-        ck_assert_int_eq(eval_is_positions(e, places, LEN, &is, &err), 0);
+        ck_assert_int_eq(eval_is_positions(e, places, straight(LEN), &is, &err), 0);
         ck_assert(is);
         if (step == 4)
             ck_assert_msg(eval_check_counters(e, &err) == 0, "%s", err.text);
@@ -592,7 +597,7 @@ START_TEST(test_eval_refusals)
     check_refused(eval_value(e, tokens, 0, 1, &t, &err), &err, "depends on tokens");
     pt2_err_clear(&err);
     INTS(e, far, 2, 1, 2);
-    check_refused(eval_is_positions(e, far, LEN, &is, &err), &err, "index 3 of 3");
+    check_refused(eval_is_positions(e, far, straight(LEN), &is, &err), &err, "index 3 of 3");
     eval_free(e);
     mini_done(&m);
 }

@@ -34,6 +34,17 @@ enum pt2_attn { PT2_ATTN_EAGER, PT2_ATTN_SDPA };
 
 PT2_API const char *pt2_attn_name(enum pt2_attn attn); /* "eager", "sdpa" */
 
+/* How long the caches of layers with a sliding window are: max_cache_len, as all others, or
+ * HYBRID: a ring that the window fits in (doc/exports.md). */
+enum pt2_cache_impl { PT2_CACHE_STATIC, PT2_CACHE_HYBRID };
+
+/* Whose logits a call answers: those of all its tokens, (batch, s, vocab), or of the last one
+ * alone, (batch, 1, vocab). */
+enum pt2_logits { PT2_LOGITS_ALL, PT2_LOGITS_LAST };
+
+PT2_API const char *pt2_cache_impl_name(enum pt2_cache_impl impl); /* "static", "hybrid" */
+PT2_API const char *pt2_logits_name(enum pt2_logits logits);       /* "all", "last" */
+
 /* What can be chosen.  All zeros: the defaults. */
 struct pt2_export_options {
     enum pt2_dtype dtype; /* float32, bfloat16 or float16; NONE: the checkpoint's */
@@ -41,8 +52,10 @@ struct pt2_export_options {
     int64_t
         max_cache_len; /* 0: min(max_position_embeddings, PT2_EXPORT_DEFAULT_CACHE_LEN) */
     int64_t seq_len;   /* tokens a call takes; dynamic: the example's; 0: 1 */
-    bool dynamic_shapes; /* 1 to max_cache_len tokens a call */
+    bool dynamic_shapes; /* 1 to max_cache_len tokens a call; with rings fewer */
     enum pt2_attn attn;
+    enum pt2_cache_impl cache;
+    enum pt2_logits logits;
     /* Tokens that the caller will verify the file with, 0: none, at most max_cache_len.
      * pt2_export_write does nothing about it, but pt2_export_program_bytes counts
      * PT2_VERIFY_RECORD. */

@@ -228,7 +228,9 @@ struct pt2_decoder {
     bool logits_all_rows; /* false: the last row's logits only */
 };
 
-/* Errors: PROGRAM_REFUSED, with what is missing or in the way. */
+/* max_cache_len is the longest cache's; where each is a ring (index_copy at positions modulo its
+ * length), and the archive's extra/executorch_metadata.json has a get_max_context_len, that.
+ * Errors: PROGRAM_REFUSED, with what is missing or in the way. */
 PT2_API PT2_MUST_USE int pt2_program_decoder(const struct pt2_program *program,
                                              struct pt2_decoder *ret_decoder,
                                              struct pt2_err *err);

@@ -39,6 +39,7 @@ struct cell {
     void *owned; /* memory that is not the archive's; NULL: none */
     /* positions.c */
     int position_dim; /* -1: none */
+    bool is_ring;     /* of rows at positions modulo its length */
     bool is_counter;
 };
 

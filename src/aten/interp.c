@@ -21,6 +21,7 @@ static void describe_buffer(const struct cell *cell, struct aten_buffer *ret)
     memcpy(ret->sizes, p->sizes, sizeof(ret->sizes));
     ret->bytes = cell->bytes;
     ret->position_dim = cell->position_dim;
+    ret->is_ring = cell->is_ring;
     ret->is_counter = cell->is_counter;
     ret->initial = cell->tensor ? bridge_tensor_data(cell->tensor) : NULL;
 }

@@ -38,6 +38,9 @@ struct aten_buffer {
      * (index_copy_, index_put_ at the positions of the run) and nothing else of it
      * changes. -1: may change anywhere (a rolling window, a counter). */
     int position_dim;
+    /* The rows are those of the positions modulo the dimension's size, and nothing reads the
+     * buffer before it is written. */
+    bool is_ring;
     /* One integer that counts the positions written (transformers 5's
      * cumulative_length_N): set it to the run's start before each run. */
     bool is_counter;

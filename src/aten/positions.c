@@ -9,10 +9,12 @@ enum meaning {
     START,     /* start, one element or a number */
     END,       /* start + s */
     POSITIONS, /* start .. start + s - 1, one dimension */
+    SLOTS,     /* the same, modulo a number */
 };
 
 struct fact {
     enum meaning meaning;
+    int64_t modulus; /* of SLOTS */
     uint32_t
         rows_of; /* the state that this is, but for rows at the positions; or NO_CELL */
     int rows_dim;
@@ -23,6 +25,8 @@ struct state {
     bool may_count; /* one integer; until a write says otherwise, it counts positions */
     enum meaning meaning; /* now, while walking through the calls */
     int dim;              /* of the rows written; -1: none yet */
+    bool is_ring;         /* these rows are SLOTS */
+    bool is_read;         /* before it is written */
     bool is_elsewhere;    /* written in another way too */
 };
 
@@ -35,7 +39,7 @@ struct walk {
     const char *count;    /* its size's expression; NULL: fixed */
 };
 
-static const struct fact nothing = {UNKNOWN, NO_CELL, -1};
+static const struct fact nothing = {UNKNOWN, 0, NO_CELL, -1};
 
 static const struct pt2_value *value_of(const struct walk *w, int64_t i)
 {
@@ -113,14 +117,17 @@ static void write_elsewhere(struct walk *w, uint32_t cell)
     w->states[cell].may_count = false;
 }
 
-static void write_rows(struct walk *w, uint32_t cell, int dim)
+/* In the dimension dim; of a ring where modulus is not 0. */
+static void write_rows(struct walk *w, uint32_t cell, int dim, int64_t modulus)
 {
     struct state *s = &w->states[cell];
+    bool is_ring = modulus != 0;
 
     s->may_count = false;
-    if (s->dim >= 0 && s->dim != dim)
+    if ((s->dim >= 0 && (s->dim != dim || s->is_ring != is_ring)) || (is_ring && s->is_read))
         s->is_elsewhere = true;
     s->dim = dim;
+    s->is_ring = is_ring;
 }
 
 /* A counter gets the value m; a state that is none is written somewhere. */
@@ -134,19 +141,38 @@ static void write_counter(struct walk *w, uint32_t cell, enum meaning m)
         write_elsewhere(w, cell);
 }
 
-/* The dimension whose rows at the positions index_copy or index_put write in a tensor of
- * n_dims; -1: they write otherwise. */
-static int rows_written(const struct walk *w, const struct call *call, unsigned n_dims)
+/* The size of a ring that index_copy writes rows of in dimension dim; 0: they are at the
+ * positions themselves; -1: neither. */
+static int64_t modulus_of(const struct walk *w, const struct call *call,
+                          const struct pt2_payload *payload, int64_t dim)
 {
-    int64_t dim;
+    int64_t index = call_value(call, "index");
+    enum meaning m = meaning_of(w, index);
+
+    if (m == POSITIONS)
+        return 0;
+    return m == SLOTS && dim < payload->n_dims &&
+                   w->facts[index].modulus == payload->sizes[dim]
+               ? payload->sizes[dim]
+               : -1;
+}
+
+/* The dimension whose rows at the positions index_copy or index_put write in a tensor like
+ * payload, and the size of a ring that it is; -1: they write otherwise. */
+static int rows_written(const struct walk *w, const struct call *call,
+                        const struct pt2_payload *payload, int64_t *ret_modulus)
+{
+    int64_t dim, n_dims = payload->n_dims;
     const struct pt2_arg *indices;
 
+    *ret_modulus = 0;
+
     if (is_op(call, "index_copy_") || is_op(call, "index_copy")) {
-        if (!int_arg(call, "dim", 0, &dim) ||
-            meaning_of_arg(w, call, "index") != POSITIONS)
+        if (!int_arg(call, "dim", 0, &dim))
             return -1;
         dim += dim < 0 ? n_dims : 0;
-        return dim >= 0 && dim < n_dims ? (int)dim : -1;
+        *ret_modulus = dim < 0 ? -1 : modulus_of(w, call, payload, dim);
+        return *ret_modulus >= 0 && dim < n_dims ? (int)dim : -1;
     }
     if (!is_op(call, "index_put_") && !is_op(call, "index_put"))
         return -1;
@@ -164,6 +190,7 @@ static void follow_write(struct walk *w, const struct call *call, int64_t self)
 {
     uint32_t origin = self < 0 ? NO_CELL : w->graph->origins[self];
     uint32_t cell = state_cell(w, self);
+    int64_t modulus;
     int dim;
 
     if (origin == NO_CELL)
@@ -172,9 +199,9 @@ static void follow_write(struct walk *w, const struct call *call, int64_t self)
         write_elsewhere(w, origin);
         return;
     }
-    dim = rows_written(w, call, w->graph->cells[cell].payload->n_dims);
+    dim = rows_written(w, call, w->graph->cells[cell].payload, &modulus);
     if (dim >= 0)
-        write_rows(w, cell, dim);
+        write_rows(w, cell, dim, modulus);
     else if (is_op(call, "copy_"))
         write_counter(w, cell, meaning_of_arg(w, call, "src"));
     else if (is_op(call, "add_") && !call->given[op_arg_find(call->op, "alpha")])
@@ -283,16 +310,17 @@ static struct fact updated_state(const struct walk *w, const struct call *call)
 {
     int64_t self = call_value(call, "self");
     const struct fact *before = self < 0 ? &nothing : &w->facts[self];
+    int64_t modulus;
     int dim;
 
     if (!is_op(call, "index_copy") && !is_op(call, "index_put"))
         return nothing;
     if (before->rows_of == NO_CELL)
         return nothing;
-    dim = rows_written(w, call, w->graph->cells[before->rows_of].payload->n_dims);
-    if (dim < 0 || (before->rows_dim >= 0 && before->rows_dim != dim))
+    dim = rows_written(w, call, w->graph->cells[before->rows_of].payload, &modulus);
+    if (dim < 0 || modulus > 0 || (before->rows_dim >= 0 && before->rows_dim != dim))
         return nothing;
-    return (struct fact){UNKNOWN, before->rows_of, dim};
+    return (struct fact){UNKNOWN, 0, before->rows_of, dim};
 }
 
 /* Does every position fit into the value?  In a narrower type they wrap. */
@@ -319,6 +347,10 @@ static struct fact fact_of(const struct walk *w, const struct call *call, uint32
     }
     f = call->op ? updated_state(w, call) : nothing;
     f.meaning = holds_positions(value_of(w, out)) ? call_meaning(w, call) : UNKNOWN;
+    if (call->op && is_op(call, "remainder") && holds_positions(value_of(w, out)) &&
+        meaning_of_arg(w, call, "self") == POSITIONS && int_arg(call, "other", 0, &f.modulus) &&
+        f.modulus > 0)
+        f.meaning = SLOTS;
     return f;
 }
 
@@ -346,11 +378,25 @@ static void walk_inputs(struct walk *w)
     }
 }
 
+/* A tensor among a call's arguments that shows a state before it was written as a ring. */
+static void follow_read(struct walk *w, const struct pt2_arg *arg)
+{
+    uint32_t origin = arg->kind == PT2_ARG_TENSOR ? w->graph->origins[arg->value] : NO_CELL;
+
+    if (origin != NO_CELL && w->graph->cells[origin].is_state && !w->states[origin].is_ring)
+        w->states[origin].is_read = true;
+    for (uint32_t i = 0; arg->kind >= PT2_ARG_TENSORS && i < arg->list.n; i++)
+        follow_read(w, &arg->list.items[i]);
+}
+
 static void walk_calls(struct walk *w)
 {
     for (uint32_t i = 0; i < w->graph->n_calls; i++) {
         const struct call *call = &w->graph->calls[i];
 
+        for (unsigned k = 0; call->op && k < call->op->n_args; k++)
+            if (call->given[k] && !call->op->args[k].is_written)
+                follow_read(w, call->given[k]);
         for (unsigned k = 0; call->writes && k < call->op->n_args; k++)
             if (call->op->args[k].is_written)
                 follow_write(w, call, call->given[k]->value);
@@ -375,7 +421,7 @@ static void walk_outputs(struct walk *w)
             continue;
         if (w->facts[out->arg.value].rows_of == cell &&
             w->facts[out->arg.value].rows_dim >= 0)
-            write_rows(w, cell, w->facts[out->arg.value].rows_dim);
+            write_rows(w, cell, w->facts[out->arg.value].rows_dim, /* modulus= */ 0);
         else
             write_counter(w, cell, meaning_of(w, out->arg.value));
     }
@@ -392,7 +438,7 @@ static bool walk_once(struct walk *w)
             before[i] = w->states[i].may_count;
         w->states[i].meaning = START;
         w->states[i].dim = -1;
-        w->states[i].is_elsewhere = false;
+        w->states[i].is_ring = w->states[i].is_read = w->states[i].is_elsewhere = false;
     }
     walk_inputs(w);
     walk_calls(w);
@@ -424,6 +470,7 @@ static void find(struct walk *w)
 
         cell->is_counter = s->may_count;
         cell->position_dim = s->may_count || s->is_elsewhere ? -1 : s->dim;
+        cell->is_ring = cell->position_dim >= 0 && s->is_ring;
     }
 }
 

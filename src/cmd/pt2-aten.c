@@ -93,6 +93,7 @@ static int do_buffer(struct aten_worker *w, const struct wire_request *request,
             continue;
         reply->buffer.input = i;
         reply->buffer.position_dim = b->position_dim;
+        reply->buffer.is_ring = b->is_ring;
         reply->buffer.is_counter = b->is_counter;
         return 0;
     }

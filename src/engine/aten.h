@@ -34,6 +34,7 @@ struct aten_cache {
     /* For programs of more than one row a run: (batch_size, max_cache_len) ids that the
      * cache holds, -1 where not known; otherwise NULL. */
     int32_t *tokens;
+    int64_t floor; /* of a restored ring: where it was restored; otherwise 0 */
 };
 
 static inline struct aten_engine *aten_engine(const struct pt2_engine *engine)

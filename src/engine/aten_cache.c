@@ -164,6 +164,7 @@ int aten_cache_fork(const struct pt2_cache *base, struct pt2_cache **ret_cache,
     memcpy(fork->memory.data, cache->memory.data, cache->memory.size);
     if (cache->tokens)
         memcpy(fork->tokens, cache->tokens, tokens_bytes(base->engine));
+    fork->floor = cache->floor;
     /* Of a dead engine it waits, as the first does, for one to adopt it. */
     r = pt2_engine_is_dead(base->engine) ? slot_take(engine, fork, err)
                                          : slot_map(engine, fork, err);
@@ -238,6 +239,7 @@ int aten_cache_write(struct pt2_cache *cache, size_t i, int64_t first, int64_t n
     (void)err;
     copy_part(aten_cache(cache), i, first, n, (char *)from, /* in= */ true);
     tokens_forget(aten_cache(cache));
+    aten_cache(cache)->floor = first + n;
     return 0;
 }
 

@@ -121,8 +121,10 @@ static int buffer_check(struct aten_engine *engine, const struct pt2_program *pr
         (b.is_counter && (n_elements != 1 || b.position_dim >= 0 ||
                           (b.dtype != PT2_INT64 && b.dtype != PT2_INT32))))
         return worker_distrust(&engine->worker, "with a buffer of another shape", err);
-    if (b.position_dim >= 0 && b.sizes[b.position_dim] < engine->base.decoder.max_cache_len)
+    if (b.position_dim >= 0 && b.sizes[b.position_dim] < engine->base.decoder.max_cache_len) {
+        b.ring_len = reply->buffer.is_ring ? b.sizes[b.position_dim] : 0;
         b.position_dim = -1; /* shorter than the cache: its rows are not positions */
+    }
     *ret_buffer = b;
     return 0;
 }
@@ -166,8 +168,13 @@ static int shape_fill(struct aten_engine *engine, struct pt2_err *err)
         const struct layout_buffer *b = &engine->base.layout.buffers[i];
 
         shape->has_counters |= b->is_counter;
-        shape->rolls |= !b->is_counter && b->position_dim < 0;
+        shape->rolls |= !b->is_counter && b->position_dim < 0 && b->ring_len == 0;
+        if (b->ring_len > 0 && (shape->ring_len == 0 || b->ring_len < shape->ring_len))
+            shape->ring_len = b->ring_len;
     }
+    /* What Transformers exports rolls by one, however many rows a run has. */
+    if (shape->rolls)
+        shape->max_rows = 1;
     return chunk_check(shape, err);
 }
 
@@ -213,9 +220,17 @@ static bool aten_can_rewind(const struct pt2_engine *engine)
     return !aten_engine(engine)->shape.rolls;
 }
 
+/* A ring that has come round holds what a step from its newest position sees, since that
+ * position's own row is written before any is read. */
 static int64_t aten_rewind_floor(const struct pt2_cache *cache, int64_t position)
 {
-    return aten_engine(cache->engine)->shape.rolls ? position : 0;
+    const struct chunk_shape *shape = &aten_engine(cache->engine)->shape;
+
+    if (shape->rolls)
+        return position;
+    if (shape->ring_len == 0 || position <= shape->ring_len)
+        return 0;
+    return MIN(MAX(position - 1, aten_cache(cache)->floor), position);
 }
 
 /* Where the exported length is fixed, as many runs of the graph as take about 8 tokens. */

@@ -54,6 +54,10 @@ static int next_static(const struct chunk_shape *shape, const struct chunk_step 
     run->take = MIN(left, k);
     run->pad = k - run->take;
     over = run->first + k - shape->max_cache_len;
+    if (shape->ring_len > 0) {
+        run->repeat = run->pad > 0;
+        return 0;
+    }
     if (over <= 0)
         return 0;
     if (run->first - over >= step->known) {

@@ -27,6 +27,8 @@ struct chunk_shape {
     bool last_row_only; /* the graph answers its last row's logits alone */
     bool has_counters;  /* it writes at counters, not at cache_position */
     bool rolls;         /* a row too many can not be undone: it moves the others */
+    int64_t ring_len;   /* of the shortest ring that it writes; 0: none.  A row too many
+                         * stays at the last token's position, so that it takes no other's */
 };
 
 /* Can every step be cut?  Errors: PROGRAM_REFUSED. */

@@ -50,7 +50,8 @@ static bool buffer_is_same(const struct layout_buffer *a, const struct layout_bu
 {
     return streq(a->fqn, b->fqn) && a->dtype == b->dtype && a->n_dims == b->n_dims &&
            memcmp(a->sizes, b->sizes, a->n_dims * sizeof(*a->sizes)) == 0 &&
-           a->position_dim == b->position_dim && a->is_counter == b->is_counter;
+           a->position_dim == b->position_dim && a->ring_len == b->ring_len &&
+           a->is_counter == b->is_counter;
 }
 
 bool layout_is_same(const struct layout *a, const struct layout *b)

@@ -19,6 +19,7 @@ struct layout_buffer {
     unsigned n_dims;
     int64_t sizes[PT2_MAX_DIMS];
     int position_dim; /* -1: none */
+    int64_t ring_len; /* of a ring, which has no position_dim: its rows; 0: it is none */
     bool is_counter;
     uint64_t offset, bytes; /* in the cache's memory */
 };

@@ -1,8 +1,10 @@
 /* native.h - what the files of the native engine share: a compiled plan with its memory.
  *
  * A cache is a block table for each of the batch; positions that were not written read as
- * zeros.  A buffer that rolls in the program (it holds fewer positions than max_cache_len)
- * has all of them here, and is rolled when it is read or written from outside.  Private to native_*.c and the tests of the engine. */
+ * zeros.  A buffer that is short in the program (it holds fewer positions than max_cache_len,
+ * and rolls or is a ring) has a place for each of them here, of which the newest are kept in
+ * whole blocks; it gets its shape when it is read or written from outside.  Private to
+ * native_*.c and the tests of the engine. */
 #ifndef ENGINE_NATIVE_H
 #define ENGINE_NATIVE_H
 
@@ -25,7 +27,7 @@ struct native_engine {
 struct native_cache {
     struct pt2_cache base;
     struct block_table *tables; /* batch_size of them */
-    int64_t floor;              /* positions below are not there: never restored */
+    int64_t floor;              /* a step from below would see what is not there */
 };
 
 static inline struct native_engine *native_engine(const struct pt2_engine *engine)
@@ -61,6 +63,9 @@ int native_undo_new(struct pt2_cache *cache, int64_t first, int64_t n,
                     struct pt2_undo **ret_undo, struct pt2_err *err);
 void native_undo_apply(struct pt2_undo *undo);
 void native_undo_free(struct pt2_undo *undo);
+
+/* A step has ended before position `end`: let go of what no step from there on sees. */
+void native_cache_forget(struct native_cache *cache, int64_t end);
 
 /* Make the blocks of positions first .. first + n - 1 the cache's own, in all tables.
  * Errors: NOMEM. */

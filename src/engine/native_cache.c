@@ -15,7 +15,7 @@ static void tables_free(struct pt2_engine *base, struct block_table *tables)
     struct native_engine *engine = native_engine(base);
 
     for (size_t b = 0; tables && b < n_batch(base); b++) {
-        engine->n_tables -= tables[b].blocks != NULL;
+        engine->n_tables -= tables[b].n > 0;
         block_table_done(&tables[b], &engine->store);
     }
     free(tables);
@@ -71,28 +71,36 @@ int native_cache_fork(const struct pt2_cache *cache, struct pt2_cache **ret_cach
     return cache_new(cache->engine, native_cache(cache), ret_cache, err);
 }
 
+/* All blocks, into an empty table of another store of the same plan. */
+static int copy_table(const struct block_table *from, struct block_table *to,
+                      struct block_store *store, struct pt2_err *err)
+{
+    for (size_t i = 0; i < from->n; i++) {
+        if (!from->blocks[BLOCKS_WHOLE][i] && !from->blocks[BLOCKS_WINDOW][i])
+            continue;
+        if (block_table_own(to, store, (int64_t)i * BLOCK_POSITIONS, 1, err) < 0)
+            return -1;
+        for (size_t k = 0; k < N_BLOCK_KINDS; k++)
+            if (from->blocks[k][i])
+                memcpy(to->blocks[k][i]->data, from->blocks[k][i]->data,
+                       store->block_bytes[k]);
+    }
+    block_table_forget(to, store, (int64_t)from->first * BLOCK_POSITIONS);
+    return 0;
+}
+
 int native_cache_adopt(struct pt2_cache *cache, struct pt2_engine *engine,
                        struct pt2_err *err)
 {
     struct native_cache *old = native_cache(cache);
     struct block_table *tables = NULL;
-    int64_t n = engine->decoder.max_cache_len;
-    size_t size = native_engine(engine)->store.block_bytes;
 
     if (tables_new(engine, NULL, &tables, err) < 0)
         return -1;
     for (size_t b = 0; b < n_batch(engine); b++)
-        for (size_t i = 0; i < tables[b].n; i++) {
-            int64_t first = (int64_t)i * BLOCK_POSITIONS;
-
-            if (!old->tables[b].blocks[i])
-                continue;
-            if (block_table_own(&tables[b], &native_engine(engine)->store, first,
-                                MIN(BLOCK_POSITIONS, n - first), err) < 0) {
-                tables_free(engine, tables);
-                return -1;
-            }
-            memcpy(tables[b].blocks[i]->data, old->tables[b].blocks[i]->data, size);
+        if (copy_table(&old->tables[b], &tables[b], &native_engine(engine)->store, err) < 0) {
+            tables_free(engine, tables);
+            return -1;
         }
     tables_free(cache->engine, old->tables);
     old->tables = tables;
@@ -111,7 +119,7 @@ void native_cache_free(struct pt2_cache *cache)
 static uint64_t table_bytes(const struct pt2_engine *engine)
 {
     return ((uint64_t)engine->decoder.max_cache_len / BLOCK_POSITIONS + 1) *
-               sizeof(struct block *) +
+               N_BLOCK_KINDS * sizeof(struct block *) +
            sizeof(struct block_table);
 }
 
@@ -122,19 +130,20 @@ uint64_t native_cache_cost(const struct pt2_engine *engine)
 
 uint64_t native_cache_growth(const struct pt2_cache *cache, int64_t start, int64_t s)
 {
-    size_t n = 0;
+    const struct native_engine *engine = native_engine(cache->engine);
+    uint64_t n = 0;
 
     for (size_t b = 0; b < n_batch(cache->engine); b++)
-        n += block_table_n_lacking(&native_cache(cache)->tables[b], start, s);
-    return n * block_store_block_size(&native_engine(cache->engine)->store);
+        n += block_table_lacking_bytes(&native_cache(cache)->tables[b], &engine->store, start,
+                                       s);
+    return n;
 }
 
 uint64_t native_cache_bytes(const struct pt2_engine *base)
 {
     const struct native_engine *engine = native_engine(base);
 
-    return engine->n_tables * table_bytes(base) +
-           engine->store.n_blocks * block_store_block_size(&engine->store);
+    return engine->n_tables * table_bytes(base) + block_store_bytes(&engine->store);
 }
 
 int native_cache_own(struct native_cache *cache, int64_t first, int64_t n,
@@ -148,6 +157,18 @@ int native_cache_own(struct native_cache *cache, int64_t first, int64_t n,
     return 0;
 }
 
+void native_cache_forget(struct native_cache *cache, int64_t end)
+{
+    struct block_store *store = &native_engine(cache->base.engine)->store;
+    int64_t first = (end - store->window) / BLOCK_POSITIONS * BLOCK_POSITIONS;
+
+    if (store->window == 0 || first <= 0)
+        return;
+    for (size_t b = 0; b < n_batch(cache->base.engine); b++)
+        block_table_forget(&cache->tables[b], store, first);
+    cache->floor = MAX(cache->floor, first + store->window - 1);
+}
+
 /* ---- reading and writing ---- */
 
 /* One head's elements of a position: where they lie in the block, NULL where nothing was
@@ -156,7 +177,8 @@ static uint8_t *element(const struct native_cache *cache, const struct plan_buff
                         size_t b, int64_t head, int64_t position, size_t head_bytes)
 {
     const struct block_store *store = &native_engine(cache->base.engine)->store;
-    struct block *block = cache->tables[b].blocks[position / BLOCK_POSITIONS];
+    struct block *block =
+        block_at(&cache->tables[b], store, buffer->layer, (size_t)position);
     const uint64_t *offsets = buffer->is_value ? store->value_offsets : store->key_offsets;
 
     if (!block)
@@ -189,15 +211,37 @@ static void copy_part(const struct native_cache *cache, const struct plan_buffer
             }
 }
 
-static bool rolls(const struct native_cache *cache, const struct plan_buffer *buffer)
+/* Does the buffer roll, or is it a ring? */
+static bool is_short(const struct native_cache *cache, const struct plan_buffer *buffer)
 {
     return !buffer->is_counter && buffer->length < cache->base.engine->decoder.max_cache_len;
 }
 
-/* The first of the positions that a rolling buffer holds of 0 .. end - 1. */
-static int64_t rolled_first(const struct plan_buffer *buffer, int64_t end)
+/* Has some short buffer held more of 0 .. end - 1 than it does? */
+static bool has_forgotten(const struct native_cache *cache, int64_t end)
 {
-    return MAX(end - buffer->length, 0);
+    const struct plan *plan = native_engine(cache->base.engine)->plan;
+
+    for (size_t i = 0; i < plan->n_buffers; i++)
+        if (is_short(cache, &plan->buffers[i]) && plan->buffers[i].length < end)
+            return true;
+    return false;
+}
+
+/* Of a short buffer the positions that it holds of 0 .. end - 1, to where they lie in it, or
+ * from there. */
+static void copy_short(const struct native_cache *cache, const struct plan_buffer *buffer,
+                       int64_t end, char *packed, bool in)
+{
+    int64_t first = MAX(end - buffer->length, 0);
+    size_t bytes =
+        (size_t)buffer->sizes[buffer->n_dims - 1] * pt2_dtype_size(buffer->dtype);
+
+    for (int64_t p = first; p < end; p++) {
+        int64_t row = buffer->is_ring ? p % buffer->length : p - first;
+
+        copy_part(cache, buffer, p, 1, buffer->length, packed + (size_t)row * bytes, in);
+    }
 }
 
 void native_cache_read(const struct pt2_cache *base, size_t i, int64_t first, int64_t n,
@@ -205,12 +249,11 @@ void native_cache_read(const struct pt2_cache *base, size_t i, int64_t first, in
 {
     const struct native_cache *cache = native_cache(base);
     const struct plan_buffer *buffer = &native_engine(base->engine)->plan->buffers[i];
-    int64_t end = first + n, held;
+    int64_t end = first + n;
 
-    if (rolls(cache, buffer)) {
+    if (is_short(cache, buffer)) {
         memset(to, 0, base->engine->layout.buffers[i].bytes);
-        held = rolled_first(buffer, end);
-        copy_part(cache, buffer, held, end - held, buffer->length, to, /* in= */ false);
+        copy_short(cache, buffer, end, to, /* in= */ false);
     } else if (!buffer->is_counter) {
         copy_part(cache, buffer, first, n, n, to, /* in= */ false);
     } else if (buffer->dtype == PT2_INT64) {
@@ -226,20 +269,22 @@ int native_cache_write(struct pt2_cache *base, size_t i, int64_t first, int64_t 
 {
     struct native_cache *cache = native_cache(base);
     const struct plan_buffer *buffer = &native_engine(base->engine)->plan->buffers[i];
-    int64_t end = first + n, stride = n;
+    int64_t end = first + n;
 
     if (buffer->is_counter || n == 0)
         return 0;
-    if (rolls(cache, buffer)) {
-        first = rolled_first(buffer, end);
-        n = end - first;
-        stride = buffer->length;
+    if (!is_short(cache, buffer)) {
+        if (native_cache_own(cache, first, n, err) < 0)
+            return -1;
+        copy_part(cache, buffer, first, n, n, (char *)from, /* in= */ true);
+        return 0;
     }
-    if (native_cache_own(cache, first, n, err) < 0)
+    first = MAX(end - buffer->length, 0);
+    if (native_cache_own(cache, first, end - first, err) < 0)
         return -1;
-    copy_part(cache, buffer, first, n, stride, (char *)from, /* in= */ true);
-    if (rolls(cache, buffer))
-        cache->floor = first > 0 ? end : 0;
+    copy_short(cache, buffer, end, (char *)from, /* in= */ true);
+    cache->floor = has_forgotten(cache, end) ? end : 0;
+    native_cache_forget(cache, end);
     return 0;
 }
 

@@ -9,7 +9,7 @@ static bool native_is_dead(struct pt2_engine *engine)
     return false;
 }
 
-/* Caches that roll in the program do not roll here: all positions are kept. */
+/* Also where caches are short in the program: undoing a step puts the blocks back. */
 static bool native_can_rewind(const struct pt2_engine *engine)
 {
     (void)engine;
@@ -33,7 +33,7 @@ static void native_free(struct pt2_engine *base)
 
     ASSERT(engine->n_tables == 0); /* its caches go first */
     plan_runner_free(engine->runner);
-    if (engine->store.key_offsets)
+    if (engine->store.kinds)
         block_store_done(&engine->store);
     plan_free(engine->plan);
     pt2_program_free(engine->program);

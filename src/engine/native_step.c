@@ -67,4 +67,7 @@ void native_steps(struct pt2_engine *base, struct pt2_step *steps, size_t n)
         if (prepare(engine, &steps[i]) == 0)
             add_rows(engine, &steps[i]);
     flush(engine);
+    for (size_t i = 0; i < n; i++)
+        if (steps[i].err.code == PT2_ERR_NONE)
+            native_cache_forget(native_cache(steps[i].cache), steps[i].start + steps[i].s);
 }

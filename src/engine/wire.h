@@ -14,7 +14,7 @@
 #include <stdint.h>
 
 #define WIRE_FD      3
-#define WIRE_VERSION PACKAGE_VERSION " 1" /* the number grows when a struct changes */
+#define WIRE_VERSION PACKAGE_VERSION " 2" /* the number grows when a struct changes */
 
 enum wire_verb {
     WIRE_OPEN = 1, /* + the archive: load it; once, first */
@@ -62,7 +62,7 @@ struct wire_reply {
         struct {
             uint64_t input; /* the place among the program's inputs */
             int32_t position_dim;
-            uint32_t is_counter;
+            uint32_t is_ring, is_counter;
         } buffer;
     };
 };

@@ -234,8 +234,8 @@ uint32_t part_attention(struct builder *b, uint32_t x, const struct layer_values
     if (layer->spec->rope != NO_ROPE &&
         b->ropes[layer->spec->rope].query_scale != GRAPH_NO_BIAS)
         y.q = graph_binary(g, "mul", y.q, b->ropes[layer->spec->rope].query_scale);
-    y.k = graph_index_copy(g, layer->key_cache, b->positions, y.k);
-    y.v = graph_index_copy(g, layer->value_cache, b->positions, y.v);
+    y.k = graph_index_copy(g, layer->key_cache, layer->slots, y.k);
+    y.v = graph_index_copy(g, layer->value_cache, layer->slots, y.v);
     if (s->has_sinks || (s->attn_softcap != 0 && b->options->attn == PT2_ATTN_EAGER))
         x = eager_attention(b, y, layer);
     else

@@ -5,6 +5,57 @@
 #include "export/decoder_parts.h"
 
 #define SEQ_SYMBOL "s0"
+#define RING_ROWS  128 /* of a call with a dynamic length: what a ring is longer for */
+
+/* ---- sizes ---- */
+
+/* The shortest window that a ring may be for; 0: no layer has one. */
+static int64_t ring_window(const struct decoder_spec *spec,
+                           const struct pt2_export_options *options)
+{
+    int64_t window = 0;
+
+    for (int64_t i = 0; options->cache == PT2_CACHE_HYBRID && i < spec->n_layers; i++)
+        if (spec->layers[i].window > 0 && (window == 0 || spec->layers[i].window < window))
+            window = spec->layers[i].window;
+    return window < options->max_cache_len ? window : 0;
+}
+
+/* Tokens that a call would take were there rings. */
+static int64_t ring_rows(int64_t window, const struct pt2_export_options *options)
+{
+    if (!options->dynamic_shapes)
+        return options->seq_len;
+    return MAX(options->seq_len, MAX(2, MIN(RING_ROWS, window)));
+}
+
+static int64_t ring_len(int64_t window, int64_t rows)
+{
+    return window > INT64_MAX - rows ? INT64_MAX : window + rows - 1;
+}
+
+int64_t decoder_cache_len(const struct decoder_spec *spec,
+                          const struct pt2_export_options *options, int64_t layer)
+{
+    int64_t shortest = ring_window(spec, options), window = spec->layers[layer].window;
+
+    if (shortest == 0 || window == 0)
+        return options->max_cache_len;
+    return MIN(options->max_cache_len, ring_len(window, ring_rows(shortest, options)));
+}
+
+int64_t decoder_max_rows(const struct decoder_spec *spec,
+                         const struct pt2_export_options *options)
+{
+    int64_t window = ring_window(spec, options), rows;
+
+    if (!options->dynamic_shapes)
+        return options->seq_len;
+    rows = ring_rows(window, options);
+    return window > 0 && ring_len(window, rows) < options->max_cache_len
+               ? rows
+               : options->max_cache_len;
+}
 
 /* ---- inputs, in the order of the signature ---- */
 
@@ -58,7 +109,7 @@ struct decoder_buffer decoder_buffer_at(const struct decoder_spec *spec,
              (long long)b.layer);
     b.sizes[0] = options->batch_size;
     b.sizes[1] = spec->n_kv_heads;
-    b.sizes[2] = options->max_cache_len;
+    b.sizes[2] = decoder_cache_len(spec, options, b.layer);
     b.sizes[3] = spec->head_dim;
     return b;
 }
@@ -124,29 +175,75 @@ static int64_t effective_window(const struct builder *b, int64_t layer)
     return window >= b->options->max_cache_len ? 0 : window;
 }
 
+/* kv <= q, of kv (n) and q (s, 1) */
+static uint32_t causal_mask(struct graph *g, uint32_t kv, uint32_t q)
+{
+    return graph_outer(g, "le", q, kv, /* is_swapped= */ true);
+}
+
+/* mask, and kv > q - window */
+static uint32_t within(struct graph *g, int64_t window, uint32_t kv, uint32_t q,
+                       uint32_t mask)
+{
+    uint32_t first = graph_binary_int(g, "sub", q, window);
+
+    return graph_and(g, graph_outer(g, "gt", first, kv, /* is_swapped= */ true), mask);
+}
+
+/* Which position each slot of a ring of len holds, (len), once this call has written: the
+ * newest of those that fall on it, below 0 where there was none. */
+static uint32_t held_positions(struct builder *b, int64_t len)
+{
+    struct graph *g = &b->graph;
+    uint32_t last = b->seq.expr || b->seq.value > 1 ? graph_take_last(g, b->positions, 0)
+                                                    : b->positions;
+    uint32_t next = graph_binary_int(g, "add", last, 1);
+    uint32_t oldest = graph_binary_int(g, "sub", next, len);
+    uint32_t age = graph_binary(g, "sub", graph_arange(g, len), next);
+
+    return graph_binary(g, "add", graph_remainder(g, age, len), oldest);
+}
+
+/* Slots and mask of a layer whose caches are a ring. */
+static void add_ring(struct builder *b, struct layer_values *layer, int64_t len,
+                     uint32_t column)
+{
+    struct graph *g = &b->graph;
+    uint32_t held = held_positions(b, len);
+    uint32_t mask = within(g, layer->spec->window, held, column, causal_mask(g, held, column));
+
+    layer->slots = graph_remainder(g, b->positions, len);
+    layer->mask = graph_and(g, mask, graph_compare_int(g, "ge", held, 0));
+}
+
 /* masking_utils.py: kv <= q, and kv > q - window; one mask for all layers of a window. */
 static void add_masks(struct builder *b)
 {
     struct graph *g = &b->graph;
     uint32_t places = graph_arange(g, b->options->max_cache_len);
     uint32_t column = graph_unsqueeze(g, b->positions, 1);
-    uint32_t causal = graph_outer(g, "le", column, places, /* is_swapped= */ true);
+    uint32_t causal = GRAPH_NO_BIAS;
 
     for (int64_t i = 0; i < b->spec->n_layers; i++) {
+        struct layer_values *layer = &b->layers[i];
         int64_t window = effective_window(b, i), same = 0;
-        uint32_t first;
+        int64_t len = decoder_cache_len(b->spec, b->options, i);
 
         while (effective_window(b, same) != window)
             same++;
-        if (window == 0) {
-            b->layers[i].mask = causal;
-        } else if (same < i) {
-            b->layers[i].mask = b->layers[same].mask;
-        } else {
-            first = graph_binary_int(g, "sub", column, window);
-            b->layers[i].mask = graph_and(
-                g, graph_outer(g, "gt", first, places, /* is_swapped= */ true), causal);
+        if (same < i) {
+            layer->slots = b->layers[same].slots;
+            layer->mask = b->layers[same].mask;
+            continue;
         }
+        if (len < b->options->max_cache_len) {
+            add_ring(b, layer, len, column);
+            continue;
+        }
+        if (causal == GRAPH_NO_BIAS)
+            causal = causal_mask(g, places, column);
+        layer->slots = b->positions;
+        layer->mask = window > 0 ? within(g, window, places, column, causal) : causal;
     }
 }
 
@@ -274,6 +371,8 @@ static void add_nodes(struct builder *b)
     for (int64_t i = 0; i < b->spec->n_layers; i++)
         x = decoder_layer(b, x, &b->layers[i]);
     x = norm_if(b, b->spec->names->norm, x, &b->top, WEIGHT_NORM);
+    if (b->options->logits == PT2_LOGITS_LAST && (b->seq.expr || b->seq.value > 1))
+        x = graph_take_last(&b->graph, x, 1);
     if (b->spec->names->project_out)
         x = part_linear(b, x, &b->top, WEIGHT_PROJECT_OUT);
     graph_output(&b->graph, head(b, x));
@@ -303,7 +402,7 @@ int decoder_graph_build(const struct decoder_spec *spec, const struct weights *w
         b.seq.expr = SEQ_SYMBOL;
         /* The number is then a hint.  At 1 ExecuTorch's lowering takes the size for a
          * constant (1.5.1: "maximum capacity of 1 elements" when run with more). */
-        b.seq.value = MAX(b.seq.value, MIN(2, options->max_cache_len));
+        b.seq.value = MAX(b.seq.value, 2);
     }
     graph_init(&b.graph, program, err);
     add_weights(&b, weights);
@@ -312,8 +411,8 @@ int decoder_graph_build(const struct decoder_spec *spec, const struct weights *w
     add_nodes(&b);
     if (graph_failed(&b.graph) ||
         (options->dynamic_shapes &&
-         pt2_program_add_range(program, SEQ_SYMBOL, 1, options->max_cache_len, err) <
-             0)) {
+         pt2_program_add_range(program, SEQ_SYMBOL, 1, decoder_max_rows(spec, options),
+                               err) < 0)) {
         pt2_program_free(program);
         return -1;
     }

@@ -25,8 +25,16 @@ struct decoder_buffer {
     bool is_long;
 };
 
+/* The most tokens that a call takes; positions that a layer's caches hold: fewer than
+ * max_cache_len of a ring, which has the window and what the last call wrote beside it.
+ * options are resolved, here and below. */
+int64_t decoder_max_rows(const struct decoder_spec *spec,
+                         const struct pt2_export_options *options);
+int64_t decoder_cache_len(const struct decoder_spec *spec,
+                          const struct pt2_export_options *options, int64_t layer);
+
 /* The frequencies of each rope, then key_cache_0, value_cache_0, key_cache_1, ...:
- * (batch, kv_heads, max_cache_len, head_dim).  options are resolved. */
+ * (batch, kv_heads, decoder_cache_len, head_dim). */
 size_t decoder_n_buffers(const struct decoder_spec *spec,
                          const struct pt2_export_options *options);
 struct decoder_buffer decoder_buffer_at(const struct decoder_spec *spec,

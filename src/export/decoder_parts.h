@@ -17,7 +17,8 @@ struct layer_values {
     uint32_t weights[N_WEIGHT_ROLES]; /* GRAPH_NO_BIAS where there is none; of several,
                                          the first: they follow one another */
     uint32_t key_cache, value_cache;
-    uint32_t mask; /* bool (s, max_cache_len) */
+    uint32_t slots; /* (s): where in the caches the positions lie */
+    uint32_t mask;  /* bool (s, the caches' length) */
 };
 
 struct rope_values {

@@ -1,5 +1,7 @@
 #include "export/deviations.h"
 
+#include "export/decoder_graph.h"
+
 #include <stdarg.h>
 
 int deviations_add(struct deviations *deviations, struct pt2_err *err, const char *fmt,
@@ -93,6 +95,34 @@ static int find_unused(const struct decoder_spec *spec, const struct weights *we
         n == 1 ? "is" : "are", names);
 }
 
+/* What a hybrid cache is, which the reference's export has as long as all others. */
+static int find_of_cache(const struct decoder_spec *spec,
+                         const struct pt2_export_options *options,
+                         struct deviations *deviations, struct pt2_err *err)
+{
+    long long rows = decoder_max_rows(spec, options), n = 0, len = 0;
+
+    for (int64_t i = 0; i < spec->n_layers; i++) {
+        long long of_layer = decoder_cache_len(spec, options, i);
+
+        n += of_layer < options->max_cache_len;
+        if (of_layer < options->max_cache_len)
+            len = MAX(len, of_layer);
+    }
+    if (n == 0)
+        return deviations_add(deviations, err,
+                              "cache.implementation hybrid: no layer has a window that "
+                              "max_cache_len, %lld, reaches beyond, so all caches are as "
+                              "static ones are.",
+                              (long long)options->max_cache_len);
+    return deviations_add(
+        deviations, err,
+        "cache.implementation hybrid: %lld of %lld layers have rings of at most %lld "
+        "positions, of a window and a call's %lld tokens, and a call takes no more; the "
+        "reference export gives them max_cache_len, too.",
+        n, (long long)spec->n_layers, len, rows);
+}
+
 int deviations_find(const struct decoder_spec *spec, const struct weights *weights,
                     const struct pt2_export_options *options,
                     struct deviations *deviations, struct pt2_err *err)
@@ -120,6 +150,9 @@ int deviations_find(const struct decoder_spec *spec, const struct weights *weigh
                        "default sdpa, leaves it out, and so does attn_implementation "
                        "sdpa here.",
                        spec->attn_softcap) < 0)
+        return -1;
+    if (options->cache == PT2_CACHE_HYBRID &&
+        find_of_cache(spec, options, deviations, err) < 0)
         return -1;
     if (weights->is_untied_by_data &&
         deviations_add(

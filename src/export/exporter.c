@@ -39,6 +39,16 @@ const char *pt2_attn_name(enum pt2_attn attn)
     return attn == PT2_ATTN_SDPA ? "sdpa" : "eager";
 }
 
+const char *pt2_cache_impl_name(enum pt2_cache_impl impl)
+{
+    return impl == PT2_CACHE_HYBRID ? "hybrid" : "static";
+}
+
+const char *pt2_logits_name(enum pt2_logits logits)
+{
+    return logits == PT2_LOGITS_LAST ? "last" : "all";
+}
+
 void pt2_export_free(struct pt2_export *exp)
 {
     if (!exp)

@@ -3,6 +3,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "base/utf8.h"
+#include "export/decoder_graph.h"
 
 #define SLICE         ((size_t)48 << 10) /* a multiple of 3, for base64 */
 #define MAX_CONFIG    ((size_t)1 << 20)  /* of a generation_config.json */
@@ -95,13 +96,15 @@ static int make_metadata(const struct decoder_spec *spec, const struct pt2_check
                          struct pt2_err *err)
 {
     json_auto_t *metadata = json_object();
-    json_int_t max = options->max_cache_len;
+    json_int_t max = options->max_cache_len, max_rows = max;
 
     if (!metadata)
         return pt2_err_set(err, PT2_ERR_NOMEM, METADATA_NAME);
     if (set_ids(metadata, c, err) < 0)
         return -1;
-    if (json_object_set_new(metadata, "get_max_seq_len", json_integer(max)) < 0 ||
+    if (options->dynamic_shapes) /* the runner cuts prompts by it */
+        max_rows = decoder_max_rows(spec, options);
+    if (json_object_set_new(metadata, "get_max_seq_len", json_integer(max_rows)) < 0 ||
         json_object_set_new(metadata, "get_max_context_len", json_integer(max)) < 0 ||
         json_object_set_new(metadata, "get_vocab_size", json_integer(spec->vocab_size)) <
             0 ||

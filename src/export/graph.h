@@ -54,6 +54,8 @@ uint32_t graph_binary(struct graph *g, const char *op, uint32_t x, uint32_t y);
 uint32_t graph_binary_number(struct graph *g, const char *op, uint32_t x, double y);
 uint32_t graph_binary_int(struct graph *g, const char *op, uint32_t x, int64_t y);
 uint32_t graph_pow(struct graph *g, uint32_t x, int64_t exponent);
+/* x modulo n, 0 or more. */
+uint32_t graph_remainder(struct graph *g, uint32_t x, int64_t n);
 uint32_t graph_compare_int(struct graph *g, const char *op, uint32_t x, int64_t y);
 /* min of -INFINITY: no lower bound. */
 uint32_t graph_clamp(struct graph *g, uint32_t x, double min, double max);
@@ -81,6 +83,8 @@ uint32_t graph_mean_last(struct graph *g, uint32_t x); /* keeps the dimension, a
 uint32_t graph_cat_last(struct graph *g, uint32_t x, uint32_t y); /* of one shape each */
 /* The n values from first on, of one shape (m): (n, m). */
 uint32_t graph_stack(struct graph *g, uint32_t first, int64_t n);
+/* The last of dimension dim, which may be symbolic and stays as 1.  x is contiguous. */
+uint32_t graph_take_last(struct graph *g, uint32_t x, unsigned dim);
 /* Elements start .. end - 1 of the last dimension, where end is not beyond it. */
 uint32_t graph_slice_last(struct graph *g, uint32_t x, int64_t start, int64_t end);
 /* Elements start, start + 2, ... of the last dimension. */

@@ -88,6 +88,17 @@ uint32_t graph_to(struct graph *g, uint32_t x, enum pt2_dtype dtype)
     return graph_add_node(g, "to", "dtype", args, 2, &meta);
 }
 
+uint32_t graph_remainder(struct graph *g, uint32_t x, int64_t n)
+{
+    struct pt2_named_arg args[] = {arg_tensor("self", x), arg_int("other", n)};
+    struct pt2_tensor_meta meta;
+
+    if (g->failed)
+        return 0;
+    meta = graph_like(g, x, meta_of(g, x)->dtype, last_size(g, x));
+    return graph_add_node(g, "remainder", "Scalar", args, 2, &meta);
+}
+
 uint32_t graph_compare_int(struct graph *g, const char *op, uint32_t x, int64_t y)
 {
     struct pt2_named_arg args[] = {arg_tensor("self", x), arg_int("other", y)};

@@ -110,6 +110,33 @@ uint32_t graph_stack(struct graph *g, uint32_t first, int64_t n)
     return graph_add_node(g, "stack", "default", args, 1, &meta);
 }
 
+uint32_t graph_take_last(struct graph *g, uint32_t x, unsigned dim)
+{
+    struct pt2_named_arg args[] = {arg_tensor("self", x), arg_int("dim", dim),
+                                   arg_int("start", -1), arg_int("end", INT64_MAX)};
+    struct pt2_tensor_meta meta;
+    struct pt2_dim size, stride;
+    char text[96];
+
+    if (g->failed)
+        return 0;
+    meta = *meta_of(g, x);
+    ASSERT(dim < meta.n_dims && !meta.strides[dim].expr && !meta.storage_offset.expr);
+    size = meta.sizes[dim];
+    stride = meta.strides[dim];
+    meta.storage_offset.value += (size.value - 1) * stride.value;
+    if (size.expr) { /* then x begins where its storage does */
+        if (stride.value == 1)
+            snprintf(text, sizeof(text), "%s - 1", size.expr);
+        else
+            snprintf(text, sizeof(text), "%lld*%s - %lld", (long long)stride.value,
+                     size.expr, (long long)stride.value);
+        meta.storage_offset.expr = text; /* copied */
+    }
+    meta.sizes[dim] = dim_of(1);
+    return graph_add_node(g, "slice", "Tensor", args, 4, &meta);
+}
+
 static uint32_t slice_last(struct graph *g, uint32_t x, int64_t start, int64_t end,
                            int64_t step)
 {

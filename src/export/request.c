@@ -46,14 +46,16 @@ static void get_later_object(struct reading *r, struct json_obj *o, const char *
     json_problem(r->problems, pointer, "must be null or an object");
 }
 
-static void get_cache(struct reading *r, struct json_obj *body,
-                      struct pt2_export_options *options)
+static void get_cache(struct json_obj *body, struct pt2_export_options *options)
 {
+    static const char *const impls[] = {"static", "hybrid"};
     struct json_obj cache;
+    size_t i;
 
     if (!json_has(body, "cache") || !json_get_obj(body, "cache", &cache))
         return;
-    get_offered(r, &cache, "implementation", "static", "hybrid");
+    if (json_get_choice(&cache, "implementation", impls, ARRAY_LEN(impls), &i))
+        options->cache = i == 0 ? PT2_CACHE_STATIC : PT2_CACHE_HYBRID;
     json_get_int(&cache, "batch_size", 1, PT2_EXPORT_MAX_BATCH, &options->batch_size);
     json_get_int(&cache, "max_cache_len", 1, PT2_EXPORT_MAX_CACHE_LEN,
                  &options->max_cache_len);
@@ -152,6 +154,7 @@ static void get_members(struct reading *r, struct json_obj *body, bool wants_mod
     static const char *const dtype_names[] = {"float32", "bfloat16", "float16"};
     static const enum pt2_dtype dtypes[] = {PT2_FLOAT32, PT2_BFLOAT16, PT2_FLOAT16};
     static const char *const attns[] = {"eager", "sdpa"};
+    static const char *const kept[] = {"all", "last"};
     struct pt2_export_options *options = &request->options;
     size_t i;
 
@@ -160,12 +163,13 @@ static void get_members(struct reading *r, struct json_obj *body, bool wants_mod
     json_get_string(body, "model", EXPORT_MODEL_MAX, &request->model);
     if (json_get_choice(body, "dtype", dtype_names, ARRAY_LEN(dtype_names), &i))
         options->dtype = dtypes[i];
-    get_cache(r, body, options);
+    get_cache(body, options);
     get_examples(r, body, options);
     json_get_bool(body, "dynamic_shapes", &options->dynamic_shapes);
     if (json_get_choice(body, "attn_implementation", attns, ARRAY_LEN(attns), &i))
         options->attn = i == 0 ? PT2_ATTN_EAGER : PT2_ATTN_SDPA;
-    get_offered(r, body, "logits_to_keep", "all", "last");
+    if (json_get_choice(body, "logits_to_keep", kept, ARRAY_LEN(kept), &i))
+        options->logits = i == 0 ? PT2_LOGITS_ALL : PT2_LOGITS_LAST;
     get_offered(r, body, "profile", "torch", "edge");
     get_offered(r, body, "format", "pt2", "pte");
     get_later_object(r, body, "quantization");
@@ -215,12 +219,13 @@ json_t *export_options_to_json(const struct pt2_export_options *options)
         json_array_append_new(rows, numbers(options->seq_len, 1, 0));
     return json_pack(
         "{s:s, s:{s:s, s:I, s:I}, s:o, s:o, s:s, s:b, s:s, s:s, s:n, s:s, s:I}", "dtype",
-        pt2_dtype_name(options->dtype), "cache", "implementation", "static", "batch_size",
+        pt2_dtype_name(options->dtype), "cache", "implementation",
+        pt2_cache_impl_name(options->cache), "batch_size",
         (json_int_t)options->batch_size, "max_cache_len",
         (json_int_t)options->max_cache_len, "example_input_ids", rows,
         "example_cache_position", numbers(options->seq_len, 0, 1), "logits_to_keep",
-        "all", "dynamic_shapes", (int)options->dynamic_shapes, "attn_implementation",
-        pt2_attn_name(options->attn), "profile", "torch", "quantization", "format", "pt2",
+        pt2_logits_name(options->logits), "dynamic_shapes", (int)options->dynamic_shapes,
+        "attn_implementation", pt2_attn_name(options->attn), "profile", "torch", "quantization", "format", "pt2",
         "verify", (json_int_t)options->verify);
 }
 

@@ -7,22 +7,27 @@ static uint64_t aligned(uint64_t n)
     return (n + 63) / 64 * 64;
 }
 
+/* ---- stores ---- */
+
 static int lay_out(struct block_store *store, const struct plan *plan, struct pt2_err *err)
 {
-    uint64_t at = 0;
-
     for (size_t l = 0; l < plan->n_caches; l++) {
         const struct plan_cache *c = &plan->caches[l];
-        uint64_t rows = (uint64_t)c->kv_heads * BLOCK_POSITIONS, keys, values;
+        bool is_short = c->length < plan->decoder.max_cache_len;
+        uint64_t rows = (uint64_t)c->kv_heads * BLOCK_POSITIONS, keys, values, at;
 
+        store->kinds[l] = is_short ? BLOCKS_WINDOW : BLOCKS_WHOLE;
+        at = store->block_bytes[store->kinds[l]];
         if (!size_mul(rows * pt2_dtype_size(c->dtype), c->head_dim, &keys) ||
             !size_mul(rows * pt2_dtype_size(c->dtype), c->v_head_dim, &values) ||
             keys > SIZE_MAX / 8 || values > SIZE_MAX / 8 ||
-            !size_add(at, aligned(keys) + aligned(values), &store->block_bytes))
+            !size_add(at, aligned(keys) + aligned(values),
+                      &store->block_bytes[store->kinds[l]]))
             return pt2_err_set(err, PT2_ERR_LIMIT, "the cache of layer %zu is too large", l);
         store->key_offsets[l] = at;
         store->value_offsets[l] = at + aligned(keys);
-        at = store->block_bytes;
+        if (is_short)
+            store->window = MAX(store->window, c->length);
     }
     return 0;
 }
@@ -30,9 +35,10 @@ static int lay_out(struct block_store *store, const struct plan *plan, struct pt
 int block_store_init(struct block_store *store, const struct plan *plan, struct pt2_err *err)
 {
     *store = (struct block_store){0};
+    store->kinds = calloc(plan->n_caches + 1, sizeof(*store->kinds));
     store->key_offsets = calloc(plan->n_caches + 1, sizeof(*store->key_offsets));
     store->value_offsets = calloc(plan->n_caches + 1, sizeof(*store->value_offsets));
-    if (!store->key_offsets || !store->value_offsets) {
+    if (!store->kinds || !store->key_offsets || !store->value_offsets) {
         block_store_done(store);
         return pt2_err_set(err, PT2_ERR_NOMEM, "%zu layers", plan->n_caches);
     }
@@ -44,70 +50,54 @@ int block_store_init(struct block_store *store, const struct plan *plan, struct 
 
 void block_store_done(struct block_store *store)
 {
-    ASSERT(store->n_blocks == 0);
+    for (size_t k = 0; k < N_BLOCK_KINDS; k++)
+        ASSERT(store->n_blocks[k] == 0);
+    free(store->kinds);
     free(store->key_offsets);
     free(store->value_offsets);
     *store = (struct block_store){0};
 }
 
-static struct block *block_new(struct block_store *store, const struct block *from)
+/* Memory that one block takes; 0 of a kind that no layer is of. */
+static uint64_t block_size(const struct block_store *store, size_t kind)
 {
-    struct block *block = aligned_alloc(64, block_store_block_size(store));
+    return store->block_bytes[kind] ? aligned(sizeof(struct block) + store->block_bytes[kind])
+                                    : 0;
+}
+
+uint64_t block_store_bytes(const struct block_store *store)
+{
+    uint64_t bytes = 0;
+
+    for (size_t k = 0; k < N_BLOCK_KINDS; k++)
+        bytes += store->n_blocks[k] * block_size(store, k);
+    return bytes;
+}
+
+/* ---- blocks ---- */
+
+static struct block *block_new(struct block_store *store, size_t kind, const struct block *from)
+{
+    struct block *block = aligned_alloc(64, block_size(store, kind));
 
     if (!block)
         return NULL;
     memset(block, 0, sizeof(*block));
     block->n_refs = 1;
     if (from)
-        memcpy(block->data, from->data, store->block_bytes);
+        memcpy(block->data, from->data, store->block_bytes[kind]);
     else
-        memset(block->data, 0, store->block_bytes);
-    store->n_blocks++;
+        memset(block->data, 0, store->block_bytes[kind]);
+    store->n_blocks[kind]++;
     return block;
 }
 
-static void block_unref(struct block *block, struct block_store *store)
+static void block_unref(struct block *block, size_t kind, struct block_store *store)
 {
     if (!block || --block->n_refs > 0)
         return;
-    store->n_blocks--;
+    store->n_blocks[kind]--;
     free(block);
-}
-
-uint64_t block_store_block_size(const struct block_store *store)
-{
-    return aligned(sizeof(struct block) + store->block_bytes);
-}
-
-int block_table_init(struct block_table *table, int64_t max_cache_len,
-                     struct pt2_err *err)
-{
-    table->n = (size_t)(max_cache_len + BLOCK_POSITIONS - 1) / BLOCK_POSITIONS;
-    table->blocks = calloc(table->n + 1, sizeof(struct block *));
-    if (!table->blocks)
-        return pt2_err_set(err, PT2_ERR_NOMEM, "a table of %zu blocks", table->n);
-    return 0;
-}
-
-void block_table_done(struct block_table *table, struct block_store *store)
-{
-    for (size_t i = 0; table->blocks && i < table->n; i++)
-        block_unref(table->blocks[i], store);
-    free(table->blocks);
-    *table = (struct block_table){0};
-}
-
-int block_table_fork(const struct block_table *from, struct block_table *ret,
-                     struct block_store *store, struct pt2_err *err)
-{
-    if (block_table_init(ret, (int64_t)from->n * BLOCK_POSITIONS, err) < 0)
-        return -1;
-    for (size_t i = 0; i < from->n; i++) {
-        ret->blocks[i] = from->blocks[i];
-        if (ret->blocks[i])
-            ret->blocks[i]->n_refs++;
-    }
-    return 0;
 }
 
 static bool is_own(const struct block *block)
@@ -115,42 +105,126 @@ static bool is_own(const struct block *block)
     return block && block->n_refs == 1;
 }
 
-size_t block_table_n_lacking(const struct block_table *table, int64_t first, int64_t n)
-{
-    size_t low = (size_t)first / BLOCK_POSITIONS, n_lacking = 0;
-    size_t high = (size_t)(first + n - 1) / BLOCK_POSITIONS;
+/* ---- tables ---- */
 
-    ASSERT(first >= 0 && n > 0 && high < table->n);
-    for (size_t i = low; i <= high; i++)
-        n_lacking += !is_own(table->blocks[i]);
-    return n_lacking;
+int block_table_init(struct block_table *table, int64_t max_cache_len,
+                     struct pt2_err *err)
+{
+    size_t n = (size_t)(max_cache_len + BLOCK_POSITIONS - 1) / BLOCK_POSITIONS;
+
+    *table = (struct block_table){0};
+    for (size_t k = 0; k < N_BLOCK_KINDS; k++)
+        table->blocks[k] = calloc(n + 1, sizeof(struct block *));
+    if (!table->blocks[BLOCKS_WHOLE] || !table->blocks[BLOCKS_WINDOW]) {
+        for (size_t k = 0; k < N_BLOCK_KINDS; k++)
+            free(table->blocks[k]);
+        *table = (struct block_table){0};
+        return pt2_err_set(err, PT2_ERR_NOMEM, "a table of %zu blocks", n);
+    }
+    table->n = n;
+    return 0;
+}
+
+void block_table_done(struct block_table *table, struct block_store *store)
+{
+    for (size_t k = 0; k < N_BLOCK_KINDS; k++) {
+        for (size_t i = 0; i < table->n; i++)
+            block_unref(table->blocks[k][i], k, store);
+        free(table->blocks[k]);
+    }
+    *table = (struct block_table){0};
+}
+
+int block_table_fork(const struct block_table *from, struct block_table *ret,
+                     struct block_store *store, struct pt2_err *err)
+{
+    (void)store;
+    if (block_table_init(ret, (int64_t)from->n * BLOCK_POSITIONS, err) < 0)
+        return -1;
+    ret->first = from->first;
+    for (size_t k = 0; k < N_BLOCK_KINDS; k++)
+        for (size_t i = 0; i < from->n; i++) {
+            ret->blocks[k][i] = from->blocks[k][i];
+            if (ret->blocks[k][i])
+                ret->blocks[k][i]->n_refs++;
+        }
+    return 0;
+}
+
+/* The blocks of positions first .. first + n - 1: low .. high. */
+static void blocks_of(const struct block_table *table, int64_t first, int64_t n, size_t *ret_low,
+                      size_t *ret_high)
+{
+    *ret_low = (size_t)first / BLOCK_POSITIONS;
+    *ret_high = (size_t)(first + n - 1) / BLOCK_POSITIONS;
+    ASSERT(first >= 0 && n > 0 && *ret_high < table->n);
+}
+
+uint64_t block_table_lacking_bytes(const struct block_table *table,
+                                   const struct block_store *store, int64_t first, int64_t n)
+{
+    uint64_t bytes = 0;
+    size_t low, high;
+
+    blocks_of(table, first, n, &low, &high);
+    for (size_t k = 0; k < N_BLOCK_KINDS; k++)
+        for (size_t i = low; i <= high; i++)
+            bytes += is_own(table->blocks[k][i]) ? 0 : block_size(store, k);
+    return bytes;
+}
+
+/* Blocks low .. high of a kind, made where they are lacking; made has room for them. */
+static int make_kind(const struct block_table *table, struct block_store *store, size_t kind,
+                     size_t low, size_t high, struct block **made, struct pt2_err *err)
+{
+    for (size_t i = low; store->block_bytes[kind] > 0 && i <= high; i++) {
+        struct block *have = table->blocks[kind][i];
+
+        if (!is_own(have) && !(made[i - low] = block_new(store, kind, have)))
+            return pt2_err_set(err, PT2_ERR_NOMEM, "a cache block of %llu bytes",
+                               (unsigned long long)store->block_bytes[kind]);
+    }
+    return 0;
 }
 
 int block_table_own(struct block_table *table, struct block_store *store, int64_t first,
                     int64_t n, struct pt2_err *err)
 {
-    size_t low = (size_t)first / BLOCK_POSITIONS;
-    size_t high = (size_t)(first + n - 1) / BLOCK_POSITIONS;
     AUTO_PTR struct block **made = NULL;
+    size_t low, high, n_of_kind;
+    int r = 0;
 
-    if (block_table_n_lacking(table, first, n) == 0)
+    blocks_of(table, first, n, &low, &high);
+    if (block_table_lacking_bytes(table, store, first, n) == 0)
         return 0;
-    made = calloc(high - low + 1, sizeof(struct block *));
+    n_of_kind = high - low + 1;
+    made = calloc(N_BLOCK_KINDS * n_of_kind, sizeof(struct block *));
     if (!made)
         return pt2_err_set(err, PT2_ERR_NOMEM, "cache blocks");
-    for (size_t i = low; i <= high; i++) {
-        if (is_own(table->blocks[i]) || (made[i - low] = block_new(store, table->blocks[i])))
+    for (size_t k = 0; k < N_BLOCK_KINDS && r == 0; k++)
+        r = make_kind(table, store, k, low, high, made + k * n_of_kind, err);
+    if (r == 0)
+        table->first = MIN(table->first, low);
+    for (size_t i = 0; i < N_BLOCK_KINDS * n_of_kind; i++) {
+        size_t kind = i / n_of_kind;
+        struct block **at = &table->blocks[kind][low + i % n_of_kind];
+
+        if (!made[i])
             continue;
-        while (i-- > low)
-            block_unref(made[i - low], store);
-        return pt2_err_set(err, PT2_ERR_NOMEM, "a cache block of %llu bytes",
-                           (unsigned long long)store->block_bytes);
+        block_unref(r < 0 ? made[i] : *at, kind, store);
+        if (r == 0)
+            *at = made[i];
     }
-    for (size_t i = low; i <= high; i++) {
-        if (!made[i - low])
-            continue;
-        block_unref(table->blocks[i], store);
-        table->blocks[i] = made[i - low];
+    return r;
+}
+
+void block_table_forget(struct block_table *table, struct block_store *store, int64_t before)
+{
+    struct block **blocks = table->blocks[BLOCKS_WINDOW];
+    size_t end = MIN((size_t)MAX(before, 0) / BLOCK_POSITIONS, table->n);
+
+    for (; table->first < end; table->first++) {
+        block_unref(blocks[table->first], BLOCKS_WINDOW, store);
+        blocks[table->first] = NULL;
     }
-    return 0;
 }

@@ -7,6 +7,12 @@
  * forks, and copied when written while shared.  So a session costs what it has written, and a
  * fork costs nothing.
  *
+ * A table has two rows of such blocks: of the layers that keep all positions, and of those
+ * whose caches in the program are shorter, which block_table_forget cuts from the left:
+ *
+ *     BLOCKS_WHOLE    | block 0 | block 1 | block 2 | block 3 | NULL | ...
+ *     BLOCKS_WINDOW   | NULL    | NULL    | block 2 | block 3 | NULL | ...
+ *
  * One thread at a time for all tables of one store. */
 #ifndef NATIVE_BLOCKS_H
 #define NATIVE_BLOCKS_H
@@ -15,6 +21,9 @@
 
 #define BLOCK_POSITIONS 16
 
+enum block_kind { BLOCKS_WHOLE, BLOCKS_WINDOW };
+#define N_BLOCK_KINDS 2
+
 struct block {
     unsigned n_refs;
     _Alignas(64) uint8_t data[];
@@ -22,22 +31,25 @@ struct block {
 
 /* Where the parts lie in a block's data; and how many blocks there are. */
 struct block_store {
-    uint64_t *key_offsets, *value_offsets; /* by layer, in data */
-    uint64_t block_bytes;                  /* of data */
-    uint64_t n_blocks;                     /* that exist */
+    uint8_t *kinds;                        /* enum block_kind, by layer */
+    uint64_t *key_offsets, *value_offsets; /* by layer, in data of that kind */
+    uint64_t block_bytes[N_BLOCK_KINDS];   /* of data; 0: no layer is of the kind */
+    uint64_t n_blocks[N_BLOCK_KINDS];      /* that exist */
+    int64_t window; /* positions that the layers of BLOCKS_WINDOW need, at most; 0: none */
 };
 
 struct block_table {
-    struct block **blocks; /* NULL where nothing was written */
-    size_t n;
+    struct block **blocks[N_BLOCK_KINDS]; /* NULL where nothing was written, or is left */
+    size_t n;                             /* of each kind */
+    size_t first;                         /* of BLOCKS_WINDOW: those below are NULL */
 };
 
 MUST_USE int block_store_init(struct block_store *store, const struct plan *plan,
                               struct pt2_err *err);
 void block_store_done(struct block_store *store); /* its tables go first */
 
-/* Memory that one block takes. */
-uint64_t block_store_block_size(const struct block_store *store);
+/* Memory that all blocks take. */
+uint64_t block_store_bytes(const struct block_store *store);
 
 MUST_USE int block_table_init(struct block_table *table, int64_t max_cache_len,
                               struct pt2_err *err);
@@ -45,12 +57,23 @@ void block_table_done(struct block_table *table, struct block_store *store);
 /* The same contents, shared.  Errors: NOMEM. */
 MUST_USE int block_table_fork(const struct block_table *from, struct block_table *ret,
                               struct block_store *store, struct pt2_err *err);
-/* Of the blocks of positions first .. first + n - 1 those that are not there or are shared:
- * what block_table_own would make. */
-size_t block_table_n_lacking(const struct block_table *table, int64_t first, int64_t n);
+/* Memory that block_table_own would take for positions first .. first + n - 1: for blocks that
+ * are not there or are shared. */
+uint64_t block_table_lacking_bytes(const struct block_table *table,
+                                   const struct block_store *store, int64_t first, int64_t n);
 /* Make the blocks of positions first .. first + n - 1 writable: new, or copied where shared.
  * On failure the table is as before.  Errors: NOMEM. */
 MUST_USE int block_table_own(struct block_table *table, struct block_store *store,
                              int64_t first, int64_t n, struct pt2_err *err);
+/* Nobody asks for positions below `before` of the layers with a window any more: let go of the
+ * blocks of BLOCKS_WINDOW that hold no others. */
+void block_table_forget(struct block_table *table, struct block_store *store, int64_t before);
+/* A layer's block of a position; NULL where nothing was written, or is left. */
+static inline struct block *block_at(const struct block_table *table,
+                                     const struct block_store *store, uint32_t layer,
+                                     size_t position)
+{
+    return table->blocks[store->kinds[layer]][position / BLOCK_POSITIONS];
+}
 
 #endif

@@ -72,24 +72,35 @@ MUST_USE int eval_int(struct eval *eval, uint32_t value, int64_t first, int64_t 
 MUST_USE int eval_table(struct eval *eval, uint32_t value, int s_dim, float **ret_table,
                         uint32_t *ret_width, struct pt2_err *err);
 
-/* A cache of `length` positions, fewer than max_cache_len, rolls: from position `length` on
- * each run of one row moves its rows on by one, and writes the last.  So in the run of
- * position p slot j is position j + max(0, p - length + 1).  What follows is found by
- * computing a value for every position, and is exact; of masks and slots of caches that are
- * longer than 8192 for positions evenly apart, as many as take no longer. */
+/* A cache of `length` positions, fewer than max_cache_len, is one of two:
+ *
+ *     it rolls   from position `length` on each run of one row moves its rows on by one, and
+ *                writes the last: in the run of position p slot j is position
+ *                j + max(0, p - length + 1).  Runs of one row alone are looked at: what
+ *                Transformers exports for more is wrong beyond the window.
+ *     a ring     position p is written to slot p mod length; behind a run that ends at e slot
+ *                j is the newest position up to e that falls on it.
+ *
+ * What follows is found by computing a value for every position, and is exact; of masks and
+ * slots of caches that are longer than 8192 for positions evenly apart, as many as take no
+ * longer. */
+struct eval_cache {
+    int64_t length;
+    bool is_ring;
+};
 
 /* What a mask lets through: value is a POSITION tensor of booleans (true: seen) or of floats
  * added to scores (0: seen, the dtype's lowest or -inf: not), its last two dimensions
  * (s, length): row p sees max(0, p - window + 1) .. p; *ret_window is 0 where it sees all of
  * 0 .. p.
  * Errors: PROGRAM_REFUSED where it is anything else. */
-MUST_USE int eval_mask(struct eval *eval, uint32_t value, int64_t length, int64_t *ret_window,
-                       struct pt2_err *err);
+MUST_USE int eval_mask(struct eval *eval, uint32_t value, struct eval_cache cache,
+                       int64_t *ret_window, struct pt2_err *err);
 /* Is the value the slots of the run's positions: cache_position itself, whatever it was
- * computed from (a counter and an arange, say), but not beyond length - 1?  (s) or (1, s)
- * elements. */
-MUST_USE int eval_is_positions(struct eval *eval, uint32_t value, int64_t length, bool *ret_is,
-                               struct pt2_err *err);
+ * computed from (a counter and an arange, say), but not beyond length - 1, or modulo the
+ * length of a ring?  (s) or (1, s) elements. */
+MUST_USE int eval_is_positions(struct eval *eval, uint32_t value, struct eval_cache cache,
+                               bool *ret_is, struct pt2_err *err);
 /* Is it the slots that a cache's rows come from as it rolls: 0 .. length - 1 while there is
  * room, 1 .. length - 1, 0 from then on? */
 MUST_USE int eval_is_rolling(struct eval *eval, uint32_t value, int64_t length, bool *ret_is,

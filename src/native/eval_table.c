@@ -88,6 +88,7 @@ static int each_run(struct eval *e, uint32_t value, int64_t longest, int64_t wid
             return -1;
     if (one_run(e, value, len - s, s, fn, context, err) < 0)
         return -1;
+    longer = MIN(longer, longest);
     if (e->decoder.seq_len > 0 || longer < 2)
         return 0;
     if (one_run(e, value, 0, longer, fn, context, err) < 0 ||
@@ -203,7 +204,7 @@ int eval_table(struct eval *e, uint32_t value, int s_dim, float **ret_table,
 
 struct mask {
     uint32_t value;
-    int64_t length;   /* of the cache */
+    struct eval_cache cache;
     int64_t window;   /* 0: not known yet */
     int64_t full_to;  /* the last row that is known to see everything before it */
 };
@@ -228,6 +229,30 @@ static int64_t end_of(const struct tensor *t, int64_t at, int64_t stride, int64_
             from++;
     }
     return from;
+}
+
+/* Does the mask let position q of a ring of n through?  (Or hide it.) */
+static bool ring_shows(const struct tensor *t, int64_t at, int64_t stride, int64_t n, int64_t q,
+                       bool is_seen)
+{
+    int64_t slot = (q % n + n) % n;
+
+    return end_of(t, at, stride, slot + 1, slot, is_seen) == slot + 1;
+}
+
+/* The same of a ring, in a run whose last position is `end`. */
+static bool read_ring_row(const struct tensor *t, int64_t at, int64_t stride, int64_t n,
+                          int64_t p, int64_t end, int64_t *ret_from)
+{
+    int64_t from = p + 1;
+
+    while (from > 0 && from > end - n + 1 && ring_shows(t, at, stride, n, from - 1, true))
+        from--;
+    for (int64_t q = end - n + 1; q <= end; q++)
+        if ((q < from || q > p) && !ring_shows(t, at, stride, n, q, false))
+            return false;
+    *ret_from = from;
+    return from <= p;
 }
 
 /* Row p at `at`, its elements `stride` apart: from which position on does it see? */
@@ -257,7 +282,7 @@ static int mask_run(void *context, struct eval *e, const struct tensor *in, int6
 {
     struct mask *mask = context;
     const char *name = pt2_program_value(e->program, mask->value)->name;
-    int64_t len = mask->length, at[PT2_MAX_DIMS] = {0}, from;
+    int64_t len = mask->cache.length, at[PT2_MAX_DIMS] = {0}, from;
     unsigned outer = in->n_dims < 2 ? 0 : in->n_dims - 2;
 
     if (in->n_dims < 2 || in->sizes[outer + 1] != len || tensor_n(in) == 0)
@@ -271,24 +296,34 @@ static int mask_run(void *context, struct eval *e, const struct tensor *in, int6
         for (int64_t i = 0; i < s; i++) {
             int64_t row = tensor_at(in, at) + (in->sizes[outer] == 1 ? 0 : i) *
                                                   in->strides[outer];
+            int64_t stride = in->strides[outer + 1], p = first + i;
+            bool is_read = mask->cache.is_ring
+                               ? read_ring_row(in, row, stride, len, p, first + s - 1, &from)
+                               : read_mask_row(in, row, stride, len, p, &from);
 
-            if (!read_mask_row(in, row, in->strides[outer + 1], len, first + i, &from) ||
-                !agrees(mask, first + i, from))
+            if (!is_read || !agrees(mask, p, from))
                 return pt2_err_set(err, PT2_ERR_PROGRAM_REFUSED,
                                    "mask '%s' is neither causal nor a window of it: at "
                                    "position %lld",
-                                   name, (long long)(first + i));
+                                   name, (long long)p);
         }
     } while (tensor_next(outer, in->sizes, at));
     return 0;
 }
 
-int eval_mask(struct eval *e, uint32_t value, int64_t length, int64_t *ret_window,
+/* The longest run that a cache of a length below max_cache_len is for. */
+static int64_t longest_run(const struct eval *e, struct eval_cache cache, int64_t longest)
+{
+    return cache.is_ring || cache.length == e->decoder.max_cache_len ? longest : 1;
+}
+
+int eval_mask(struct eval *e, uint32_t value, struct eval_cache cache, int64_t *ret_window,
               struct pt2_err *err)
 {
-    struct mask mask = {.value = value, .length = length, .full_to = -1};
+    struct mask mask = {.value = value, .cache = cache, .full_to = -1};
 
-    if (each_run(e, value, LONG_MASK, length, mask_run, &mask, err) < 0)
+    if (each_run(e, value, longest_run(e, cache, LONG_MASK), cache.length, mask_run, &mask,
+                 err) < 0)
         return -1;
     *ret_window = mask.window;
     return 0;
@@ -297,7 +332,7 @@ int eval_mask(struct eval *e, uint32_t value, int64_t length, int64_t *ret_windo
 /* ---- positions ---- */
 
 struct slots {
-    int64_t length;
+    struct eval_cache cache;
     bool is; /* so far */
 };
 
@@ -322,7 +357,8 @@ static void compare_slots(struct slots *slots, const struct tensor *t, slot_fn *
 static int64_t position_slot(const struct slots *slots, int64_t i, int64_t first, int64_t s)
 {
     (void)s;
-    return MIN(first + i, slots->length - 1);
+    return slots->cache.is_ring ? (first + i) % slots->cache.length
+                                : MIN(first + i, slots->cache.length - 1);
 }
 
 static int positions_run(void *context, struct eval *e, const struct tensor *t, int64_t first,
@@ -334,13 +370,13 @@ static int positions_run(void *context, struct eval *e, const struct tensor *t, 
     return 0;
 }
 
-int eval_is_positions(struct eval *e, uint32_t value, int64_t length, bool *ret_is,
+int eval_is_positions(struct eval *e, uint32_t value, struct eval_cache cache, bool *ret_is,
                       struct pt2_err *err)
 {
-    struct slots slots = {length, true};
+    struct slots slots = {cache, true};
 
-    if ((value != e->positions || length < e->decoder.max_cache_len) &&
-        each_run(e, value, INT64_MAX, 0, positions_run, &slots, err) < 0)
+    if ((value != e->positions || cache.length < e->decoder.max_cache_len) &&
+        each_run(e, value, longest_run(e, cache, INT64_MAX), 0, positions_run, &slots, err) < 0)
         return -1;
     *ret_is = slots.is;
     return 0;
@@ -348,7 +384,7 @@ int eval_is_positions(struct eval *e, uint32_t value, int64_t length, bool *ret_
 
 static int64_t rolled_slot(const struct slots *slots, int64_t i, int64_t first, int64_t s)
 {
-    return first + s > slots->length ? (i + s) % slots->length : i;
+    return first + s > slots->cache.length ? (i + s) % slots->cache.length : i;
 }
 
 static int rolling_run(void *context, struct eval *e, const struct tensor *t, int64_t first,
@@ -358,16 +394,16 @@ static int rolling_run(void *context, struct eval *e, const struct tensor *t, in
 
     (void)e;
     (void)err;
-    compare_slots(slots, t, rolled_slot, slots->length, first, s);
+    compare_slots(slots, t, rolled_slot, slots->cache.length, first, s);
     return 0;
 }
 
 int eval_is_rolling(struct eval *e, uint32_t value, int64_t length, bool *ret_is,
                     struct pt2_err *err)
 {
-    struct slots slots = {length, true};
+    struct slots slots = {{length, false}, true};
 
-    if (each_run(e, value, INT64_MAX, length, rolling_run, &slots, err) < 0)
+    if (each_run(e, value, 1, length, rolling_run, &slots, err) < 0)
         return -1;
     *ret_is = slots.is;
     return 0;

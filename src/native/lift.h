@@ -82,7 +82,8 @@ struct cache {
     enum pt2_dtype dtype;
     unsigned n_dims;
     struct dim dims[PT2_MAX_DIMS];
-    int64_t length;     /* positions; below max_cache_len: it rolls (eval.h) */
+    int64_t length;     /* positions; below max_cache_len: it rolls, or (eval.h) */
+    bool is_ring;       /* known once it is written */
     uint32_t kv_heads, head_dim;
     bool is_stored, is_in_place, is_mutated;
     int32_t layer;      /* -1: not attended yet */
@@ -130,9 +131,9 @@ struct lift {
     size_t n_caches;
     /* what was computed already, by values; -1: not */
     int32_t *constant_of;
-    struct of_length {       /* for caches of which length; 0: not yet */
-        int64_t mask, window, positions, rolling;
-        bool is_positions, is_rolling;
+    struct of_length {       /* for caches of which length (-length: rings); 0: not yet */
+        int64_t mask, window, positions, ring, rolling;
+        bool is_positions, is_ring, is_rolling;
     } *known;                /* of the first of the values that are the same */
     bool *needed;            /* by values: the answer, or a cache, needs it */
     struct table_key {

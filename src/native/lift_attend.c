@@ -224,14 +224,16 @@ static int mix(struct lift *l, const struct lifted *p, const struct lifted *v)
 static int mask_of(struct lift *l, uint32_t value, struct scores *s)
 {
     struct of_length *known = &l->known[l->same[value]];
-    int64_t length = l->caches[s->cache].length;
+    const struct cache *cache = &l->caches[s->cache];
+    struct eval_cache of = {cache->length, cache->is_ring};
+    int64_t length = of.is_ring ? -of.length : of.length;
 
     if (l->values[value].kind != KIND_EVAL)
         return lift_refuse(l, "a mask that depends on tokens");
     if (s->is_masked)
         return lift_refuse(l, "scores that are masked twice");
     if (known->mask != length) {
-        if (eval_mask(l->eval, value, length, &known->window, l->err) < 0)
+        if (eval_mask(l->eval, value, of, &known->window, l->err) < 0)
             return -1;
         known->mask = length;
     }

@@ -77,12 +77,6 @@ static int add_cache(struct lift *l, const struct pt2_input *in)
         return pt2_err_set(l->err, PT2_ERR_PROGRAM_REFUSED,
                            "cache '%s' has rows of more than %d elements", in->fqn,
                            LIFT_MAX_WIDTH);
-    if (sizes[n - 2] < l->decoder->max_cache_len && l->decoder->seq_len != 1)
-        return pt2_err_set(l->err, PT2_ERR_PROGRAM_REFUSED,
-                           "cache '%s' holds %lld of %lld positions, and runs may be of more "
-                           "than one",
-                           in->fqn, (long long)sizes[n - 2],
-                           (long long)l->decoder->max_cache_len);
     *c = (struct cache){.value = in->value, .fqn = state_name(l, in), .dtype = value->meta.dtype,
                         .n_dims = n, .length = sizes[n - 2], .kv_heads = (uint32_t)sizes[first],
                         .head_dim = (uint32_t)sizes[n - 1], .layer = -1};
@@ -151,13 +145,37 @@ static int index_is_positions(struct lift *l, uint32_t value, int64_t length)
     if (l->values[value].kind != KIND_EVAL)
         return lift_refuse(l, "an index that depends on tokens");
     if (known->positions != length) {
-        if (eval_is_positions(l->eval, value, length, &known->is_positions, l->err) < 0)
+        if (eval_is_positions(l->eval, value, (struct eval_cache){length, false},
+                              &known->is_positions, l->err) < 0)
             return -1;
         known->positions = length;
     }
     if (!known->is_positions)
         return lift_refuse(l, "'%s' is not the run's positions",
                            pt2_program_value(l->program, value)->name);
+    return 0;
+}
+
+/* A cache that is too short, and is not rolled before it is written: is it a ring? */
+static int check_ring(struct lift *l, const struct cache *c, uint32_t index)
+{
+    struct of_length *known = &l->known[l->same[index]];
+
+    if (l->values[index].kind != KIND_EVAL)
+        return lift_refuse(l, "an index that depends on tokens");
+    if (known->ring != c->length) {
+        if (eval_is_positions(l->eval, index, (struct eval_cache){c->length, true},
+                              &known->is_ring, l->err) < 0)
+            return -1;
+        known->ring = c->length;
+    }
+    if (!known->is_ring)
+        return lift_refuse(l, "cache '%s' holds %lld of %lld positions, and neither rolls nor "
+                           "is a ring",
+                           c->fqn, (long long)c->length, (long long)l->decoder->max_cache_len);
+    if (l->decoder->max_seq_len > c->length)
+        return lift_refuse(l, "a run of %lld rows in a ring of %lld",
+                           (long long)l->decoder->max_seq_len, (long long)c->length);
     return 0;
 }
 
@@ -262,17 +280,15 @@ int lift_write(struct lift *l, const struct lifted *self, bool is_in_place)
 
     if (!is_whole(c, self) || self->is_fresh)
         return lift_refuse(l, "a write to a cache that is shown otherwise");
-    if (c->length < l->decoder->max_cache_len && !self->is_rolled)
-        return lift_refuse(l, "cache '%s' holds %lld of %lld positions and does not roll",
-                           c->fqn, (long long)c->length,
-                           (long long)l->decoder->max_cache_len);
     if (c->is_stored)
         return lift_refuse(l, "cache '%s' is written twice", c->fqn);
     if (write_place(l, c->n_dims, &dim, &index) < 0)
         return -1;
     if (c->dims[dim].label != DIM_POS)
         return lift_refuse(l, "dimension %u is not the cache's positions", dim);
-    if (index_is_positions(l, index, c->length) < 0 || source_view(l, c, src, &view) < 0)
+    c->is_ring = c->length < l->decoder->max_cache_len && !self->is_rolled;
+    if ((c->is_ring ? check_ring(l, c, index) : index_is_positions(l, index, c->length)) < 0 ||
+        source_view(l, c, src, &view) < 0)
         return -1;
     step = lift_step(l, PLAN_STORE);
     if (!step)
@@ -357,6 +373,7 @@ static int list_buffers(struct lift *l)
             b->sizes[d] = meta->sizes[d].value;
         if (c) {
             b->length = c->length;
+            b->is_ring = c->is_ring;
             b->layer = (uint32_t)c->layer;
             b->is_value = c->is_value;
         }
@@ -402,7 +419,7 @@ int lift_layer(struct lift *l, uint32_t key, uint32_t value, uint32_t *ret)
         return 0;
     }
     if (key == value || k->kv_heads != v->kv_heads || k->dtype != v->dtype ||
-        k->length != v->length)
+        k->length != v->length || k->is_ring != v->is_ring)
         return lift_refuse(l, "caches '%s' and '%s' are no pair", k->fqn, v->fqn);
     more = realloc(p->caches, (p->n_caches + 1) * sizeof(*more));
     if (!more)

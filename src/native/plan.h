@@ -122,8 +122,9 @@ struct plan_cache { /* a layer's pair */
     const char *key_fqn, *value_fqn; /* borrowed from the program */
     enum pt2_dtype dtype;
     uint32_t kv_heads, head_dim, v_head_dim;
-    /* Positions that the program's buffers hold.  Below max_cache_len they roll; the plan's
-     * cache does not, it has all positions and attention a window over them. */
+    /* Positions that the program's buffers hold.  Below max_cache_len they roll or are a ring;
+     * the plan's cache is neither, it has a place for every position and attention a window
+     * over them.  Positions that have left the window may be forgotten (blocks.h). */
     int64_t length;
 };
 
@@ -135,7 +136,8 @@ struct plan_buffer {
     unsigned n_dims;
     int64_t sizes[PT2_MAX_DIMS]; /* of a cache ([batch,] kv_heads, max_cache_len, head_dim) */
     bool is_counter;
-    int64_t length; /* positions of a cache; below max_cache_len it rolls */
+    int64_t length; /* positions of a cache; below max_cache_len it rolls, or */
+    bool is_ring;   /* position p is row p mod length */
     uint32_t layer; /* of a cache, and which of the pair it is */
     bool is_value;
 };

@@ -117,7 +117,7 @@ static const uint8_t *head_rows(const struct plan_runner *r, const struct plan_a
                                 const struct item *item, size_t position, bool is_value)
 {
     const struct block *block =
-        r->rows[item->row].table->blocks[position / BLOCK_POSITIONS];
+        block_at(r->rows[item->row].table, r->store, a->layer, position);
     const uint64_t *offsets = is_value ? r->store->value_offsets : r->store->key_offsets;
     size_t dim = is_value ? a->v_head_dim : a->head_dim;
 

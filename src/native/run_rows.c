@@ -127,7 +127,7 @@ static void cache_store(const struct plan_runner *r, const struct plan_step *s, 
     const struct plan_cache *cache = &r->plan->caches[s->store.layer];
     size_t dim = s->store.is_value ? cache->v_head_dim : cache->head_dim;
     size_t position = (size_t)r->rows[row].position;
-    struct block *block = r->rows[row].table->blocks[position / BLOCK_POSITIONS];
+    struct block *block = block_at(r->rows[row].table, r->store, s->store.layer, position);
     uint8_t *data = block->data + (s->store.is_value ? r->store->value_offsets
                                                      : r->store->key_offsets)[s->store.layer];
     const float *in = run_view(r, &s->in, row);

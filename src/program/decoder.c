@@ -215,7 +215,22 @@ static int written_dim(const struct pt2_node *node, unsigned n_dims)
 struct caches {
     int32_t *buffer_of; /* per value: the input it is all of; -1: of none */
     int64_t *length_of; /* per input: positions; 0: no cache */
+    uint32_t n_rings;   /* written modulo their length */
 };
+
+/* Is the index of an index_copy what remainder leaves of something by n? */
+static bool writes_modulo(const struct pt2_program *p, const struct pt2_node *node, int64_t n)
+{
+    const struct pt2_arg *index = find_arg(node, "index"), *by;
+    int32_t maker = index && index->kind == PT2_ARG_TENSOR
+                        ? (int32_t)p->values[index->value].node
+                        : -1;
+
+    if (maker < 0 || !op_is(&p->nodes[maker], "remainder"))
+        return false;
+    by = find_arg(&p->nodes[maker], "other");
+    return by && by->kind == PT2_ARG_INT && by->i == n;
+}
 
 /* Where the node writes rows of a buffer, note how many it has. */
 static void note_node(const struct pt2_program *p, const struct pt2_node *node,
@@ -233,8 +248,11 @@ static void note_node(const struct pt2_program *p, const struct pt2_node *node,
     self = &p->values[p->inputs[buffer].value];
     dim = written_dim(node, self->meta.n_dims);
     if (self->meta.n_dims >= 3 && dim >= 0 && dim < (int)self->meta.n_dims &&
-        !self->meta.sizes[dim].expr)
+        !self->meta.sizes[dim].expr) {
+        caches->n_rings += caches->length_of[buffer] == 0 &&
+                           writes_modulo(p, node, self->meta.sizes[dim].value);
         caches->length_of[buffer] = self->meta.sizes[dim].value;
+    }
     if (op_is_identity(node) && node->n_outputs == 1 &&
         node->outputs[0].kind == PT2_ARG_TENSOR)
         caches->buffer_of[node->outputs[0].value] = buffer;
@@ -267,6 +285,8 @@ static int sum_up(const struct pt2_program *p, const struct caches *caches,
         return refuse(err,
                       "the program has no static cache: no buffer of three dimensions "
                       "or more that index_copy or index_put writes");
+    if (n == caches->n_rings) /* then no buffer says how far positions go */
+        d->max_cache_len = MAX(d->max_cache_len, p->max_context_len);
     d->n_layers = (n + 1) / 2;
     if (d->seq_len > d->max_cache_len)
         return refuse(err,
@@ -281,7 +301,7 @@ static int read_caches(const struct pt2_program *p, struct pt2_decoder *d,
 {
     AUTO_PTR int32_t *buffer_of = malloc((p->n_values + 1) * sizeof(*buffer_of));
     AUTO_PTR int64_t *length_of = calloc(p->n_inputs + 1, sizeof(*length_of));
-    struct caches caches = {buffer_of, length_of};
+    struct caches caches = {buffer_of, length_of, 0};
 
     if (!buffer_of || !length_of)
         return pt2_err_set(err, PT2_ERR_NOMEM, "a decoder's caches");

@@ -36,6 +36,7 @@ struct pt2_program {
     uint32_t cap_values, cap_nodes, cap_inputs, cap_outputs, cap_ranges;
     const char *torch_version;
     int schema_major, schema_minor;
+    int64_t max_context_len; /* that the archive speaks of; 0: it does not */
 };
 
 static inline void pt2_program_auto(struct pt2_program **p)

@@ -1,7 +1,12 @@
 /* read.c - a program out of an archive, checked against the archive's tensors. */
 #include "program/impl.h"
 
-#define MODEL_JSON "models/model.json"
+#include <jansson.h>
+
+#define MODEL_JSON      "models/model.json"
+#define METADATA_JSON   "extra/executorch_metadata.json"
+#define MAX_METADATA    ((size_t)1 << 20)
+#define MAX_CONTEXT_LEN (INT64_C(1) << 24) /* positions; a session keeps a number for each */
 
 static const char *const kind_names[] = {
     [PT2_INPUT_PARAMETER] = "parameter",
@@ -63,6 +68,26 @@ static int check_input(const struct pt2_archive *archive, const struct pt2_progr
     return 0;
 }
 
+/* What an exporter says of the context's length beside the program, as ExecuTorch's llm runner
+ * has it; 0: nothing, or nothing that can be. */
+static int64_t read_max_context_len(const struct pt2_archive *archive)
+{
+    const struct pt2_record *record = pt2_archive_find(archive, METADATA_JSON);
+    json_auto_t *metadata = NULL;
+    AUTO_PTR void *text = NULL;
+    const json_t *len;
+    size_t size;
+
+    if (!record || pt2_archive_read(archive, record, MAX_METADATA, &text, &size, NULL) < 0)
+        return 0;
+    metadata = json_loadb(text, size, JSON_REJECT_DUPLICATES, NULL);
+    len = json_object_get(metadata, "get_max_context_len");
+    return json_is_integer(len) && json_integer_value(len) > 0 &&
+                   json_integer_value(len) <= MAX_CONTEXT_LEN
+               ? json_integer_value(len)
+               : 0;
+}
+
 int pt2_program_read(const struct pt2_archive *archive, struct pt2_program **ret_program,
                      struct pt2_err *err)
 {
@@ -82,6 +107,7 @@ int pt2_program_read(const struct pt2_archive *archive, struct pt2_program **ret
         if (program->inputs[i].kind != PT2_INPUT_USER &&
             check_input(archive, program, &program->inputs[i], err) < 0)
             return -1;
+    program->max_context_len = read_max_context_len(archive);
     *ret_program = TAKE(program);
     return 0;
 }

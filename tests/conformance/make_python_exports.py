@@ -76,7 +76,7 @@ CASES = {
         ("llama", "-bf16-dynamic", dict(**DYNAMIC, **HALF)),
         ("llama", "-loose", dict(loose=True)),
         ("mistral", "", AS_LONG),
-        ("gemma2", "-short", dict(n=6, refused="holds 6 of 20 positions and does not roll")),
+        ("gemma2", "-short", dict(n=6, refused="holds 6 of 20 positions, and neither rolls")),
         ("gemma3_text", "-dynamic", dict(**DYNAMIC, **WIDE)),
         ("stablelm", "-dynamic", BATCH),
         ("phi3", "-eager", EAGER),
