@@ -29,9 +29,9 @@ START_TEST(test_request_takes_every_member)
     ck_assert_int_eq(
         parse("{\"model\":\"org/"
               "demo\",\"dtype\":\"bfloat16\",\"cache\":{\"implementation\":"
-              "\"static\",\"batch_size\":2,\"max_cache_len\":64},\"example_input_ids\":"
+              "\"hybrid\",\"batch_size\":2,\"max_cache_len\":64},\"example_input_ids\":"
               "[[1,2,3],[0,0,0]],\"example_cache_position\":[0,1,2],\"logits_to_keep\":"
-              "\"all\","
+              "\"last\","
               "\"dynamic_shapes\":true,\"attn_implementation\":\"sdpa\",\"profile\":"
               "\"torch\","
               "\"quantization\":null,\"format\":\"pt2\",\"verify\":0,\"dry_run\":true,"
@@ -45,6 +45,8 @@ START_TEST(test_request_takes_every_member)
     ck_assert_int_eq(r.options.seq_len, 3);
     ck_assert(r.options.dynamic_shapes && r.dry_run);
     ck_assert_int_eq(r.options.attn, PT2_ATTN_SDPA);
+    ck_assert_int_eq(r.options.cache, PT2_CACHE_HYBRID);
+    ck_assert_int_eq(r.options.logits, PT2_LOGITS_LAST);
     ck_assert_uint_eq(json_object_size(r.labels), 1);
 }
 END_TEST
@@ -109,10 +111,9 @@ static const struct {
     {"{\"model\":\"m\",\"verify\":9,\"cache\":{\"max_cache_len\":8}}", "/verify",
      PT2_ERR_INVALID},
     {"{\"model\":\"m\",\"labels\":{\"a\":1}}", "/labels/a", PT2_ERR_INVALID},
-    {"{\"model\":\"m\",\"cache\":{\"implementation\":\"hybrid\"}}",
-     "/cache/implementation", PT2_ERR_UNSUPPORTED},
-    {"{\"model\":\"m\",\"logits_to_keep\":\"last\"}", "/logits_to_keep",
-     PT2_ERR_UNSUPPORTED},
+    {"{\"model\":\"m\",\"cache\":{\"implementation\":\"quantized\"}}",
+     "/cache/implementation", PT2_ERR_INVALID},
+    {"{\"model\":\"m\",\"logits_to_keep\":1}", "/logits_to_keep", PT2_ERR_INVALID},
     {"{\"model\":\"m\",\"profile\":\"edge\"}", "/profile", PT2_ERR_UNSUPPORTED},
     {"{\"model\":\"m\",\"format\":\"pte\"}", "/format", PT2_ERR_UNSUPPORTED},
     {"{\"model\":\"m\",\"pte\":{\"backend\":\"xnnpack\"}}", "/pte", PT2_ERR_UNSUPPORTED},

@@ -229,7 +229,8 @@ struct pt2_decoder {
 };
 
 /* max_cache_len is the longest cache's; where each is a ring (index_copy at positions modulo its
- * length), and the archive's extra/executorch_metadata.json has a get_max_context_len, that.
+ * length), and the archive's extra/executorch_metadata.json has a get_max_context_len, that;
+ * but no more than the shortest cache has that is written at cache_position itself.
  * Errors: PROGRAM_REFUSED, with what is missing or in the way. */
 PT2_API PT2_MUST_USE int pt2_program_decoder(const struct pt2_program *program,
                                              struct pt2_decoder *ret_decoder,

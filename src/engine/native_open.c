@@ -82,7 +82,7 @@ static int lay_out(struct native_engine *engine, struct pt2_err *err)
         };
 
         memcpy(b.sizes, from->sizes, sizeof(b.sizes));
-        if (!from->is_counter && from->length == plan->decoder.max_cache_len)
+        if (!from->is_counter && from->length >= plan->decoder.max_cache_len)
             b.position_dim = (int)from->n_dims - 2;
         if (layout_add(&engine->base.layout, &b, err) < 0)
             return -1;

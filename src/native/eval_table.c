@@ -314,7 +314,7 @@ static int mask_run(void *context, struct eval *e, const struct tensor *in, int6
 /* The longest run that a cache of a length below max_cache_len is for. */
 static int64_t longest_run(const struct eval *e, struct eval_cache cache, int64_t longest)
 {
-    return cache.is_ring || cache.length == e->decoder.max_cache_len ? longest : 1;
+    return cache.is_ring || cache.length >= e->decoder.max_cache_len ? longest : 1;
 }
 
 int eval_mask(struct eval *e, uint32_t value, struct eval_cache cache, int64_t *ret_window,

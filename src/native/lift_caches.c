@@ -67,7 +67,7 @@ static int add_cache(struct lift *l, const struct pt2_input *in)
         sizes[d] = value->meta.sizes[d].expr ? -1 : value->meta.sizes[d].value;
     if ((n != 4 && n != 3) || (n == 3 && l->decoder->batch_size != 1) ||
         (n == 4 && sizes[0] != l->decoder->batch_size) ||
-        sizes[n - 2] < 1 || sizes[n - 2] > l->decoder->max_cache_len || sizes[first] < 1 ||
+        sizes[n - 2] < 1 || sizes[n - 2] > PLAN_MAX_POSITIONS || sizes[first] < 1 ||
         sizes[n - 1] < 1)
         return pt2_err_set(l->err, PT2_ERR_PROGRAM_REFUSED,
                            "buffer '%s' is written and is no cache of (batch, heads, "

@@ -204,7 +204,7 @@ int plan_print(const struct plan *plan, const struct kernels *kernels, char **re
                    c->value_fqn, pt2_dtype_name(c->dtype), c->kv_heads, c->head_dim,
                    c->v_head_dim);
         if (c->length < plan->decoder.max_cache_len)
-            buf_printf(&b, ", rolls after %lld", (long long)c->length);
+            buf_printf(&b, ", the newest %lld positions", (long long)c->length);
         buf_str(&b, "\n");
     }
     for (size_t i = 0; i < plan->n_steps; i++) {

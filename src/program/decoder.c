@@ -215,21 +215,27 @@ static int written_dim(const struct pt2_node *node, unsigned n_dims)
 struct caches {
     int32_t *buffer_of; /* per value: the input it is all of; -1: of none */
     int64_t *length_of; /* per input: positions; 0: no cache */
+    uint32_t positions; /* the value cache_position */
     uint32_t n_rings;   /* written modulo their length */
+    int64_t shortest;   /* of those written at cache_position itself: it goes no further */
 };
 
-/* Is the index of an index_copy what remainder leaves of something by n? */
-static bool writes_modulo(const struct pt2_program *p, const struct pt2_node *node, int64_t n)
+/* What a node that writes n rows of a buffer writes them by. */
+static void note_index(const struct pt2_program *p, const struct pt2_node *node, int64_t n,
+                       struct caches *caches)
 {
     const struct pt2_arg *index = find_arg(node, "index"), *by;
-    int32_t maker = index && index->kind == PT2_ARG_TENSOR
-                        ? (int32_t)p->values[index->value].node
-                        : -1;
+    const struct pt2_node *maker;
 
-    if (maker < 0 || !op_is(&p->nodes[maker], "remainder"))
-        return false;
-    by = find_arg(&p->nodes[maker], "other");
-    return by && by->kind == PT2_ARG_INT && by->i == n;
+    if (!index || index->kind != PT2_ARG_TENSOR)
+        return;
+    if (index->value == caches->positions)
+        caches->shortest = MIN(caches->shortest, n);
+    if (p->values[index->value].node < 0)
+        return;
+    maker = &p->nodes[p->values[index->value].node];
+    by = op_is(maker, "remainder") ? find_arg(maker, "other") : NULL;
+    caches->n_rings += by && by->kind == PT2_ARG_INT && by->i == n;
 }
 
 /* Where the node writes rows of a buffer, note how many it has. */
@@ -249,8 +255,8 @@ static void note_node(const struct pt2_program *p, const struct pt2_node *node,
     dim = written_dim(node, self->meta.n_dims);
     if (self->meta.n_dims >= 3 && dim >= 0 && dim < (int)self->meta.n_dims &&
         !self->meta.sizes[dim].expr) {
-        caches->n_rings += caches->length_of[buffer] == 0 &&
-                           writes_modulo(p, node, self->meta.sizes[dim].value);
+        if (caches->length_of[buffer] == 0)
+            note_index(p, node, self->meta.sizes[dim].value, caches);
         caches->length_of[buffer] = self->meta.sizes[dim].value;
     }
     if (op_is_identity(node) && node->n_outputs == 1 &&
@@ -287,6 +293,7 @@ static int sum_up(const struct pt2_program *p, const struct caches *caches,
                       "or more that index_copy or index_put writes");
     if (n == caches->n_rings) /* then no buffer says how far positions go */
         d->max_cache_len = MAX(d->max_cache_len, p->max_context_len);
+    d->max_cache_len = MIN(d->max_cache_len, caches->shortest);
     d->n_layers = (n + 1) / 2;
     if (d->seq_len > d->max_cache_len)
         return refuse(err,
@@ -296,12 +303,12 @@ static int sum_up(const struct pt2_program *p, const struct caches *caches,
     return 0;
 }
 
-static int read_caches(const struct pt2_program *p, struct pt2_decoder *d,
-                       struct pt2_err *err)
+static int read_caches(const struct pt2_program *p, uint32_t positions,
+                       struct pt2_decoder *d, struct pt2_err *err)
 {
     AUTO_PTR int32_t *buffer_of = malloc((p->n_values + 1) * sizeof(*buffer_of));
     AUTO_PTR int64_t *length_of = calloc(p->n_inputs + 1, sizeof(*length_of));
-    struct caches caches = {buffer_of, length_of, 0};
+    struct caches caches = {buffer_of, length_of, positions, 0, INT64_MAX};
 
     if (!buffer_of || !length_of)
         return pt2_err_set(err, PT2_ERR_NOMEM, "a decoder's caches");
@@ -326,7 +333,7 @@ int pt2_program_decoder(const struct pt2_program *p, struct pt2_decoder *ret_dec
     if (find_inputs(p, &inputs, err) < 0 || place_inputs(&inputs, &d, err) < 0 ||
         read_lengths(p, &inputs, &d, err) < 0 ||
         read_logits(p, &inputs.values[d.cache_position]->meta.sizes[0], &d, err) < 0 ||
-        read_caches(p, &d, err) < 0)
+        read_caches(p, (uint32_t)(inputs.values[d.cache_position] - p->values), &d, err) < 0)
         return -1;
     *ret_decoder = d;
     return 0;

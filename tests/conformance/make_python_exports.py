@@ -66,6 +66,9 @@ CASES = {
         ("qwen3", "-fours", dict(seq_len=4, batch=3)),
         ("gemma2", "-hybrid-dynamic", dict(hybrid=True, **DYNAMIC, **WIDE)),
         ("gemma2", "-rolls", dict(hybrid=True, n=LONG)),
+        ("gemma2", "-rolls-fours", dict(  # by one row, whatever the run's length
+            hybrid=True, n=4, seq_len=4, refused="does not roll cache 'key_cache_0' by one row")),
+        ("gemma2", "-rolls-dynamic", dict(hybrid=True, n=LONG, longest=6, **DYNAMIC)),
         ("gpt2", "", {}),
     ],
     "4.55": [
@@ -76,7 +79,8 @@ CASES = {
         ("llama", "-bf16-dynamic", dict(**DYNAMIC, **HALF)),
         ("llama", "-loose", dict(loose=True)),
         ("mistral", "", AS_LONG),
-        ("gemma2", "-short", dict(n=6, refused="holds 6 of 20 positions, and neither rolls")),
+        ("gemma2", "-short", dict(n=6)),
+        ("gemma2", "-short-dynamic", dict(n=6, longest=6, **DYNAMIC)),
         ("gemma3_text", "-dynamic", dict(**DYNAMIC, **WIDE)),
         ("stablelm", "-dynamic", BATCH),
         ("phi3", "-eager", EAGER),
@@ -142,7 +146,7 @@ def export(model, options):
     shapes = {}
     if options.get("dynamic"):
         s = 3
-        dim = torch.export.Dim("s", min=1, max=sizes["max_cache_len"] - 1)
+        dim = torch.export.Dim("s", min=1, max=options.get("longest", sizes["max_cache_len"] - 1))
         shapes = {"dynamic_shapes": {"input_ids": {1: dim}, "cache_position": {0: dim}}}
     ids = torch.ones((batch, s), dtype=torch.long)
     position = torch.arange(s, dtype=torch.long)

@@ -126,9 +126,7 @@ def story_bad_members_are_named(d):
 
 def story_what_is_not_offered_yet_is_named(d):
     for pointer, options in (
-            ("/cache/implementation", {"cache": {"implementation": "hybrid"}}),
-            ("/logits_to_keep", {"logits_to_keep": "last"}), ("/profile", {"profile": "edge"}),
-            ("/quantization", {"quantization": {"linear": "8w"}}),
+            ("/profile", {"profile": "edge"}), ("/quantization", {"quantization": {"linear": "8w"}}),
             ("/format", {"format": "pte"}), ("/pte", {"pte": {"backend": "xnnpack"}})):
         reply = submit(d, expect=422, **options)
         check_errors(reply, pointer)
