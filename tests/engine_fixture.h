@@ -131,6 +131,13 @@ static const struct toy shapes[] = {
     {.seq_len = 5, .counters = true},
     {.seq_len = 4, .batch = 2, .last_row = true},
     {.seq_len = 16, .counters = true},
+    {.seq_len = 1, .batch = 2, .window = 6},
+    {.seq_len = 1, .window = 6, .last_row = true},
+    {.seq_len = 0, .batch = 2, .window = 6, .max_rows = 3},
+    {.seq_len = 4, .batch = 2, .window = 5},
+    {.seq_len = 4, .window = 6, .last_row = true},
 };
+#define N_SHAPES ((int)ARRAY_LEN(shapes))
+#define N_RINGS  5 /* the last of them */
 
 #endif

@@ -41,7 +41,13 @@ void toy_logits(const struct toy *toy, const int64_t *ids, int64_t n_ids,
                 double *ret_logits)
 {
     struct toy t = full(toy);
-    double *p = calloc((size_t)n_ids, sizeof(*p)), top = -INFINITY, sum = 0;
+    double *p, top = -INFINITY, sum = 0;
+
+    if (t.window > 0 && n_ids > t.window) {
+        ids += n_ids - t.window;
+        n_ids = t.window;
+    }
+    p = calloc((size_t)n_ids, sizeof(*p));
 
     for (int64_t j = 0; j < n_ids; j++) {
         for (int64_t d = 0; d < t.dim; d++)
@@ -71,6 +77,7 @@ struct build {
     struct pt2_dim s;
     uint32_t embed, value, ids, position, counter, keys, values;
     uint32_t places; /* (s): where rows are written */
+    int64_t held;    /* positions of the cache's buffers */
 };
 
 #define OK(call) ASSERT((call) == 0)
@@ -132,7 +139,7 @@ static uint32_t input(struct build *b, enum pt2_input_kind kind, const char *nam
 static void add_inputs(struct build *b)
 {
     struct toy *t = &b->t;
-    struct pt2_dim cache[] = {N(t->batch), N(1), N(t->length), N(t->dim)};
+    struct pt2_dim cache[] = {N(t->batch), N(1), N(b->held), N(t->dim)};
     struct pt2_dim weight[] = {N(t->vocab), N(t->dim)};
 
     b->embed =
@@ -157,6 +164,9 @@ static void add_places(struct build *b)
     uint32_t range;
 
     b->places = b->position;
+    if (t->window > 0)
+        b->places = NODE("remainder.Scalar", PT2_INT64, SIZES(b->s),
+                         TENSOR("self", b->position), INT("other", b->held));
     if (!t->counters)
         return;
     range =
@@ -176,48 +186,76 @@ static uint32_t add_write(struct build *b, uint32_t cache, uint32_t rows)
 
     if (!t->rolls)
         return NODE("index_copy_.default", t->dtype,
-                    SIZES(N(t->batch), N(1), N(t->length), N(t->dim)),
+                    SIZES(N(t->batch), N(1), N(b->held), N(t->dim)),
                     TENSOR("self", cache), INT("dim", 2), TENSOR("index", b->places),
                     TENSOR("source", rows));
     rest = NODE(
-        "slice.Tensor", t->dtype, SIZES(N(t->batch), N(1), N(t->length - 1), N(t->dim)),
+        "slice.Tensor", t->dtype, SIZES(N(t->batch), N(1), N(b->held - 1), N(t->dim)),
         TENSOR("self", cache), INT("dim", 2), INT("start", 1), INT("end", INT64_MAX));
     both[0] = (struct pt2_arg){.kind = PT2_ARG_TENSOR, .value = rest};
     both[1] = (struct pt2_arg){.kind = PT2_ARG_TENSOR, .value = rows};
     rest =
-        NODE("cat.default", t->dtype, SIZES(N(t->batch), N(1), N(t->length), N(t->dim)),
+        NODE("cat.default", t->dtype, SIZES(N(t->batch), N(1), N(b->held), N(t->dim)),
              ((struct pt2_named_arg){
                  .name = "tensors",
                  .kind = 1,
                  .arg = {.kind = PT2_ARG_TENSORS, .list = {.items = both, .n = 2}}}),
              INT("dim", 2));
     return NODE("copy_.default", t->dtype,
-                SIZES(N(t->batch), N(1), N(t->length), N(t->dim)), TENSOR("self", cache),
+                SIZES(N(t->batch), N(1), N(b->held), N(t->dim)), TENSOR("self", cache),
                 TENSOR("src", rest));
 }
 
-/* True where a row must not be seen: (s, length). */
+/* The position that each slot of the ring holds, (held): last - (last - slot) % held. */
+static uint32_t add_ring(struct build *b, uint32_t slots)
+{
+    uint32_t last = NODE("slice.Tensor", PT2_INT64, SIZES(N(1)), TENSOR("self", b->position),
+                         INT("dim", 0), INT("start", -1), INT("end", INT64_MAX));
+    uint32_t age = NODE("sub.Tensor", PT2_INT64, SIZES(N(b->held)), TENSOR("self", last),
+                        TENSOR("other", slots));
+
+    age = NODE("remainder.Scalar", PT2_INT64, SIZES(N(b->held)), TENSOR("self", age),
+               INT("other", b->held));
+    return NODE("sub.Tensor", PT2_INT64, SIZES(N(b->held)), TENSOR("self", last),
+                TENSOR("other", age));
+}
+
+/* True where a row must not be seen: (s, held). */
 static uint32_t add_mask(struct build *b)
 {
     struct toy *t = &b->t;
-    uint32_t j = NODE("arange.default", PT2_INT64, SIZES(N(t->length)),
-                      INT("end", t->length)),
+    uint32_t j = NODE("arange.default", PT2_INT64, SIZES(N(b->held)),
+                      INT("end", b->held)),
              at, seen;
 
     if (t->rolls) {
         at = NODE("neg.default", PT2_INT64, SIZES(b->s), TENSOR("self", b->places));
         at = NODE("add.Tensor", PT2_INT64, SIZES(b->s), TENSOR("self", at),
-                  INT("other", t->length - 1));
-        seen = NODE("le.Tensor", PT2_BOOL, SIZES(N(t->length)), TENSOR("self", at),
+                  INT("other", b->held - 1));
+        seen = NODE("le.Tensor", PT2_BOOL, SIZES(N(b->held)), TENSOR("self", at),
                     TENSOR("other", j));
-        return NODE("bitwise_not.default", PT2_BOOL, SIZES(N(t->length)),
+        return NODE("bitwise_not.default", PT2_BOOL, SIZES(N(b->held)),
                     TENSOR("self", seen));
     }
+    if (t->window > 0)
+        j = add_ring(b, j);
     at = NODE("unsqueeze.default", PT2_INT64, SIZES(b->s, N(1)),
-              TENSOR("self", b->places), INT("dim", 1));
-    seen = NODE("le.Tensor", PT2_BOOL, SIZES(b->s, N(t->length)), TENSOR("self", j),
+              TENSOR("self", t->window > 0 ? b->position : b->places), INT("dim", 1));
+    seen = NODE("le.Tensor", PT2_BOOL, SIZES(b->s, N(b->held)), TENSOR("self", j),
                 TENSOR("other", at));
-    return NODE("bitwise_not.default", PT2_BOOL, SIZES(b->s, N(t->length)),
+    if (t->window > 0) {
+        at = NODE("sub.Tensor", PT2_INT64, SIZES(b->s, N(1)), TENSOR("self", at),
+                  INT("other", t->window));
+        at = NODE("gt.Tensor", PT2_BOOL, SIZES(b->s, N(b->held)), TENSOR("self", j),
+                  TENSOR("other", at));
+        seen = NODE("bitwise_and.Tensor", PT2_BOOL, SIZES(b->s, N(b->held)),
+                    TENSOR("self", seen), TENSOR("other", at));
+        at = NODE("ge.Scalar", PT2_BOOL, SIZES(N(b->held)), TENSOR("self", j),
+                  INT("other", 0));
+        seen = NODE("bitwise_and.Tensor", PT2_BOOL, SIZES(b->s, N(b->held)),
+                    TENSOR("self", seen), TENSOR("other", at));
+    }
+    return NODE("bitwise_not.default", PT2_BOOL, SIZES(b->s, N(b->held)),
                 TENSOR("self", seen));
 }
 
@@ -236,14 +274,14 @@ static uint32_t add_rows(struct build *b, uint32_t weight)
 static uint32_t add_attention(struct build *b)
 {
     struct toy *t = &b->t;
-    struct pt2_dim scores[] = {N(t->batch), N(1), b->s, N(t->length)};
+    struct pt2_dim scores[] = {N(t->batch), N(1), b->s, N(b->held)};
     struct pt2_arg shape[] = {{.kind = PT2_ARG_INT, .i = t->batch},
                               {.kind = PT2_ARG_INT, .i = -1},
                               {.kind = PT2_ARG_INT, .i = t->dim}};
     uint32_t q = add_rows(b, b->embed), v = add_rows(b, b->value);
     uint32_t keys = add_write(b, b->keys, q), values = add_write(b, b->values, v);
     uint32_t x =
-        NODE("transpose.int", t->dtype, SIZES(N(t->batch), N(1), N(t->dim), N(t->length)),
+        NODE("transpose.int", t->dtype, SIZES(N(t->batch), N(1), N(t->dim), N(b->held)),
              TENSOR("self", keys), INT("dim0", 2), INT("dim1", 3));
 
     x = NODE("matmul.default", t->dtype, 4 COMMA scores, TENSOR("self", q),
@@ -334,8 +372,21 @@ static void write_tensor(struct pt2_writer *w, const struct toy *t, enum pt2_tab
     free(data);
 }
 
-static void write_payloads(struct pt2_writer *w, const struct toy *t)
+/* How far positions go: of a ring nothing else says it. */
+static void write_metadata(struct pt2_writer *w, const struct toy *t)
 {
+    char text[80];
+    size_t n = (size_t)snprintf(text, sizeof(text), "{\"get_max_context_len\":%lld}",
+                                (long long)t->length);
+
+    OK(pt2_writer_begin(w, "extra/executorch_metadata.json", n, 1, NULL));
+    OK(pt2_writer_add(w, text, n, NULL));
+    OK(pt2_writer_end(w, NULL));
+}
+
+static void write_payloads(struct pt2_writer *w, const struct build *b)
+{
+    const struct toy *t = &b->t;
     struct pt2_payload_entry weights[2] = {{.fqn = "embed.weight"},
                                            {.fqn = "value.weight"}};
     struct pt2_payload_entry caches[3] = {{.fqn = "key_cache_0"},
@@ -349,14 +400,14 @@ static void write_payloads(struct pt2_writer *w, const struct toy *t)
         weights[i].sizes[0] = t->vocab;
         weights[i].sizes[1] = t->dim;
         caches[i].n_dims = 4;
-        memcpy(caches[i].sizes, (int64_t[]){t->batch, 1, t->length, t->dim},
+        memcpy(caches[i].sizes, (int64_t[]){t->batch, 1, b->held, t->dim},
                4 * sizeof(int64_t));
         write_tensor(w, t, PT2_TABLE_WEIGHTS, i, t->vocab * t->dim, i == 1);
     }
     OK(pt2_writer_payloads(w, PT2_TABLE_WEIGHTS, weights, 2, NULL));
     for (uint32_t i = 0; i < 2; i++)
         if (t->filled) {
-            write_tensor(w, t, PT2_TABLE_CONSTANTS, i, t->batch * t->length * t->dim,
+            write_tensor(w, t, PT2_TABLE_CONSTANTS, i, t->batch * b->held * t->dim,
                          i == 1);
         } else {
             OK(pt2_writer_begin_tensor(w, PT2_TABLE_CONSTANTS, i, 0, NULL));
@@ -386,12 +437,15 @@ void toy_write(const struct toy *toy, const char *path)
     b.s = b.t.seq_len ? N(b.t.seq_len) : (struct pt2_dim){.expr = "s0", .value = 3};
     if (!b.t.seq_len)
         OK(pt2_program_add_range(b.p, "s0", 1, b.t.max_rows, NULL));
+    b.held = b.t.window ? b.t.window + (b.t.seq_len ? b.t.seq_len : b.t.max_rows) - 1
+                        : b.t.length;
     add_graph(&b);
     OK(pt2_program_to_json(b.p, &json, &len, NULL));
     OK(pt2_writer_new(fd, "toy", &w, NULL));
     OK(pt2_writer_fixed(w, NULL));
     OK(pt2_writer_model(w, json, len, NULL));
-    write_payloads(w, &b.t);
+    write_payloads(w, &b);
+    write_metadata(w, &b.t);
     OK(pt2_writer_finish(w, sha256, &bytes, NULL));
     pt2_writer_free(w);
     pt2_program_free(b.p);

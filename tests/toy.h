@@ -5,7 +5,7 @@
  * `value.weight`, and the logits are embed.weight times what was attended to:
  *
  *     x = embed[ids]; K[pos] = x; V[pos] = value[ids]
- *     logits = (softmax(where(j <= pos, x K^T, -inf)) V) embed^T
+ *     logits = (softmax(where(j <= pos, x K^T, -inf)) V) embed^T     (j > pos - window)
  *
  * in every way of taking tokens that an engine has to cope with. */
 #ifndef TESTS_TOY_H
@@ -24,6 +24,8 @@ struct toy {
                     * it: so it must be set from outside */
     bool last_row; /* answers the last row's logits alone, (batch, vocab) */
     bool rolls;    /* seq_len 1: the cache moves along and the newest row is the last */
+    int64_t window; /* 0: none; otherwise rows see so many positions, and the cache is a ring
+                     * of them and a run's rows but one */
     bool filled; /* the archive's cache is not zeros, as if 3 tokens 1, 2, 3 were there */
     const char
         *extra_op; /* one more node on x, of this target: for a refusal; may be NULL */

@@ -14,7 +14,8 @@ struct aten_program {
     struct aten_buffer buffers[3];
     size_t n_buffers;
     int64_t dim;
-    bool counters, rolls;
+    bool counters, rolls, is_ring;
+    int64_t held; /* rows of the caches */
     uint64_t max_run_bytes;
     int64_t fail_at;
 };
@@ -33,14 +34,17 @@ static void buffer_fill(struct aten_program *a, const struct pt2_program *progra
                               .dtype = m->dtype,
                               .n_dims = m->n_dims,
                               .position_dim = m->n_dims == 4 && !a->rolls ? 2 : -1,
+                              .is_ring = m->n_dims == 4 && a->is_ring,
                               .is_counter = m->n_dims == 0};
     for (unsigned d = 0; d < m->n_dims; d++)
         b->sizes[d] = m->sizes[d].value;
     if (!pt2_tensor_bytes(b->dtype, b->n_dims, b->sizes, &b->bytes))
         b->bytes = 0;
     a->counters |= b->is_counter;
-    if (m->n_dims == 4)
+    if (m->n_dims == 4) {
+        a->held = b->sizes[2];
         a->dim = b->sizes[3];
+    }
 }
 
 static bool has_op(const struct pt2_program *program, const char *op)
@@ -69,6 +73,7 @@ int aten_program_open(const struct pt2_archive *archive,
     a->max_run_bytes = limits->max_run_bytes;
     a->fail_at = -1;
     a->rolls = has_op(program, "aten.cat.");
+    a->is_ring = has_op(program, "aten.remainder.");
     for (uint32_t i = 0; i < pt2_program_n_inputs(program); i++)
         if (pt2_program_input(program, i)->kind == PT2_INPUT_BUFFER)
             buffer_fill(a, program, pt2_program_input(program, i));
@@ -127,14 +132,16 @@ struct run {
 static int64_t place(const struct run *r, int64_t i)
 {
     if (r->a->rolls)
-        return r->a->d.max_cache_len - 1;
+        return r->a->held - 1;
+    if (r->a->is_ring)
+        return r->positions[i] % r->a->held;
     return r->a->counters ? r->counted + i : r->positions[i];
 }
 
 static int write_rows(const struct run *r, float *cache, const float *table,
                       struct pt2_err *err)
 {
-    int64_t length = r->a->d.max_cache_len, dim = r->a->dim;
+    int64_t length = r->a->held, dim = r->a->dim;
 
     for (int64_t b = 0; b < r->a->d.batch_size; b++)
         for (int64_t i = 0; i < r->s; i++) {
@@ -153,27 +160,37 @@ static int write_rows(const struct run *r, float *cache, const float *table,
     return 0;
 }
 
+/* Which rows of the cache row i of the run sees: low .. high - 1, modulo the cache's length. */
+static int64_t first_seen(const struct run *r, int64_t i, int64_t *ret_high)
+{
+    int64_t position = r->positions[i];
+
+    *ret_high = r->a->is_ring ? position + 1 : place(r, i) + 1;
+    if (r->a->is_ring)
+        return MAX(position - (r->a->held - r->a->d.max_seq_len), 0);
+    return r->a->rolls ? MAX(r->a->held - 1 - position, 0) : 0;
+}
+
 /* The logits of row i of batch b. */
 static void answer(const struct run *r, int64_t b, int64_t i, float *logits)
 {
-    int64_t length = r->a->d.max_cache_len, dim = r->a->dim;
+    int64_t length = r->a->held, dim = r->a->dim, high, low = first_seen(r, i, &high);
     const float *keys = r->keys + b * length * dim,
                 *values = r->values + b * length * dim;
     const float *q = r->embed + r->ids[b * r->s + i] * dim;
-    int64_t low = r->a->rolls ? length - 1 - r->positions[i] : 0, high = place(r, i) + 1;
     float out[64] = {0}, sum = 0, top = -INFINITY, p[256];
 
-    for (int64_t j = MAX(low, 0); j < high; j++) {
+    for (int64_t j = low; j < high; j++) {
         p[j] = 0;
         for (int64_t d = 0; d < dim; d++)
-            p[j] += q[d] * keys[j * dim + d];
+            p[j] += q[d] * keys[j % length * dim + d];
         top = fmaxf(top, p[j]);
     }
-    for (int64_t j = MAX(low, 0); j < high; j++)
+    for (int64_t j = low; j < high; j++)
         sum += p[j] = expf(p[j] - top);
-    for (int64_t j = MAX(low, 0); j < high; j++)
+    for (int64_t j = low; j < high; j++)
         for (int64_t d = 0; d < dim; d++)
-            out[d] += p[j] / sum * values[j * dim + d];
+            out[d] += p[j] / sum * values[j % length * dim + d];
     for (int64_t v = 0; v < r->a->d.vocab_size; v++) {
         logits[v] = 0;
         for (int64_t d = 0; d < dim; d++)

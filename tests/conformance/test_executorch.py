@@ -42,6 +42,19 @@ def test_float32_dynamic(backend, checkpoint, export, record_property):
     record_property("measured", f"{difference / largest:.1e} of the largest logit")
 
 
+@pytest.mark.parametrize("case,backend,options,chunks", [
+    ("qwen2-window", "portable", dict(dynamic=True), [5, 1, 4]),
+    ("mistral-window", "xnnpack", dict(), [1] * N)], ids=["dynamic", "one"])
+def test_hybrid_caches(case, backend, options, chunks, checkpoint, export, record_property):
+    folder, ids = checkpoint(case), tiny.ids(1, N)
+    path = export(folder, cache="hybrid", logits="last", **options)
+    want = reference.eager_logits(folder, ids)[:, torch.tensor(chunks).cumsum(0) - 1]
+    difference, largest = reference.largest_difference(
+        device.run(device.lower(path, backend), ids, chunks), want)
+    assert difference <= 1e-5 * largest
+    record_property("measured", f"{difference / largest:.1e} of the largest logit")
+
+
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_half_precision_portable(dtype, export, tmp_path, record_property):
     """ExecuTorch sums in other orders than torch: twice Transformers' own error at most."""

@@ -74,10 +74,7 @@ def test_last_in_torch(options, chunks, checkpoint, export, record_property):
     check(program, folder, options.get("batch_size", 1), chunks, "last", record_property)
 
 
-@pytest.mark.parametrize("shape,logits", [("one", "all"), ("batch-dynamic", "last"),
-                                          ("sevens", "last")])
-@pytest.mark.parametrize("case", ALL_WINDOWS)
-def test_hybrid_by_native(case, shape, logits, build, checkpoint, export, record_property):
+def by_native(case, shape, logits, build, checkpoint, export, record_property):
     """In runs of any length, bit for bit; what the engine has for static caches."""
     folder, options = checkpoint(case), SHAPES[shape][0]
     batch, ids = options.get("batch_size", 1), tiny.ids(1, N)[0]
@@ -90,6 +87,21 @@ def test_hybrid_by_native(case, shape, logits, build, checkpoint, export, record
     difference, largest = reference.largest_difference(got, want)
     assert difference <= 1e-5 * largest, f"{difference} of {largest}"
     record_property("measured", f"{difference / largest:.1e} of the largest logit")
+
+
+@pytest.mark.parametrize("case,shape,logits", [
+    ("mistral-window", "batch-dynamic", "last"), ("gemma2", "one", "all"),
+    ("gemma3_text", "sevens", "last"), ("cohere2", "batch-dynamic", "all")])
+def test_hybrid_by_native(case, shape, logits, build, checkpoint, export, record_property):
+    by_native(case, shape, logits, build, checkpoint, export, record_property)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("shape,logits", [("one", "all"), ("batch-dynamic", "last"),
+                                          ("sevens", "last")])
+@pytest.mark.parametrize("case", ALL_WINDOWS)
+def test_all_hybrids_by_native(case, shape, logits, build, checkpoint, export, record_property):
+    by_native(case, shape, logits, build, checkpoint, export, record_property)
 
 
 @pytest.mark.parametrize("case,shape,logits", [
