@@ -135,6 +135,8 @@ static void print_summary(const struct run *run, const struct pt2_export *exp,
                           const char *hex)
 {
     const struct pt2_export_options *o = pt2_export_resolved(exp);
+    int64_t n_tokens =
+        o->dynamic_shapes ? pt2_program_range(pt2_export_program(exp), 0)->max : o->seq_len;
 
     for (size_t i = 0; i < pt2_export_n_deviations(exp); i++)
         fprintf(stderr, "pt2-export: note: %s\n", pt2_export_deviation(exp, i));
@@ -145,9 +147,8 @@ static void print_summary(const struct run *run, const struct pt2_export *exp,
     printf("cache: batch %lld, %lld positions, %llu bytes; %s%lld token%s a call\n",
            (long long)o->batch_size, (long long)o->max_cache_len,
            (unsigned long long)pt2_export_cache_bytes(exp),
-           o->dynamic_shapes ? "1 to " : "",
-           (long long)(o->dynamic_shapes ? o->max_cache_len : o->seq_len),
-           o->dynamic_shapes || o->seq_len > 1 ? "s" : "");
+           o->dynamic_shapes ? "1 to " : "", (long long)n_tokens,
+           n_tokens > 1 ? "s" : "");
     if (run->verified)
         print_verified(run->verified);
     if (hex)

@@ -190,30 +190,22 @@ static uint32_t within(struct graph *g, int64_t window, uint32_t kv, uint32_t q,
     return graph_and(g, graph_outer(g, "gt", first, kv, /* is_swapped= */ true), mask);
 }
 
-/* Which position each slot of a ring of len holds, (len), once this call has written: the
- * newest of those that fall on it, below 0 where there was none. */
-static uint32_t held_positions(struct builder *b, int64_t len)
-{
-    struct graph *g = &b->graph;
-    uint32_t last = b->seq.expr || b->seq.value > 1 ? graph_take_last(g, b->positions, 0)
-                                                    : b->positions;
-    uint32_t next = graph_binary_int(g, "add", last, 1);
-    uint32_t oldest = graph_binary_int(g, "sub", next, len);
-    uint32_t age = graph_binary(g, "sub", graph_arange(g, len), next);
-
-    return graph_binary(g, "add", graph_remainder(g, age, len), oldest);
-}
-
-/* Slots and mask of a layer whose caches are a ring. */
+/* Slots and mask of a layer whose caches are a ring of len.  A row sees the slots whose age, how
+ * many positions ago they were written, is within the window, and that were written at all.
+ * What later rows of the call have written by then would be of an age beyond the window, since
+ * the ring is that much longer.  No dividend is below 0, for which ExecuTorch's remainder is
+ * not torch's (1.5.1). */
 static void add_ring(struct builder *b, struct layer_values *layer, int64_t len,
                      uint32_t column)
 {
     struct graph *g = &b->graph;
-    uint32_t held = held_positions(b, len);
-    uint32_t mask = within(g, layer->spec->window, held, column, causal_mask(g, held, column));
+    uint32_t age = graph_outer(g, "sub", graph_binary_int(g, "add", column, len),
+                               graph_arange(g, len), /* is_swapped= */ false);
 
+    age = graph_remainder(g, age, len);
     layer->slots = graph_remainder(g, b->positions, len);
-    layer->mask = graph_and(g, mask, graph_compare_int(g, "ge", held, 0));
+    layer->mask = graph_and(g, graph_compare_int(g, "lt", age, layer->spec->window),
+                            graph_compare(g, "le", age, column));
 }
 
 /* masking_utils.py: kv <= q, and kv > q - window; one mask for all layers of a window. */

@@ -66,8 +66,11 @@ uint32_t graph_where_number(struct graph *g, uint32_t condition, uint32_t x, dou
 /* x itself where it has the dtype already. */
 uint32_t graph_to(struct graph *g, uint32_t x, enum pt2_dtype dtype);
 
-/* x: (n, 1), y: (m): (n, m).  op is mul (x's dtype), le, gt, lt (bool); is_swapped: y op
- * x. */
+/* y broadcasts to x: bool. */
+uint32_t graph_compare(struct graph *g, const char *op, uint32_t x, uint32_t y);
+
+/* x: (n, 1), y: (m): (n, m).  op is mul, sub (x's dtype), le, gt, lt (bool); is_swapped: y
+ * op x. */
 uint32_t graph_outer(struct graph *g, const char *op, uint32_t x, uint32_t y,
                      bool is_swapped);
 uint32_t graph_and(struct graph *g, uint32_t x, uint32_t y);

@@ -110,6 +110,17 @@ uint32_t graph_compare_int(struct graph *g, const char *op, uint32_t x, int64_t 
     return graph_add_node(g, op, "Scalar", args, 2, &meta);
 }
 
+uint32_t graph_compare(struct graph *g, const char *op, uint32_t x, uint32_t y)
+{
+    struct pt2_named_arg args[] = {arg_tensor("self", x), arg_tensor("other", y)};
+    struct pt2_tensor_meta meta;
+
+    if (g->failed)
+        return 0;
+    meta = graph_like(g, x, PT2_BOOL, last_size(g, x));
+    return graph_add_node(g, op, "Tensor", args, 2, &meta);
+}
+
 uint32_t graph_clamp(struct graph *g, uint32_t x, double min, double max)
 {
     struct pt2_named_arg args[] = {arg_tensor("self", x), arg_float("min", 1, min),
@@ -164,6 +175,7 @@ uint32_t graph_outer(struct graph *g, const char *op, uint32_t x, uint32_t y,
 {
     struct pt2_named_arg args[] = {arg_tensor("self", is_swapped ? y : x),
                                    arg_tensor("other", is_swapped ? x : y)};
+    bool is_math = streq(op, "mul") || streq(op, "sub");
     struct pt2_tensor_meta meta;
     struct pt2_dim sizes[2];
 
@@ -171,8 +183,7 @@ uint32_t graph_outer(struct graph *g, const char *op, uint32_t x, uint32_t y,
         return 0;
     sizes[0] = meta_of(g, x)->sizes[0];
     sizes[1] = meta_of(g, y)->sizes[0];
-    meta =
-        graph_contiguous(g, streq(op, "mul") ? meta_of(g, x)->dtype : PT2_BOOL, 2, sizes);
+    meta = graph_contiguous(g, is_math ? meta_of(g, x)->dtype : PT2_BOOL, 2, sizes);
     return graph_add_node(g, op, "Tensor", args, 2, &meta);
 }
 

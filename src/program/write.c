@@ -6,7 +6,8 @@
 
 #include <math.h>
 
-#define MAX_JSON ((size_t)1 << 30)
+#define MAX_JSON   ((size_t)1 << 30)
+#define IDENTIFIER "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_"
 
 static void put_string(struct buf *b, const char *s)
 {
@@ -64,10 +65,31 @@ static void put_double(struct buf *b, double f)
 
 /* ---- values ---- */
 
+/* An expression with its symbols as torch writes them: without the assumptions a slice from
+ * the end on has no size when ExecuTorch (1.5.1) lowers it. */
+static void put_symbols(struct buf *b, const char *text)
+{
+    buf_str(b, "\"");
+    while (*text) {
+        size_t n = strspn(text, IDENTIFIER);
+
+        if (n == 0) {
+            buf_add(b, text++, 1);
+        } else if ((*text >= '0' && *text <= '9') || text[n] == '(') {
+            buf_add(b, text, n); /* a number, a function */
+            text += n;
+        } else {
+            buf_printf(b, "Symbol('%.*s', positive=True, integer=True)", (int)n, text);
+            text += n;
+        }
+    }
+    buf_str(b, "\"");
+}
+
 static void put_expr(struct buf *b, const struct pt2_dim *dim, bool is_bool)
 {
     buf_str(b, "{\"as_expr\":{\"expr_str\":");
-    put_string(b, dim->expr);
+    put_symbols(b, dim->expr);
     buf_str(b, ",\"hint\":");
     if (dim->value < 0) {
         buf_str(b, "null");
