@@ -2,11 +2,13 @@
 """Exports: what a request may say, and a job's way from 202 to its file."""
 
 import json
+import os
 import time
 
-from exporting import (check_errors, export, finish, gate, in_state, job_of, models_of, pages,
+from exporting import (change_config, check_errors, export, finish, gate, in_state, job_of, models_of, pages,
                        sha256, submit, submit_id)
 from harness import Daemon, main
+from stepping import Session, floats
 
 MEMBERS = ["id", "state", "model", "options", "progress", "cached", "program", "deviations",
            "verify", "error", "created", "started", "finished", "labels"]
@@ -322,6 +324,39 @@ def story_lists_are_filtered_and_paged():
         for job_id in set(ids) - {ids[3]}:
             finish(d, job_id)
         assert len(listed(state="succeeded")) == 4
+
+
+def story_a_hybrid_session_goes_beyond_its_window_but_not_back():
+    """The demo's weights with a window of 6: by both engines the logits of a static cache."""
+    ids = [(7 * i + 3) % 500 for i in range(60)]
+    with models_of("sliding") as models:
+        change_config(os.path.join(models, "sliding"), model_type="mistral", sliding_window=6,
+                      architectures=["MistralForCausalLM"])
+        with Daemon(models=models) as d:
+            static, hybrid = [export(d, model="sliding", dtype="float32", cache={
+                "implementation": kind, "max_cache_len": 64}, logits_to_keep=keep)
+                for kind, keep in (("static", "all"), ("hybrid", "last"))]
+            assert any("rings of at most 6 positions" in text for text in hybrid["deviations"])
+            program = d.get(f"/v1/programs/{hybrid['program']}", expect=200).json
+            assert program["cache"]["max_cache_len"] == 64 and program["engines"]["native"]["ok"]
+            assert program["outputs"][0]["shape"][1] == 1, program["outputs"]
+            for engine in ("native", "aten"):
+                want, got = (Session(d, job["program"]) if engine == "native" else
+                             Session(d, job["program"], engine=engine)
+                             for job in (static, hybrid))
+                assert 10 * got.info["cache_bytes"] < want.info["cache_bytes"]
+                for s in (want, got):
+                    s.step(ids[:55], logits=False)
+                a, b = ([x for x in floats(s.logits(ids[55:], rows="all"))] for s in (want, got))
+                largest = max(map(abs, a))
+                assert max(abs(x - y) for x, y in zip(a, b)) <= 1e-5 * largest, engine
+                floor = got.get()["rewind_floor"]
+                assert 60 - 16 <= floor < 60, (engine, floor)
+                reply = got.step(ids[:1], cache_position=[floor - 1], expect=409)
+                assert reply.problem == "cannot-rewind", reply.json
+                again = floats(got.logits(ids[59:], cache_position=[59]))
+                assert max(abs(x - y) for x, y in zip(again, b[-len(again):])) <= 1e-5 * largest
+                want.delete(), got.delete()
 
 
 if __name__ == "__main__":
