@@ -328,7 +328,7 @@ def story_lists_are_filtered_and_paged():
 
 def story_a_hybrid_session_goes_beyond_its_window_but_not_back():
     """The demo's weights with a window of 6: by both engines the logits of a static cache."""
-    ids = [(7 * i + 3) % 500 for i in range(60)]
+    ids = [(7 * i + 3) % 250 for i in range(60)]
     with models_of("sliding") as models:
         change_config(os.path.join(models, "sliding"), model_type="mistral", sliding_window=6,
                       architectures=["MistralForCausalLM"])
