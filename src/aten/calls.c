@@ -85,7 +85,7 @@ static int find_target(struct call *call, struct pt2_err *err)
 {
     const struct op *op = call->op;
 
-    if (op->lowering == OP_OWN)
+    if (op->lowering == OP_OWN || op->lowering == OP_GROUPED)
         return 0;
     call->target = bridge_op_find(op->call_name, op->overload);
     if (!call->target && lower_can(op))

@@ -1,4 +1,4 @@
-#include "aten/graph.h"
+#include "aten/lower.h"
 
 #include <math.h>
 
@@ -6,23 +6,8 @@
  */
 #define SLICE_BYTES (UINT64_C(1) << 20)
 
-DEFINE_AUTO(bridge_tensor)
-
-#define TENSOR(x) ((struct bridge_value){.kind = BRIDGE_TENSOR, .t = (x)})
-#define INT(x)    ((struct bridge_value){.kind = BRIDGE_INT, .i = (x)})
-#define FLOAT(x)  ((struct bridge_value){.kind = BRIDGE_FLOAT, .f = (x)})
-#define BOOL(x)   ((struct bridge_value){.kind = BRIDGE_BOOL, .b = (x)})
-#define DTYPE(x)  ((struct bridge_value){.kind = BRIDGE_DTYPE, .dtype = (x)})
-#define INTS(p, k)                                                                       \
-    ((struct bridge_value){.kind = BRIDGE_LIST, .list = {.items = (p), .n = (k)}})
-
-/* ret = op(...), one new tensor; arguments that are not given are left to their defaults.
- */
-#define CALL(ret, err, name, overload, ...)                                              \
-    call_op(ret, err, name, overload, (struct bridge_value[OP_MAX_ARGS]){__VA_ARGS__})
-
-static int call_op(struct bridge_tensor **ret, struct pt2_err *err, const char *name,
-                   const char *overload, const struct bridge_value *args)
+int lower_op(struct bridge_tensor **ret, struct pt2_err *err, const char *name,
+             const char *overload, const struct bridge_value *args)
 {
     const struct bridge_op *op = bridge_op_find(name, overload);
     struct bridge_value v;
@@ -37,14 +22,14 @@ static int call_op(struct bridge_tensor **ret, struct pt2_err *err, const char *
     return 0;
 }
 
-static bool is_half(enum pt2_dtype dtype)
+bool lower_is_half(enum pt2_dtype dtype)
 {
     return dtype == PT2_FLOAT16 || dtype == PT2_BFLOAT16;
 }
 
 static bool is_half_value(const struct bridge_value *v)
 {
-    return v->kind == BRIDGE_TENSOR && is_half(bridge_tensor_dtype(v->t));
+    return v->kind == BRIDGE_TENSOR && lower_is_half(bridge_tensor_dtype(v->t));
 }
 
 static int to_dtype(struct bridge_tensor *t, enum pt2_dtype dtype,
@@ -53,10 +38,9 @@ static int to_dtype(struct bridge_tensor *t, enum pt2_dtype dtype,
     return CALL(ret, err, "aten::_to_copy", "", TENSOR(t), DTYPE(dtype));
 }
 
-/* x in float32 where it is of half precision, otherwise x itself; new. */
-static int widen(struct bridge_tensor *x, struct bridge_tensor **ret, struct pt2_err *err)
+int lower_widen(struct bridge_tensor *x, struct bridge_tensor **ret, struct pt2_err *err)
 {
-    if (is_half(bridge_tensor_dtype(x)))
+    if (lower_is_half(bridge_tensor_dtype(x)))
         return to_dtype(x, PT2_FLOAT32, ret, err);
     x = bridge_tensor_ref(x); /* before *ret goes, which may be the same */
     bridge_tensor_free(*ret);
@@ -111,7 +95,7 @@ static int widen_list(const struct bridge_value *from, struct bridge_value *ret,
         item->kind = from->list.items[i].kind;
         ret->list.n++;
         if (item->kind == BRIDGE_TENSOR &&
-            widen(from->list.items[i].t, &item->t, err) < 0)
+            lower_widen(from->list.items[i].t, &item->t, err) < 0)
             return -1;
     }
     ret->kind = BRIDGE_LIST;
@@ -125,14 +109,14 @@ static int widen_args(const struct call *call, struct widened *w, struct pt2_err
 
         w->args[i] = *arg;
         if (is_half_value(arg)) {
-            if (widen(arg->t, &w->owned[i], err) < 0)
+            if (lower_widen(arg->t, &w->owned[i], err) < 0)
                 return -1;
             w->args[i].t = w->owned[i];
         } else if (arg->kind == BRIDGE_LIST && call->op->args[i].type == OP_TENSOR) {
             if (widen_list(arg, &w->items[i], err) < 0)
                 return -1;
             w->args[i] = w->items[i];
-        } else if (arg->kind == BRIDGE_DTYPE && is_half(arg->dtype)) {
+        } else if (arg->kind == BRIDGE_DTYPE && lower_is_half(arg->dtype)) {
             w->args[i] = DTYPE(PT2_FLOAT32); /* rounded afterwards */
         }
     }
@@ -157,7 +141,7 @@ static void promote(struct promotion *p, const struct bridge_value *v)
     if (!pt2_dtype_is_float(dtype))
         return;
     p->is_float[rank] = true;
-    if (!is_half(dtype) || (p->half[rank] && p->half[rank] != dtype))
+    if (!lower_is_half(dtype) || (p->half[rank] && p->half[rank] != dtype))
         p->is_wide[rank] = true;
     p->half[rank] = dtype;
 }
@@ -174,7 +158,7 @@ static enum pt2_dtype result_dtype(const struct call *call)
         const struct bridge_value *arg = &call->args[i];
 
         if (arg->kind == BRIDGE_DTYPE)
-            return is_half(arg->dtype) ? arg->dtype : PT2_DTYPE_NONE;
+            return lower_is_half(arg->dtype) ? arg->dtype : PT2_DTYPE_NONE;
         promote(&p, arg);
         for (size_t k = 0; arg->kind == BRIDGE_LIST && k < arg->list.n; k++)
             promote(&p, &arg->list.items[k]);
@@ -257,11 +241,11 @@ static int linear_slice(struct bridge_tensor *x, const struct call *call, int64_
     AUTO(bridge_tensor) to = NULL;
 
     if (CALL(&w, err, "aten::narrow", "", call->args[1], INT(0), INT(at), INT(n)) < 0 ||
-        widen(w, &w, err) < 0)
+        lower_widen(w, &w, err) < 0)
         return -1;
     if (bias->kind == BRIDGE_TENSOR &&
         (CALL(&b, err, "aten::narrow", "", *bias, INT(0), INT(at), INT(n)) < 0 ||
-         widen(b, &b, err) < 0))
+         lower_widen(b, &b, err) < 0))
         return -1;
     if (CALL(&y, err, "aten::linear", "", TENSOR(x), TENSOR(w),
              b ? TENSOR(b) : (struct bridge_value){.kind = BRIDGE_NONE}) < 0 ||
@@ -309,7 +293,7 @@ static int linear_in_slices(const struct call *call, struct bridge_value *rets,
     AUTO(bridge_tensor) x = NULL;
     AUTO(bridge_tensor) out = NULL;
 
-    if (widen(call->args[0].t, &x, err) < 0 ||
+    if (lower_widen(call->args[0].t, &x, err) < 0 ||
         linear_out(call->args[0].t, n_out, &out, err) < 0)
         return -1;
     for (int64_t at = 0; at < n_out; at += step)
@@ -355,7 +339,7 @@ static int add_mask(struct bridge_tensor **scores, struct bridge_tensor *mask,
                    ? -1
                    : CALL(scores, err, "aten::masked_fill", "Scalar", TENSOR(*scores),
                           TENSOR(m), FLOAT(-INFINITY));
-    if (widen(mask, &m, err) < 0)
+    if (lower_widen(mask, &m, err) < 0)
         return -1;
     return CALL(scores, err, "aten::add", "Tensor", TENSOR(*scores), TENSOR(m));
 }
@@ -432,8 +416,8 @@ static int attention(const struct call *call, struct bridge_value *rets,
     if (is_causal && args[3].kind == BRIDGE_TENSOR)
         return pt2_err_set(err, PT2_ERR_PROGRAM_FAILED,
                            "attn_mask and is_causal together");
-    if (widen(args[0].t, &q, err) < 0 || widen(args[1].t, &k, err) < 0 ||
-        widen(args[2].t, &v, err) < 0)
+    if (lower_widen(args[0].t, &q, err) < 0 || lower_widen(args[1].t, &k, err) < 0 ||
+        lower_widen(args[2].t, &v, err) < 0)
         return -1;
     if (is_gqa && (repeat_heads(q, &k, err) < 0 || repeat_heads(q, &v, err) < 0))
         return -1;
@@ -490,7 +474,7 @@ static int rms_norm(const struct call *call, struct bridge_value *rets,
         return pt2_err_set(err, PT2_ERR_PROGRAM_FAILED, "wants a tensor");
     eps = number_or(&args[3],
                     bridge_tensor_dtype(args[0].t) == PT2_FLOAT64 ? 0x1p-52 : 0x1p-23);
-    if (norm_dims(call, dims, err) < 0 || widen(args[0].t, &x, err) < 0 ||
+    if (norm_dims(call, dims, err) < 0 || lower_widen(args[0].t, &x, err) < 0 ||
         CALL(&r, err, "aten::pow", "Tensor_Scalar", TENSOR(x), INT(2)) < 0 ||
         CALL(&r, err, "aten::mean", "dim", TENSOR(r), INTS(dims, args[1].list.n),
              BOOL(true)) < 0 ||
@@ -499,7 +483,7 @@ static int rms_norm(const struct call *call, struct bridge_value *rets,
         CALL(&r, err, "aten::mul", "Tensor", TENSOR(x), TENSOR(r)) < 0)
         return -1;
     if (args[2].kind == BRIDGE_TENSOR &&
-        (widen(args[2].t, &w, err) < 0 ||
+        (lower_widen(args[2].t, &w, err) < 0 ||
          CALL(&r, err, "aten::mul", "Tensor", TENSOR(r), TENSOR(w)) < 0))
         return -1;
     return narrow_to(r, bridge_tensor_dtype(args[0].t), &rets[0], err);
@@ -507,8 +491,7 @@ static int rms_norm(const struct call *call, struct bridge_value *rets,
 
 /* ---- which way ---- */
 
-/* Before this version the CPU kernels of many ops lack float16, and some bfloat16. */
-static bool lacks_half(void)
+bool lower_lacks_half(void)
 {
     return bridge_version() < 205;
 }
@@ -518,7 +501,7 @@ static bool has_half(const struct call *call)
     for (unsigned i = 0; i < call->n_args; i++) {
         const struct bridge_value *arg = &call->args[i];
 
-        if (is_half_value(arg) || (arg->kind == BRIDGE_DTYPE && is_half(arg->dtype)))
+        if (is_half_value(arg) || (arg->kind == BRIDGE_DTYPE && lower_is_half(arg->dtype)))
             return true;
         for (size_t k = 0; arg->kind == BRIDGE_LIST && k < arg->list.n; k++)
             if (is_half_value(&arg->list.items[k]))
@@ -529,15 +512,17 @@ static bool has_half(const struct call *call)
 
 bool lower_can(const struct op *op)
 {
-    return op->lowering == OP_SDPA || op->lowering == OP_RMS_NORM;
+    return op->lowering == OP_SDPA || op->lowering == OP_RMS_NORM || op->lowering == OP_GROUPED;
 }
 
 int lower_call(const struct call *call, struct bridge_value *rets, struct pt2_err *err)
 {
+    if (call->op->lowering == OP_GROUPED)
+        return lower_grouped(call, rets, err);
     if (!call->target)
         return call->op->lowering == OP_SDPA ? attention(call, rets, err)
                                              : rms_norm(call, rets, err);
-    if (lacks_half() && call->op->half == OP_HALF_F32 && has_half(call))
+    if (lower_lacks_half() && call->op->half == OP_HALF_F32 && has_half(call))
         return call->op->lowering == OP_LINEAR && linear_is_plain(call)
                    ? linear_in_slices(call, rets, err)
                    : in_float32(call, rets, err);

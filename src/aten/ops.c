@@ -155,20 +155,29 @@ const struct op *op_at(size_t i)
     return &ops[i];
 }
 
+/* "space::name" of "space.name.overload"? */
+static bool is_named(const struct op *op, const char *target, const char *overload)
+{
+    const char *colons = strstr(op->name, "::");
+    size_t space = (size_t)(colons - op->name), name = strlen(colons + 2);
+
+    return (size_t)(overload - target) == space + name + 2 &&
+           strncmp(target, op->name, space) == 0 && target[space] == '.' &&
+           strncmp(target + space + 1, colons + 2, name) == 0;
+}
+
 const struct op *op_find(const char *target)
 {
-    const char *name = after_prefix(target, "torch.ops.aten."), *dot;
+    const char *name = after_prefix(target, "torch.ops."), *overload;
 
     pthread_once(&ops_once, parse_table);
-    if (!name || !(dot = strchr(name, '.')))
+    if (!name || !(overload = strrchr(name, '.')))
         return NULL;
-    for (size_t i = 0; i < ARRAY_LEN(ops); i++) {
-        const char *own = ops[i].name + strlen("aten::");
-
-        if (strlen(own) == (size_t)(dot - name) && !strncmp(own, name, dot - name) &&
-            streq(ops[i].overload[0] ? ops[i].overload : "default", dot + 1))
+    overload++;
+    for (size_t i = 0; i < ARRAY_LEN(ops); i++)
+        if (is_named(&ops[i], name, overload) &&
+            streq(ops[i].overload[0] ? ops[i].overload : "default", overload))
             return &ops[i];
-    }
     return NULL;
 }
 
@@ -303,6 +312,16 @@ static bool is_random(const struct op_arg *formal, const struct pt2_arg *arg)
     return false;
 }
 
+/* aten::_grouped_mm: `offs` is given, what comes after it is not. */
+static bool is_of_groups(const struct op_arg *formal, const struct pt2_arg *arg)
+{
+    bool is_given = arg && arg->kind != PT2_ARG_NONE;
+
+    return streq(formal->name, "offs")   ? is_given
+           : formal->has_default ? !is_given
+                                 : true;
+}
+
 int op_check_args(const struct op *op, const struct pt2_node *node,
                   const struct pt2_arg *ret_given[OP_MAX_ARGS], struct pt2_err *err)
 {
@@ -313,6 +332,11 @@ int op_check_args(const struct op *op, const struct pt2_node *node,
     for (unsigned i = 0; i < op->n_args; i++) {
         if (!ret_given[i] && !op->args[i].has_default)
             return pt2_err_set(err, PT2_ERR_PROGRAM_REFUSED, "argument '%s' is missing",
+                               op->args[i].name);
+        if (op->check == OP_CHECK_GROUPS && !is_of_groups(&op->args[i], ret_given[i]))
+            return pt2_err_set(err, PT2_ERR_PROGRAM_REFUSED,
+                               "argument '%s': only groups of rows, with neither bias nor "
+                               "another dtype, are known",
                                op->args[i].name);
         if (op->check == OP_CHECK_EVAL && is_random(&op->args[i], ret_given[i]))
             return pt2_err_set(err, PT2_ERR_PROGRAM_REFUSED,

@@ -39,11 +39,11 @@ struct op_arg {
 };
 
 enum op_half { OP_HALF_NATIVE, OP_HALF_F32 };
-enum op_lowering { OP_CALL, OP_OWN, OP_SDPA, OP_RMS_NORM, OP_LINEAR };
-enum op_check { OP_CHECK_NOTHING, OP_CHECK_LIST, OP_CHECK_EVAL };
+enum op_lowering { OP_CALL, OP_OWN, OP_SDPA, OP_RMS_NORM, OP_LINEAR, OP_GROUPED };
+enum op_check { OP_CHECK_NOTHING, OP_CHECK_LIST, OP_CHECK_EVAL, OP_CHECK_GROUPS };
 
 struct op {
-    char name[40];     /* "aten::add" */
+    char name[40];     /* "aten::add", "transformers::grouped_mm_fallback" */
     char overload[16]; /* "Tensor", "" for default */
     char call_name[40];
     enum op_half half;

@@ -12,10 +12,11 @@
  * moves elements and computes nothing; F32, computed in float32 and rounded, as later
  * kernels do inside. lowering   CALL: by the dispatcher.  OWN: interpreted in symbolic.c,
  * never called. SDPA, RMS_NORM: spelled in other ops where this libtorch has none of the
- * name. LINEAR: as CALL; in F32 a slice of the weight at a time. check      what must
+ * name. LINEAR: as CALL; in F32 a slice of the weight at a time. GROUPED: spelled in other
+ * ops, and no libtorch's own is called. check      what must
  * hold before the call beside types and what libtorch itself checks: NOTHING; LIST: the
  * result is at most ATEN_MAX_LIST tensors; EVAL: `train` is false, `dropout_p` 0 (random
- * otherwise).
+ * otherwise); GROUPS: groups of rows, with neither bias nor another dtype.
  *
  * Rejected at load for every op: a device that is not the CPU, a layout that is not
  * strided, pinned memory, memory formats other than contiguous and preserve. */
@@ -290,6 +291,10 @@ ATEN_OP("aten::baddbmm(Tensor self, Tensor batch1, Tensor batch2, *, Scalar beta
         "Scalar alpha=1) -> Tensor", NULL, F32, CALL, NOTHING)
 ATEN_OP("aten::bmm(Tensor self, Tensor mat2) -> Tensor", NULL, F32, CALL, NOTHING)
 ATEN_OP("aten::cumsum(Tensor self, int dim, *, ScalarType? dtype=None) -> Tensor", NULL, F32, CALL, NOTHING)
+ATEN_OP("aten::_grouped_mm(Tensor self, Tensor mat2, Tensor? offs=None, Tensor? bias=None, "
+        "ScalarType? out_dtype=None) -> Tensor", NULL, F32, GROUPED, GROUPS)
+ATEN_OP("transformers::grouped_mm_fallback(Tensor input, Tensor weight, "
+        "Tensor offs) -> Tensor", NULL, F32, GROUPED, NOTHING)
 ATEN_OP("aten::histc(Tensor self, int bins=100, Scalar min=0, Scalar max=0) -> Tensor", NULL, F32, CALL, NOTHING)
 ATEN_OP("aten::index_add(Tensor self, int dim, Tensor index, Tensor source, *, "
         "Scalar alpha=1) -> Tensor", NULL, F32, CALL, NOTHING)

@@ -63,9 +63,13 @@ class Graph:
             return [self.real(i) for i in x]
         return self.dtype if x is F else x.now if isinstance(x, Value) else x
 
-    def __call__(self, op, *args, **kw):
+    def of(self, space):
+        """g.of("transformers")("op", ...): ops of another library than aten."""
+        return lambda op, *args, **kw: self(op, *args, space=space, **kw)
+
+    def __call__(self, op, *args, space="aten", **kw):
         name, _, overload = op.partition(".")
-        fn = getattr(getattr(torch.ops.aten, name), overload or "default")
+        fn = getattr(getattr(getattr(torch.ops, space), name), overload or "default")
         now = fn(*self.real(args), **{k: self.real(v) for k, v in kw.items()})
         formal = fn._schema.arguments
         inputs = [(formal[i], a, 1) for i, a in enumerate(args)]
@@ -81,7 +85,7 @@ class Graph:
             kind = type(one).__name__
             outputs.append({"as_tensor": {"name": outs[-1].name}} if kind == "Tensor" else
                            {f"as_sym_{kind}": {"as_name": outs[-1].name}})
-        self.nodes.append({"target": f"torch.ops.aten.{name}.{overload or 'default'}",
+        self.nodes.append({"target": f"torch.ops.{space}.{name}.{overload or 'default'}",
                            "inputs": [{"name": f.name, "arg": encode(f.type, a), "kind": k}
                                       for f, a, k in inputs],
                            "outputs": outputs, "metadata": {}, "name": f"n{len(self.nodes)}"})

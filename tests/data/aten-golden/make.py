@@ -479,6 +479,27 @@ def sizes():
     exact("_assert_async.msg", holds)
 
 
+# ---- rows by a matrix for each group of them: torch's kernels, and Transformers' Python ----
+
+def groups():
+    from transformers.integrations import moe  # registers its op
+    assert moe
+
+    for op, space in (("_grouped_mm", "aten"), ("grouped_mm_fallback", "transformers")):
+        for name, ends in (("", [2, 3, 7]), (" groups without rows", [0, 7, 7]),
+                           (" one row each", [1, 2, 3])):
+            def run(g, op=op, space=space, ends=ends):
+                w = g("transpose.int", g.f(3, 8, 16, low=-1, high=1), -2, -1)
+                call = g if space == "aten" else g.of(space)
+                g.out(call(op, g.f(7, 16, low=-1, high=1), w, g.t(ends, torch.int32)))
+            if space == "transformers" or ends[-1] == 7:  # torch leaves the others unset
+                case("groups", op + name, run)
+
+    def left(g):  # rows beyond the last group
+        g.out(g.of("transformers")("grouped_mm_fallback", g.f(4, 3), g.f(2, 3, 2), g.t([1, 3])))
+    case("groups", "grouped_mm_fallback rows left", left)
+
+
 SECTION_9 = """__and__ _assert_tensor_metadata add add_ addmm alias arange bitwise_not cat chunk clamp copy_ cos
 cumsum detach_ div div_ dropout embedding empty_like expand expm1 flatten floor_divide gather gelu gt histc index
 index_copy_ index_put_ layer_norm le lift_fresh_copy linear masked_fill matmul max.dim mean.dim min.other mul neg
@@ -491,7 +512,7 @@ def main():
     assert torch.__version__.startswith("2.13.0"), torch.__version__
     torch.set_num_threads(1)
     called = set()
-    for make in (moves, writes, logic, arithmetic, reductions, attention, sizes):
+    for make in (moves, writes, logic, arithmetic, reductions, attention, sizes, groups):
         make()
     for group, cases in GROUPS.items():
         lines = []

@@ -93,13 +93,17 @@ refused("op-as-strided", "is not on the list").call(
     "aten.as_strided.default", "y", self="@x", size=[100], stride=[1])
 refused("op-resize", "is not on the list").call("aten.resize_.default", "y", self="@b", size=[1000])
 refused("op-out-overload", "is not on the list").call("aten.add.out", "y", self="@x", other="@x", out="@w")
-refused("op-of-another-library", "'torch.ops.transformers.grouped_mm_fallback.default' is not on the list").call(
-    "transformers.grouped_mm_fallback.default", "y", input_="@x")
+refused("op-of-another-library", "'torch.ops.torchvision.nms.default' is not on the list").call(
+    "torchvision.nms.default", "y", dets="@x")
 refused("op-of-python", "'_operator.pow' is not on the list").call("_operator.pow", "y", ["int"], a=2, b=3)
 refused("op-dropout-in-training", "drops elements at random").call(
     "aten.dropout.default", "y", input="@x", p=0.1, train=True)
 refused("op-attention-dropout", "drops elements at random").call(
     "aten.scaled_dot_product_attention.default", "y", query="@x", key="@x", value="@x", dropout_p=0.5)
+
+for missing, more in (("offs", {}), ("bias", dict(offs="@i", bias="@x"))):
+    refused(f"op-groups-and-{missing}", f"argument '{missing}': only groups of rows").call(
+        "aten._grouped_mm.default", "y", self="@x", mat2="@w", **more)
 
 # ---- arguments ----
 refused("arg-missing", "argument 'other' is missing").call("aten.add.Tensor", "y", self="@x")
@@ -194,6 +198,11 @@ failed("run-shapes-that-do-not-fit", "n0").call("aten.mm.default", "y", self="@x
 failed("run-write-to-repeated-elements", "n1").call(
     "aten.expand.default", "p", [F32, [2, 4, 3]], self="@b", size=[2, 4, 3]).call(
     "aten.copy_.default", "y", self="@p", src="@x")
+failed("run-group-beyond-its-rows", "ends at 9, after 0 of 4").call(
+    "aten.view.default", "p", [F32, [2, 3, 2]], self="@w", size=[2, 3, 2]).call(
+    "transformers.grouped_mm_fallback.default", "y", input_="@x", weight="@p", offs="@i")
+failed("run-groups-of-one-matrix", "wants rows, a matrix for each group").call(
+    "transformers.grouped_mm_fallback.default", "y", input_="@x", weight="@w", offs="@i")
 failed("run-item-of-many", "n0").call("aten.item.default", "y", ["int"], self="@i")
 failed("run-item-of-another-kind", "the element is of another kind").call(
     "aten.select.int", "p", [F32, []], self="@x", dim=0, index=0).call(
