@@ -34,6 +34,7 @@ static void lift_done(struct lift *l)
     free(l->makers);
     free(l->cats);
     free(l->caches);
+    free(l->orders);
     free(l->constant_of);
     free(l->known);
     free(l->needed);
@@ -79,8 +80,8 @@ static void lift_inputs(struct lift *l)
         if (in->kind != PT2_INPUT_USER || user++ != l->decoder->input_ids)
             continue;
         *v = (struct lifted){.kind = KIND_IDS, .n_dims = 2, .factor = 1};
-        v->dims[0] = (struct dim){batch == 1 ? DIM_ONE : DIM_BATCH, batch, 0};
-        v->dims[1] = (struct dim){s == 1 ? DIM_ONE : DIM_SEQ, s > 0 ? s : ANY_LENGTH, 0};
+        v->dims[0] = new_dim(batch == 1 ? DIM_ONE : DIM_BATCH, batch, 0);
+        v->dims[1] = new_dim(s == 1 ? DIM_ONE : DIM_SEQ, s > 0 ? s : ANY_LENGTH, 0);
     }
 }
 
@@ -140,7 +141,13 @@ static int lift_node(struct lift *l, uint32_t i)
         return 0;
     if (lift_view(l, &op, &is) < 0)
         return -1;
+    if (!is && lift_sinks(l, &op, &is) < 0)
+        return -1;
     if (!is && lift_attend(l, &op, &is) < 0)
+        return -1;
+    if (!is && lift_choice(l, &op, &is) < 0)
+        return -1;
+    if (!is && lift_experts(l, &op, &is) < 0)
         return -1;
     if (!is && lift_rows(l, &op, &is) < 0)
         return -1;
@@ -168,7 +175,7 @@ static int lift_output(struct lift *l)
     if (n != 1 || !lift_is_rows(v) || v->n_dims < 2)
         return lift_refuse(l, "%u outputs, or one that is no row of each token", n);
     for (unsigned d = 0; d + 1 < v->n_dims; d++)
-        if (v->dims[d].label == DIM_ROW)
+        if (dim_in_row(&v->dims[d]) > 0)
             return lift_refuse(l, "logits in more than one dimension");
     if (v->dims[v->n_dims - 1].size != l->decoder->vocab_size ||
         (l->decoder->seq_len != 1 && v->is_last == l->decoder->logits_all_rows))

@@ -1,4 +1,4 @@
-/* Several steps as one: norms, gates, linears that share their input. */
+/* Several steps as one: norms, gates, weighted sums, linears that share their input. */
 #include "native/lift.h"
 
 void fuse_each_view(struct lift *l, struct step *step,
@@ -11,9 +11,9 @@ void fuse_each_view(struct lift *l, struct step *step,
             fn(context, &cat->pieces[i].view);
         return;
     }
-    if (step->s.op != PLAN_EMBED)
+    if (plan_has_first(&step->s))
         fn(context, &step->s.in);
-    if (step->s.op == PLAN_BINARY || step->s.op == PLAN_GATE)
+    if (plan_has_second(&step->s))
         fn(context, &step->s.b);
 }
 
@@ -224,6 +224,36 @@ static void fuse_embed(struct lift *l, struct step *step, const uint32_t *uses)
     *s = fused;
 }
 
+/* ---- a sum of rows, each times a number ---- */
+
+static void fuse_mix(struct lift *l, struct plan_step *s, const uint32_t *uses)
+{
+    const struct plan_step *mul = maker_of(l, &s->in, PLAN_BINARY);
+    uint32_t n = s->sizes[3], width = s->sizes[2];
+
+    if (s->reduce != PLAN_SUM || !mul || mul->binary != KERNEL_MUL || uses[s->in.i] != 1 ||
+        s->sizes[0] != 1 || s->sizes[1] != 1 || s->in.offset != 0 || s->in.strides[2] != 1 ||
+        s->in.strides[3] != (int32_t)width || mul->sizes[0] != 1 || mul->sizes[1] != 1 ||
+        mul->sizes[2] != n || mul->sizes[3] != width)
+        return;
+    for (int turn = 0; turn < 2; turn++) {
+        struct plan_view x = turn ? mul->b : mul->in, by = turn ? mul->in : mul->b;
+
+        if (x.source != PLAN_REGISTER || x.strides[3] != 1 || by.source != PLAN_REGISTER ||
+            by.strides[3] != 0 || by.strides[2] != 1)
+            continue;
+        fuse_maker(l, &s->in)->is_dead = true;
+        s->op = PLAN_MIX;
+        s->in = x;
+        s->b = by;
+        s->in.strides[0] = x.strides[2];
+        s->sizes[2] = 1;
+        s->sizes[3] = width;
+        s->mix_n = n;
+        return;
+    }
+}
+
 /* ---- linears of one input ---- */
 
 static bool same_input(const struct plan_step *a, const struct plan_step *b)
@@ -297,6 +327,8 @@ int fuse_steps(struct lift *l)
             struct step *step = &l->steps[i];
             bool is_mul = step->s.op == PLAN_BINARY && step->s.binary == KERNEL_MUL;
 
+            if (pass == 3 && !step->is_dead && step->s.op == PLAN_REDUCE)
+                fuse_mix(l, &step->s, uses);
             if (step->is_dead || !is_mul)
                 continue;
             if (pass == 0)

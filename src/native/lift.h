@@ -2,10 +2,12 @@
  *
  *     compile.c      the walk over the graph, the plan's memory
  *     lift_value.c   registers, operands, the steps over elements
- *     lift_view.c    ops that only show elements otherwise
+ *     lift_view.c    ops that only show elements otherwise    lift_reshape.c  as other sizes
+ *     lift_choice.c  a router's choice, and tokens in the order of their experts
+ *     lift_experts.c the weights of those that are chosen, and products with them
  *     lift_rows.c    ops on rows: elements, reductions, norms, linears, embeddings
  *     lift_caches.c  caches and how they are written
- *     lift_attend.c  scores, attention
+ *     lift_attend.c  scores, attention      lift_sinks.c  logits beside the scores
  *     lift_weights.c weights where they lie, constants, tables
  *     fuse.c, fuse_gelu.c, fuse_rope.c   several steps as one
  *     place.c        dead steps, registers, the tail
@@ -31,6 +33,7 @@ enum label {
     DIM_SEQ,
     DIM_MERGED, /* batch * sequence */
     DIM_ROW,
+    DIM_PAIRS, /* a rows' own dimension and one of a row, merged in that order */
     /* of caches */
     DIM_KV,   /* key and value heads */
     DIM_REP,  /* how often each is repeated */
@@ -42,8 +45,31 @@ enum label {
 struct dim {
     enum label label;
     int64_t size;
-    int32_t stride; /* DIM_ROW: in the register; of scores: in heads */
+    int32_t stride; /* in the register; of scores: in heads; of experts: which of the
+                     * weights' dimensions it is */
+    /* of DIM_PAIRS */
+    int32_t n;       /* elements of it that a row has */
+    enum label of;   /* the rows' own dimension */
+    uint32_t order;  /* the pairs stand in that of lift.orders, plus 1; 0: in their own */
 };
+
+static inline struct dim new_dim(enum label label, int64_t size, int32_t stride)
+{
+    return (struct dim){.label = label, .size = size, .stride = stride};
+}
+
+/* Elements of the dimension that a row has; 0: it is the rows' own. */
+static inline int64_t dim_in_row(const struct dim *d)
+{
+    return d->label == DIM_ROW ? d->size : d->label == DIM_PAIRS ? d->n : 0;
+}
+
+/* Do they mean the same? */
+static inline bool dim_is_same(const struct dim *a, const struct dim *b)
+{
+    return a->label == b->label && a->size == b->size &&
+           (a->label != DIM_PAIRS || (a->n == b->n && a->of == b->of && a->order == b->order));
+}
 
 enum kind {
     KIND_NONE,
@@ -52,6 +78,12 @@ enum kind {
     KIND_ROWS,
     KIND_CACHE,
     KIND_SCORES,
+    KIND_LARGEST, /* a score for each row and head: the largest, or any, for its shape */
+    KIND_CHOICE,  /* which of n: whole numbers, in a register */
+    KIND_ORDER,   /* of pairs, by what was chosen: places of pairs, or of their rows */
+    KIND_COUNTS,  /* of the pairs in such an order, for each of n; or sums of these so far */
+    KIND_EXPERTS, /* matrices, those that were chosen */
+    KIND_FILL,    /* one number everywhere, in the shape of rows; or in that of an order */
 };
 
 struct scores {
@@ -60,6 +92,8 @@ struct scores {
     uint32_t heads, head_dim;
     double inner, outer;   /* factors before and after tanh; without tanh: inner alone */
     bool has_tanh, is_masked, is_probability;
+    bool has_sinks;        /* a logit each behind the positions */
+    uint32_t sinks;        /* the constant */
     int64_t window;
 };
 
@@ -68,12 +102,18 @@ struct lifted {
     unsigned n_dims;
     struct dim dims[PT2_MAX_DIMS];
     bool is_last;       /* of the sequence's last row alone */
-    uint32_t reg, offset; /* ROWS */
+    uint32_t reg, offset; /* ROWS, CHOICE, EXPERTS */
     uint32_t cache;     /* CACHE */
     double factor;      /* CACHE: its elements times this */
     bool is_fresh;      /* CACHE: with this run's rows, out of place */
     bool is_rolled;     /* CACHE: a copy, moved on for this run's rows, which it has not yet */
     struct scores scores;
+    int64_t n;          /* CHOICE, COUNTS */
+    uint32_t value;     /* EXPERTS: the weights; LARGEST: the scores it is of */
+    bool of_rows, is_inverse; /* ORDER: places of rows; of the sorted pairs in their own order */
+    bool is_sum;        /* COUNTS */
+    double number;      /* FILL */
+    bool order_to_be;   /* FILL: in the shape of an order */
 };
 
 struct cache {
@@ -129,6 +169,8 @@ struct lift {
     size_t n_cats, room_cats;
     struct cache *caches;
     size_t n_caches;
+    struct lifted *orders;   /* the choices, of one dimension, that pairs are sorted by */
+    size_t n_orders;
     /* what was computed already, by values; -1: not */
     int32_t *constant_of;
     struct of_length {       /* for caches of which length (-length: rings); 0: not yet */
@@ -161,6 +203,13 @@ MUST_USE int lift_register(struct lift *l, int64_t width, uint32_t *ret);
 struct plan_step *lift_step(struct lift *l, enum plan_op op);
 /* The dimensions of dims that are ROW, contiguous in a new register. */
 MUST_USE int lift_new_rows(struct lift *l, const struct lifted *like, struct lifted *ret);
+/* The dimension brought to the end. */
+struct lifted lift_last_dim(const struct lifted *in, unsigned dim);
+/* Fill in a step over lines of `size` elements: those of the last dimension of a, and of b
+ * (may be NULL), whose other dimensions are the same.
+ * Errors: PROGRAM_REFUSED where the lines lie in more than three dimensions. */
+MUST_USE int lift_lines(struct lift *l, const struct lifted *a, const struct lifted *b,
+                        int64_t size, struct plan_step *step);
 /* The row's elements of a value, in its order. */
 struct strided lift_strided(const struct lifted *v);
 /* Bring two (b may be NULL) with the same sizes to a step's four dimensions.
@@ -186,7 +235,11 @@ struct operand {
 /* What an argument is, beside a value of rows. */
 MUST_USE int lift_operand(struct lift *l, const struct pt2_arg *arg, const struct lifted *beside,
                           struct operand *ret);
+void lift_number_operand(double number, struct operand *ret);
 struct operand lift_rows_operand(const struct lifted *rows);
+/* A number where the rows are not 0 (KEEP), or are (DROP); elsewhere 0. */
+MUST_USE int lift_number_where(struct lift *l, enum kernel_binary f, double number,
+                               const struct lifted *rows, struct lifted *ret);
 MUST_USE int lift_binary(struct lift *l, enum kernel_binary f, const struct operand *a,
                          const struct operand *b, struct lifted *ret);
 MUST_USE int lift_binary_number(struct lift *l, enum kernel_binary f, const struct lifted *a,
@@ -196,24 +249,32 @@ MUST_USE int lift_binary_number(struct lift *l, enum kernel_binary f, const stru
 
 /* Is it an op that shows elements otherwise?  Then do it (rows, caches, scores, ids). */
 MUST_USE int lift_view(struct lift *l, const struct node_op *op, bool *ret_is);
-/* The dimensions of a value as these sizes (one may be -1).
+/* lift_reshape.c: the dimensions of a value as these sizes (one may be -1).
  * Errors: PROGRAM_REFUSED. */
 MUST_USE int lift_reshape(struct lift *l, const struct lifted *in, const int64_t *sizes,
                           unsigned n, struct lifted *ret);
 /* An argument that is a list of sizes; ANY_LENGTH for the length of the run. */
 MUST_USE int lift_sizes(struct lift *l, const char *name, int64_t *ret, unsigned *ret_n);
 
-/* ---- lift_index.c ---- */
+/* ---- lift_index.c, lift_choice.c, lift_experts.c ---- */
 
 /* Rows by a constant list of indices that follow one another. */
 MUST_USE int lift_index(struct lift *l, const struct lifted *in);
+MUST_USE int lift_choice(struct lift *l, const struct node_op *op, bool *ret_is);
+MUST_USE int lift_experts(struct lift *l, const struct node_op *op, bool *ret_is);
+/* Is the dimension the last one of those that a row has? */
+bool lift_is_last_in_row(const struct lifted *v, unsigned dim);
 
-/* ---- lift_rows.c, lift_attend.c ---- */
+/* ---- lift_rows.c, lift_attend.c, lift_sinks.c ---- */
 
 /* May the node's write in place be taken for a new value?  It may where nobody reads the old
  * one, or a view of it, any more; so may a node that writes nothing.
  * Errors: PROGRAM_REFUSED. */
 MUST_USE int lift_check_write(struct lift *l);
+MUST_USE int lift_sinks(struct lift *l, const struct node_op *op, bool *ret_is);
+/* Scores without the sinks behind them; of scores that have none, what shows their shape. */
+MUST_USE int lift_drop_sinks(struct lift *l, const struct lifted *in, unsigned dim,
+                             int64_t from, int64_t to);
 
 MUST_USE int lift_rows(struct lift *l, const struct node_op *op, bool *ret_is);
 MUST_USE int lift_attend(struct lift *l, const struct node_op *op, bool *ret_is);
@@ -245,6 +306,17 @@ struct weights {
 /* A matrix as linear wants it: as it is, or (is_transposed) given as (k, n_out). */
 MUST_USE int lift_weights(struct lift *l, uint32_t value, bool is_transposed,
                           struct weights *ret);
+/* Matrices that one is chosen of: (n, n_out, k), or (n, k, n_out) where they are transposed;
+ * is_transposed: they are given so. */
+struct expert_weights {
+    const void *data;
+    enum pt2_dtype dtype;
+    uint32_t n, n_out, k;
+    bool is_transposed;
+    const char *fqn;
+};
+MUST_USE int lift_expert_weights(struct lift *l, uint32_t value, bool is_transposed,
+                                 struct expert_weights *ret);
 MUST_USE int lift_constant(struct lift *l, uint32_t value, uint32_t *ret);
 /* A constant that is one number. */
 MUST_USE int lift_number(struct lift *l, uint32_t value, bool *ret_is, double *ret);

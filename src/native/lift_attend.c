@@ -15,7 +15,7 @@ static bool heads_match(const struct lift *l, const struct lifted *q, const stru
     bool seen_kv = cache->kv_heads == 1;
 
     for (unsigned d = 0; d < n; d++) {
-        static const struct dim one = {DIM_ONE, 1, 0};
+        static const struct dim one = {.label = DIM_ONE, .size = 1};
         int at_q = (int)d - (int)(n - nq), at_c = (int)d - (int)(n - nc);
         const struct dim *dq = at_q < 0 ? &one : &q->dims[at_q],
                          *dc = at_c < 0 ? &one : &c->dims[at_c];
@@ -172,7 +172,7 @@ static int attend(struct lift *l, const struct scores *s, const struct lifted *v
     if (lift_layer(l, s->cache, values->cache, &layer) < 0)
         return -1;
     out.kind = KIND_ROWS;
-    out.dims[out.n_dims - 1] = (struct dim){DIM_ROW, cache->head_dim, 1};
+    out.dims[out.n_dims - 1] = new_dim(DIM_ROW, cache->head_dim, 1);
     step = lift_step(l, PLAN_ATTEND);
     if (!step || lift_new_rows(l, &out, ret) < 0)
         return -1;
@@ -184,7 +184,8 @@ static int attend(struct lift *l, const struct scores *s, const struct lifted *v
         .layer = layer, .heads = s->heads, .kv_heads = cache->kv_heads,
         .head_dim = s->head_dim, .v_head_dim = cache->head_dim,
         .scale = (float)(s->has_tanh ? s->inner * s->outer : s->inner),
-        .soft_cap = s->has_tanh ? (float)s->outer : 0, .window = s->window, .sinks = -1};
+        .soft_cap = s->has_tanh ? (float)s->outer : 0, .window = s->window,
+        .sinks = s->has_sinks ? (int32_t)s->sinks : -1};
     if (values->factor != 1) {
         struct lifted scaled;
 
@@ -201,6 +202,8 @@ static int mix(struct lift *l, const struct lifted *p, const struct lifted *v)
     uint32_t heads;
     struct lifted out;
 
+    if (p->dims[p->n_dims - 1].label != DIM_POS)
+        return lift_refuse(l, "the sinks' probabilities times values");
     if (!p->scores.is_probability || v->n_dims < 3 ||
         v->dims[v->n_dims - 2].label != DIM_POS || v->dims[v->n_dims - 1].label != DIM_DATA)
         return lift_refuse(l, "no softmax times values");
@@ -315,6 +318,10 @@ static int on_scores(struct lift *l, const char *op, const struct lifted *in, bo
         if (r == 0 && !pt2_dtype_is_float(
                           pt2_program_value(l->program, (uint32_t)other)->meta.dtype))
             r = lift_refuse(l, "a mask of booleans added");
+    } else if (streq(op, "sub") && is_self && other >= 0 &&
+               l->values[other].kind == KIND_LARGEST && !node_arg(l->node, "alpha") &&
+               (int64_t)l->values[other].value == node_value(l->node, "self")) {
+        r = 0; /* the same probabilities */
     } else if (streq(op, "softmax") || streq(op, "_softmax")) {
         if (!dim || dim->kind != PT2_ARG_INT ||
             (dim->i != -1 && dim->i != (int64_t)v.n_dims - 1))

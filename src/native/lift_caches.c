@@ -84,10 +84,10 @@ static int add_cache(struct lift *l, const struct pt2_input *in)
         return pt2_err_set(l->err, PT2_ERR_PROGRAM_REFUSED, "cache '%s' is %s", in->fqn,
                            pt2_dtype_name(c->dtype));
     if (first)
-        c->dims[0] = (struct dim){sizes[0] == 1 ? DIM_ONE : DIM_BATCH, sizes[0], 0};
-    c->dims[first] = (struct dim){c->kv_heads == 1 ? DIM_ONE : DIM_KV, sizes[first], 0};
-    c->dims[n - 2] = (struct dim){DIM_POS, sizes[n - 2], 0};
-    c->dims[n - 1] = (struct dim){DIM_DATA, sizes[n - 1], 0};
+        c->dims[0] = new_dim(sizes[0] == 1 ? DIM_ONE : DIM_BATCH, sizes[0], 0);
+    c->dims[first] = new_dim(c->kv_heads == 1 ? DIM_ONE : DIM_KV, sizes[first], 0);
+    c->dims[n - 2] = new_dim(DIM_POS, sizes[n - 2], 0);
+    c->dims[n - 1] = new_dim(DIM_DATA, sizes[n - 1], 0);
     l->values[in->value] = (struct lifted){.kind = KIND_CACHE, .n_dims = n, .factor = 1,
                                            .cache = (uint32_t)l->n_caches++};
     memcpy(l->values[in->value].dims, c->dims, sizeof(c->dims));

@@ -30,6 +30,8 @@ static int binary(struct lift *l, enum kernel_binary f, struct lifted *ret)
 
     if (node_arg(l->node, "alpha") || node_arg(l->node, "rounding_mode"))
         return lift_refuse(l, "a factor or a rounding");
+    if (!node_arg(l->node, "other")) /* max.dim */
+        return lift_refuse(l, "of one value, with its places");
     if (lift_operand(l, node_arg(l->node, "self"), rows, &a) < 0 ||
         lift_operand(l, node_arg(l->node, "other"), rows, &b) < 0)
         return -1;
@@ -153,15 +155,14 @@ static int cat_dims(struct lift *l, const struct pt2_arg *list, bool stacks,
                 return lift_refuse(l, "dimensions");
             memmove(&v->dims[*ret_dim + 1], &v->dims[*ret_dim],
                     (v->n_dims - *ret_dim) * sizeof(*v->dims));
-            v->dims[*ret_dim] = (struct dim){DIM_ONE, 1, 0};
+            v->dims[*ret_dim] = new_dim(DIM_ONE, 1, 0);
             v->n_dims++;
         }
         if (v->is_last != parts[0].is_last)
             return lift_refuse(l, "the last row beside all rows");
         for (unsigned d = 0; d < v->n_dims; d++)
             if (d == *ret_dim ? v->dims[d].label != DIM_ROW && v->dims[d].label != DIM_ONE
-                              : v->dims[d].label != parts[0].dims[d].label ||
-                                    v->dims[d].size != parts[0].dims[d].size)
+                              : !dim_is_same(&v->dims[d], &parts[0].dims[d]))
                 return lift_refuse(l, "parts put together along batch or sequence");
         v->dims[*ret_dim].label = DIM_ROW;
     }
@@ -206,7 +207,7 @@ static int cat(struct lift *l, bool stacks, struct lifted *ret)
     memset(cat, 0, sizeof(*cat));
     cat->n = n;
     for (unsigned d = 0; d < dim; d++)
-        cat->dim += like.dims[d].label == DIM_ROW;
+        cat->dim += dim_in_row(&like.dims[d]) > 0;
     for (unsigned i = 0; i < cat->n; i++)
         cat->pieces[i] = lift_strided(&parts[i]);
     if (!lift_step(l, STEP_CAT) || lift_new_rows(l, &like, ret) < 0)
@@ -217,36 +218,6 @@ static int cat(struct lift *l, bool stacks, struct lifted *ret)
 }
 
 /* ---- over a dimension ---- */
-
-/* The value with dimension dim brought to its end. */
-static struct lifted last_dim(const struct lifted *in, unsigned dim)
-{
-    struct lifted v = *in;
-
-    memmove(&v.dims[dim], &v.dims[dim + 1], (v.n_dims - dim - 1) * sizeof(*v.dims));
-    v.dims[v.n_dims - 1] = in->dims[dim];
-    return v;
-}
-
-/* Fill in a step that goes over the last dimension of in. */
-static int over_last(struct lift *l, const struct lifted *in, struct plan_step *step)
-{
-    struct strided all = lift_strided(in), outer = all;
-    unsigned last = all.n_dims - 1;
-
-    outer.n_dims = last;
-    if (lift_dims(l, &outer, NULL, step) < 0)
-        return -1;
-    if (step->sizes[0] != 1)
-        return lift_refuse(l, "elements strided in more than %d dimensions", PLAN_MAX_DIMS);
-    for (int d = 0; d < PLAN_MAX_DIMS - 1; d++) {
-        step->sizes[d] = step->sizes[d + 1];
-        step->in.strides[d] = step->in.strides[d + 1];
-    }
-    step->sizes[3] = (uint32_t)all.sizes[last];
-    step->in.strides[3] = all.strides[last];
-    return 0;
-}
 
 static int reduced_dim(struct lift *l, const struct lifted *in, unsigned *ret)
 {
@@ -260,10 +231,17 @@ static int reduced_dim(struct lift *l, const struct lifted *in, unsigned *ret)
         return lift_refuse(l, "not over one dimension");
     d = arg->kind == PT2_ARG_INTS ? arg->list.items[0].i : arg->i;
     d += d < 0 ? in->n_dims : 0;
-    if (d < 0 || d >= in->n_dims || in->dims[d].label != DIM_ROW)
+    if (d < 0 || d >= in->n_dims ||
+        (in->dims[d].label != DIM_ROW && in->dims[d].label != DIM_ONE))
         return lift_refuse(l, "over a dimension that is no row's");
     *ret = (unsigned)d;
     return 0;
+}
+
+static void drop_dim(struct lifted *v, unsigned dim)
+{
+    v->n_dims--;
+    memmove(&v->dims[dim], &v->dims[dim + 1], (v->n_dims - dim) * sizeof(*v->dims));
 }
 
 static int reduce(struct lift *l, const struct lifted *in, int how, struct lifted *ret)
@@ -277,15 +255,18 @@ static int reduce(struct lift *l, const struct lifted *in, int how, struct lifte
         return -1;
     if (!node_bool(l->node, "keepdim", false, &keeps))
         return lift_refuse(l, "'keepdim' is no plain bool");
-    moved = last_dim(in, dim);
-    like.dims[dim] = (struct dim){DIM_ONE, 1, 0};
-    if (!keeps) {
-        like.n_dims--;
-        memmove(&like.dims[dim], &like.dims[dim + 1],
-                (like.n_dims - dim) * sizeof(*like.dims));
+    if (in->dims[dim].label == DIM_ONE) {
+        *ret = *in;
+        if (!keeps)
+            drop_dim(ret, dim);
+        return 0;
     }
+    moved = lift_last_dim(in, dim);
+    like.dims[dim] = new_dim(DIM_ONE, 1, 0);
+    if (!keeps)
+        drop_dim(&like, dim);
     step = lift_step(l, PLAN_REDUCE);
-    if (!step || lift_new_rows(l, &like, ret) < 0 || over_last(l, &moved, step) < 0)
+    if (!step || lift_new_rows(l, &like, ret) < 0 || lift_lines(l, &moved, NULL, moved.dims[moved.n_dims - 1].size, step) < 0)
         return -1;
     step->out = ret->reg;
     step->reduce = how;
@@ -295,15 +276,16 @@ static int reduce(struct lift *l, const struct lifted *in, int how, struct lifte
 static int softmax(struct lift *l, const struct lifted *in, struct lifted *ret)
 {
     struct plan_step *step;
+    struct lifted moved;
     unsigned dim;
 
     if (reduced_dim(l, in, &dim) < 0)
         return -1;
-    for (unsigned d = dim + 1; d < in->n_dims; d++)
-        if (in->dims[d].label == DIM_ROW)
-            return lift_refuse(l, "over a dimension that is not the last");
+    if (!lift_is_last_in_row(in, dim))
+        return lift_refuse(l, "over a dimension that is not the last");
+    moved = lift_last_dim(in, dim);
     step = lift_step(l, PLAN_SOFTMAX);
-    if (!step || lift_new_rows(l, in, ret) < 0 || over_last(l, in, step) < 0)
+    if (!step || lift_new_rows(l, in, ret) < 0 || lift_lines(l, &moved, NULL, in->dims[dim].size, step) < 0)
         return -1;
     step->out = ret->reg;
     return 0;
@@ -352,7 +334,7 @@ static int norm(struct lift *l, enum plan_op op, const struct lifted *in, struct
     if (v.dims[last].stride != 1 && lift_copy(l, in, &v) < 0)
         return -1;
     step = lift_step(l, op);
-    if (!step || lift_new_rows(l, &v, ret) < 0 || over_last(l, &v, step) < 0)
+    if (!step || lift_new_rows(l, &v, ret) < 0 || lift_lines(l, &v, NULL, v.dims[last].size, step) < 0)
         return -1;
     if (step->sizes[0] != 1 || step->sizes[1] != 1)
         return lift_refuse(l, "groups that are strided in two dimensions");
@@ -381,7 +363,7 @@ static int embedding(struct lift *l, struct lifted *ret)
     if (lift_weights(l, (uint32_t)weight, false, &w) < 0)
         return -1;
     like = *ids;
-    like.dims[like.n_dims++] = (struct dim){DIM_ROW, w.k, 1};
+    like.dims[like.n_dims++] = new_dim(DIM_ROW, w.k, 1);
     step = lift_step(l, PLAN_EMBED);
     if (!step || lift_new_rows(l, &like, ret) < 0)
         return -1;
@@ -408,7 +390,7 @@ static int linear(struct lift *l, const struct lifted *in, uint32_t weight,
         norm_constant(l, bias, w.n_out, &bias_i) < 0)
         return -1;
     for (unsigned d = 0; d + 1 < in->n_dims; d++)
-        if (in->dims[d].label == DIM_ROW && in->dims[d].size != 1)
+        if (dim_in_row(&in->dims[d]) > 1)
             return lift_refuse(l, "rows that are matrices");
     if (in->n_dims == 0 || in->dims[in->n_dims - 1].label != DIM_ROW ||
         in->dims[in->n_dims - 1].size != w.k)

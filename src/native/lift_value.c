@@ -96,10 +96,11 @@ int lift_new_rows(struct lift *l, const struct lifted *like, struct lifted *ret)
     v.kind = KIND_ROWS;
     v.offset = 0;
     for (unsigned d = v.n_dims; d-- > 0;) {
-        if (v.dims[d].label != DIM_ROW)
+        if (dim_in_row(&v.dims[d]) == 0)
             continue;
         v.dims[d].stride = (int32_t)width;
-        if (__builtin_mul_overflow(width, v.dims[d].size, &width) || width > LIFT_MAX_WIDTH)
+        if (__builtin_mul_overflow(width, dim_in_row(&v.dims[d]), &width) ||
+            width > LIFT_MAX_WIDTH)
             return lift_refuse(l, "a row of too many elements");
     }
     if (lift_register(l, width, &v.reg) < 0)
@@ -113,9 +114,9 @@ struct strided lift_strided(const struct lifted *v)
     struct strided s = {.view = {.source = PLAN_REGISTER, .i = v->reg, .offset = v->offset}};
 
     for (unsigned d = 0; d < v->n_dims; d++) {
-        if (v->dims[d].label != DIM_ROW)
+        if (dim_in_row(&v->dims[d]) == 0)
             continue;
-        s.sizes[s.n_dims] = v->dims[d].size;
+        s.sizes[s.n_dims] = dim_in_row(&v->dims[d]);
         s.strides[s.n_dims++] = v->dims[d].stride;
     }
     return s;
@@ -170,13 +171,51 @@ bool lift_is_contiguous(const struct lifted *v)
     int64_t width = 1;
 
     for (unsigned d = v->n_dims; d-- > 0;) {
-        if (v->dims[d].label != DIM_ROW)
-            continue;
-        if (v->dims[d].size != 1 && v->dims[d].stride != width)
+        int64_t n = dim_in_row(&v->dims[d]);
+
+        if (n > 1 && v->dims[d].stride != width)
             return false;
-        width *= v->dims[d].size;
+        width *= MAX(n, 1);
     }
     return true;
+}
+
+struct lifted lift_last_dim(const struct lifted *in, unsigned dim)
+{
+    struct lifted v = *in;
+
+    memmove(&v.dims[dim], &v.dims[dim + 1], (v.n_dims - dim - 1) * sizeof(*v.dims));
+    v.dims[v.n_dims - 1] = in->dims[dim];
+    return v;
+}
+
+/* The dimensions but the last. */
+static struct strided outer_of(const struct lifted *v)
+{
+    struct lifted outer = *v;
+
+    outer.n_dims--;
+    return lift_strided(&outer);
+}
+
+int lift_lines(struct lift *l, const struct lifted *a, const struct lifted *b, int64_t size,
+               struct plan_step *step)
+{
+    struct strided of_a = outer_of(a), of_b = outer_of(b ? b : a);
+
+    if (lift_dims(l, &of_a, b ? &of_b : NULL, step) < 0)
+        return -1;
+    if (step->sizes[0] != 1)
+        return lift_refuse(l, "elements strided in more than %d dimensions", PLAN_MAX_DIMS);
+    for (int d = 0; d < PLAN_MAX_DIMS - 1; d++) {
+        step->sizes[d] = step->sizes[d + 1];
+        step->in.strides[d] = step->in.strides[d + 1];
+        step->b.strides[d] = step->b.strides[d + 1];
+    }
+    step->sizes[3] = (uint32_t)size;
+    step->in.strides[3] = a->dims[a->n_dims - 1].stride;
+    step->b.strides[3] = b ? b->dims[b->n_dims - 1].stride : 0;
+    return 0;
 }
 
 /* ---- steps over elements ---- */
@@ -222,7 +261,7 @@ int lift_contiguous(struct lift *l, const struct lifted *in, struct lifted *ret)
 
 /* ---- operands ---- */
 
-static void number_operand(double number, struct operand *ret)
+void lift_number_operand(double number, struct operand *ret)
 {
     memset(ret, 0, sizeof(*ret));
     ret->source = PLAN_NUMBER;
@@ -276,7 +315,7 @@ static int label_operand(struct lift *l, uint32_t value, const struct eval_tenso
         int64_t size = shape->sizes[d];
         bool is_long = v->meta.sizes[d].expr != NULL;
 
-        o->dims[d] = (struct dim){DIM_ONE, 1, 0};
+        o->dims[d] = new_dim(DIM_ONE, 1, 0);
         if (under && under->label == DIM_SEQ && (size != 1 || is_long)) {
             *ret_s_dim = (int)d;
             o->dims[d] = *under;
@@ -284,12 +323,13 @@ static int label_operand(struct lift *l, uint32_t value, const struct eval_tenso
         }
         if (is_long)
             return lift_refuse(l, "'%s' has the sequence where the tokens have not", v->name);
-        if (under && under->label == DIM_MERGED && size != 1)
+        if (under && (under->label == DIM_MERGED || under->label == DIM_PAIRS) &&
+            size != 1)
             return lift_refuse(l, "'%s' beside batch and sequence merged", v->name);
         if (under && under->label == DIM_BATCH && size != 1)
-            o->dims[d] = (struct dim){DIM_BATCH, size, (int32_t)stride};
+            o->dims[d] = new_dim(DIM_BATCH, size, (int32_t)stride);
         else if (size != 1)
-            o->dims[d] = (struct dim){DIM_ROW, size, (int32_t)stride};
+            o->dims[d] = new_dim(DIM_ROW, size, (int32_t)stride);
         stride *= size;
     }
     return 0;
@@ -348,13 +388,13 @@ int lift_operand(struct lift *l, const struct pt2_arg *arg, const struct lifted 
         return lift_refuse(l, "an operand is missing");
     switch (arg->kind) {
     case PT2_ARG_INT:
-        number_operand((double)arg->i, ret);
+        lift_number_operand((double)arg->i, ret);
         return 0;
     case PT2_ARG_FLOAT:
-        number_operand(arg->f, ret);
+        lift_number_operand(arg->f, ret);
         return 0;
     case PT2_ARG_BOOL:
-        number_operand(arg->b, ret);
+        lift_number_operand(arg->b, ret);
         return 0;
     case PT2_ARG_TENSOR:
         break;
@@ -373,24 +413,29 @@ int lift_operand(struct lift *l, const struct pt2_arg *arg, const struct lifted 
     if (is_number && eval_class(l->eval, arg->value) == EVAL_CONSTANT) {
         unsigned n = pt2_program_value(l->program, arg->value)->meta.n_dims;
 
-        number_operand(number, ret);
+        lift_number_operand(number, ret);
         ret->n_dims = n;
         for (unsigned d = 0; d < n; d++)
-            ret->dims[d] = (struct dim){DIM_ONE, 1, 0};
+            ret->dims[d] = new_dim(DIM_ONE, 1, 0);
         return 0;
     }
     return eval_operand(l, arg->value, beside, ret);
 }
 
+static bool repeats(const struct dim *d)
+{
+    return d->label == DIM_ONE || (d->label == DIM_ROW && d->size == 1);
+}
+
 /* The dimension that two become, broadcast. */
 static bool join(const struct dim *a, const struct dim *b, struct dim *ret)
 {
-    if (a->label == DIM_ONE || b->label == DIM_ONE) {
-        *ret = a->label == DIM_ONE ? *b : *a;
+    if (repeats(a) || repeats(b)) {
+        *ret = repeats(a) ? *b : *a;
         return true;
     }
     *ret = *a;
-    return a->label == b->label && a->size == b->size;
+    return dim_is_same(a, b);
 }
 
 /* An operand's elements over the dimensions of the result. */
@@ -401,13 +446,11 @@ static struct strided spread(const struct operand *o, const struct lifted *out)
     for (unsigned d = 0; d < out->n_dims; d++) {
         int at = (int)d - (int)(out->n_dims - o->n_dims);
 
-        if (out->dims[d].label != DIM_ROW)
+        if (dim_in_row(&out->dims[d]) == 0)
             continue;
-        s.sizes[s.n_dims] = out->dims[d].size;
+        s.sizes[s.n_dims] = dim_in_row(&out->dims[d]);
         s.strides[s.n_dims++] =
-            at < 0 || o->dims[at].label != DIM_ROW || o->dims[at].size == 1
-                ? 0
-                : o->dims[at].stride;
+            at < 0 || dim_in_row(&o->dims[at]) < 2 ? 0 : o->dims[at].stride;
     }
     return s;
 }
@@ -415,7 +458,7 @@ static struct strided spread(const struct operand *o, const struct lifted *out)
 int lift_binary(struct lift *l, enum kernel_binary f, const struct operand *a,
                 const struct operand *b, struct lifted *ret)
 {
-    static const struct dim one = {DIM_ONE, 1, 0};
+    static const struct dim one = {.label = DIM_ONE, .size = 1};
     struct lifted like = {.kind = KIND_ROWS, .n_dims = MAX(a->n_dims, b->n_dims)};
     struct strided wide[2];
     struct plan_step *step;
@@ -452,6 +495,15 @@ int lift_binary_number(struct lift *l, enum kernel_binary f, const struct lifted
 {
     struct operand left = lift_rows_operand(a), right;
 
-    number_operand(number, &right);
+    lift_number_operand(number, &right);
+    return lift_binary(l, f, &left, &right, ret);
+}
+
+int lift_number_where(struct lift *l, enum kernel_binary f, double number,
+                      const struct lifted *rows, struct lifted *ret)
+{
+    struct operand left, right = lift_rows_operand(rows);
+
+    lift_number_operand(number, &left);
     return lift_binary(l, f, &left, &right, ret);
 }

@@ -50,190 +50,6 @@ static int dim_arg(struct lift *l, const char *name, int64_t other, unsigned n, 
     return 0;
 }
 
-/* ---- reshaping ---- */
-
-struct group { /* old dimensions and new ones of the same product, ones left out */
-    struct dim old[PT2_MAX_DIMS];
-    unsigned n_old;
-    int64_t sizes[PT2_MAX_DIMS];
-    unsigned n_new;
-};
-
-static int64_t batch_of(const struct lift *l)
-{
-    return l->decoder->batch_size;
-}
-
-static int64_t length_of(const struct lift *l)
-{
-    return l->decoder->seq_len > 0 ? l->decoder->seq_len : ANY_LENGTH;
-}
-
-/* One old dimension becomes several. */
-static bool split_dim(const struct lift *l, const struct dim *old, const struct group *g,
-                      struct dim *ret)
-{
-    int64_t stride = old->stride;
-
-    if (old->label == DIM_ROW) {
-        for (unsigned i = g->n_new; i-- > 0;) {
-            ret[i] = (struct dim){DIM_ROW, g->sizes[i], (int32_t)stride};
-            stride *= g->sizes[i];
-        }
-        return true;
-    }
-    if (g->n_new != 2)
-        return false;
-    ret[0].size = g->sizes[0];
-    ret[1].size = g->sizes[1];
-    ret[0].stride = ret[1].stride = 0;
-    if (old->label == DIM_MERGED) {
-        ret[0].label = DIM_BATCH;
-        ret[1].label = DIM_SEQ;
-        return g->sizes[0] == batch_of(l) && g->sizes[1] == length_of(l);
-    }
-    return false;
-}
-
-/* Several old dimensions become one. */
-static bool merge_dims(const struct group *g, struct dim *ret)
-{
-    struct dim last = g->old[g->n_old - 1];
-    int64_t size = 1;
-
-    for (unsigned i = g->n_old; i-- > 0;) {
-        if (g->old[i].label == DIM_ROW && last.label == DIM_ROW &&
-            g->old[i].stride != last.stride * size)
-            return false;
-        size *= g->old[i].size;
-    }
-    *ret = (struct dim){last.label, size, last.stride};
-    if (g->n_old == 2 && g->old[0].label == DIM_BATCH && last.label == DIM_SEQ)
-        ret->label = DIM_MERGED;
-    else if (g->n_old == 2 && g->old[0].label == DIM_KV && last.label == DIM_REP)
-        ret->label = DIM_HEAD;
-    else
-        for (unsigned i = 0; i < g->n_old; i++)
-            if (g->old[i].label != DIM_ROW)
-                return false;
-    return true;
-}
-
-static bool regroup(const struct lift *l, struct group *g, struct dim *ret)
-{
-    struct dim whole;
-
-    if (g->n_old == 1 && g->n_new == 1) {
-        ret[0] = g->old[0];
-        return true;
-    }
-    if (g->n_old == 1)
-        return split_dim(l, &g->old[0], g, ret);
-    if (g->n_new == 1)
-        return merge_dims(g, ret);
-    return merge_dims(g, &whole) && split_dim(l, &whole, g, ret);
-}
-
-/* Is it a dimension that no group may leave out? */
-static bool counts(const struct dim *d)
-{
-    return d->label != DIM_ONE;
-}
-
-static int fill_open(struct lift *l, const struct lifted *in, int64_t *sizes, unsigned n)
-{
-    int64_t old = 1, known = 1;
-    int open = -1;
-
-    for (unsigned d = 0; d < in->n_dims; d++)
-        if (__builtin_mul_overflow(old, in->dims[d].size, &old))
-            return lift_refuse(l, "sizes that are too large");
-    for (unsigned d = 0; d < n; d++)
-        if (sizes[d] == -1)
-            open = (int)d;
-        else if (sizes[d] < 1 || __builtin_mul_overflow(known, sizes[d], &known))
-            return lift_refuse(l, "a size of %lld", (long long)sizes[d]);
-    if (open >= 0)
-        sizes[open] = old / known;
-    if (open >= 0 ? sizes[open] * known != old : known != old)
-        return lift_refuse(l, "sizes of another product");
-    return 0;
-}
-
-static bool relabel(const struct lift *l, const struct lifted *in, const int64_t *sizes,
-                    unsigned n, struct lifted *ret)
-{
-    unsigned i = 0, j = 0;
-
-    ret->n_dims = n;
-    for (;;) {
-        struct group g = {.n_old = 0};
-        struct dim dims[PT2_MAX_DIMS];
-        unsigned at[PT2_MAX_DIMS];
-        int64_t old = 1, new = 1;
-
-        while (i < in->n_dims && !counts(&in->dims[i]))
-            i++;
-        while (j < n && sizes[j] == 1)
-            ret->dims[j++] = (struct dim){DIM_ONE, 1, 0};
-        if (i == in->n_dims || j == n)
-            break;
-        do {
-            if (old <= new && i < in->n_dims) {
-                if (counts(&in->dims[i])) {
-                    g.old[g.n_old++] = in->dims[i];
-                    old *= in->dims[i].size;
-                }
-                i++;
-            } else if (j < n) {
-                if (sizes[j] != 1) {
-                    at[g.n_new] = j;
-                    g.sizes[g.n_new++] = sizes[j];
-                    new *= sizes[j];
-                } else {
-                    ret->dims[j] = (struct dim){DIM_ONE, 1, 0};
-                }
-                j++;
-            } else {
-                return false;
-            }
-        } while (old != new || g.n_new == 0);
-        if (!regroup(l, &g, dims))
-            return false;
-        for (unsigned k = 0; k < g.n_new; k++)
-            ret->dims[at[k]] = dims[k];
-    }
-    while (i < in->n_dims && !counts(&in->dims[i]))
-        i++;
-    while (j < n && sizes[j] == 1)
-        ret->dims[j++] = (struct dim){DIM_ONE, 1, 0};
-    return i == in->n_dims && j == n;
-}
-
-int lift_reshape(struct lift *l, const struct lifted *in, const int64_t *wanted, unsigned n,
-                 struct lifted *ret)
-{
-    int64_t sizes[PT2_MAX_DIMS];
-    struct lifted v = *in, copy;
-
-    memcpy(sizes, wanted, n * sizeof(*sizes));
-    if (fill_open(l, in, sizes, n) < 0)
-        return -1;
-    if (relabel(l, in, sizes, n, &v)) {
-        *ret = v;
-        return 0;
-    }
-    if (in->kind != KIND_ROWS || lift_is_contiguous(in))
-        return lift_refuse(l, "a shape that mixes batch or sequence with the rest");
-    if (lift_copy(l, in, &copy) < 0)
-        return -1;
-    v = copy;
-    if (!relabel(l, &copy, sizes, n, &v))
-        return lift_refuse(l, "a shape that mixes batch or sequence with the rest");
-    *ret = v;
-    return 0;
-}
-
 /* ---- the ops ---- */
 
 static int view(struct lift *l, const struct lifted *in)
@@ -277,7 +93,7 @@ static int expand(struct lift *l, const struct lifted *in)
     v.n_dims = n;
     for (unsigned d = 0; d < n; d++) {
         int from = (int)d - (int)(n - in->n_dims);
-        struct dim one = {DIM_ONE, 1, 0};
+        struct dim one = {.label = DIM_ONE, .size = 1};
 
         v.dims[d] = from < 0 ? one : in->dims[from];
         if (sizes[d] == -1 || sizes[d] == v.dims[d].size)
@@ -286,12 +102,12 @@ static int expand(struct lift *l, const struct lifted *in)
             return lift_refuse(l, "an expansion to %lld", (long long)sizes[d]);
         if (v.dims[d].label == DIM_ONE && in->kind == KIND_CACHE && from > 0 &&
             in->dims[from - 1].label == DIM_KV)
-            v.dims[d] = (struct dim){DIM_REP, sizes[d], 0};
+            v.dims[d] = new_dim(DIM_REP, sizes[d], 0);
         else if (v.dims[d].size == 1 && sizes[d] != ANY_LENGTH && in->kind == KIND_ROWS)
-            v.dims[d] = (struct dim){DIM_ROW, sizes[d], 0};
+            v.dims[d] = new_dim(DIM_ROW, sizes[d], 0);
         else if (v.dims[d].label == DIM_ONE && in->kind == KIND_CACHE && d > 0 &&
                  v.dims[d - 1].label == DIM_ONE)
-            v.dims[d] = (struct dim){DIM_REP, sizes[d], 0}; /* of one key head */
+            v.dims[d] = new_dim(DIM_REP, sizes[d], 0); /* of one key head */
         else
             return lift_refuse(l, "an expansion to %lld", (long long)sizes[d]);
     }
@@ -352,7 +168,7 @@ static int unsqueeze(struct lift *l, const struct lifted *in)
     if (in->n_dims == PT2_MAX_DIMS || dim_arg(l, "dim", 0, in->n_dims + 1, &dim) < 0)
         return lift_refuse(l, "dimensions");
     memmove(&v.dims[dim + 1], &v.dims[dim], (in->n_dims - dim) * sizeof(*v.dims));
-    v.dims[dim] = (struct dim){DIM_ONE, 1, 0};
+    v.dims[dim] = new_dim(DIM_ONE, 1, 0);
     v.n_dims++;
     *lift_out(l) = v;
     return 0;
@@ -417,13 +233,15 @@ static int slice(struct lift *l, const struct lifted *in)
         to = from + length;
     }
     if (takes_last(l, in, dim, from, to)) {
-        v.dims[dim] = (struct dim){DIM_ONE, 1, 0};
+        v.dims[dim] = new_dim(DIM_ONE, 1, 0);
         v.is_last = true;
         *lift_out(l) = v;
         return 0;
     }
     from = MAX(0, MIN(size, from < 0 ? from + size : from));
     to = MAX(from, MIN(size, to < 0 ? to + size : to));
+    if (in->kind == KIND_SCORES && step == 1 && to < size)
+        return lift_drop_sinks(l, in, dim, from, to);
     if (from == 0 && to == size && step == 1) {
         *lift_out(l) = v;
         return 0;
@@ -434,7 +252,7 @@ static int slice(struct lift *l, const struct lifted *in)
     v.offset += (uint32_t)(from * in->dims[dim].stride);
     v.dims[dim].size = (to - from) / step + ((to - from) % step != 0);
     if (v.dims[dim].size == 1)
-        v.dims[dim] = (struct dim){DIM_ONE, 1, 0};
+        v.dims[dim] = new_dim(DIM_ONE, 1, 0);
     else if (v.dims[dim].size > 1)
         v.dims[dim].stride *= (int32_t)step;
     *lift_out(l) = v;
@@ -493,7 +311,7 @@ static int split(struct lift *l, const struct lifted *in)
         v->offset += (uint32_t)(at * in->dims[dim].stride);
         v->dims[dim].size = size;
         if (size == 1)
-            v->dims[dim] = (struct dim){DIM_ONE, 1, 0};
+            v->dims[dim] = new_dim(DIM_ONE, 1, 0);
         if (unbinds)
             drop_dim(v, dim);
         at += size;
@@ -509,6 +327,15 @@ static int same(struct lift *l, const struct lifted *in)
     bool trains;
     double p;
 
+    if (in->kind == KIND_ROWS && out->meta.dtype == PT2_BOOL)
+        return lift_number_where(l, KERNEL_KEEP, 1, in, lift_out(l));
+    if (in->kind == KIND_CHOICE) { /* small whole numbers in any dtype; in half precision not */
+        if (out->meta.dtype != PT2_INT64 && out->meta.dtype != PT2_INT32 &&
+            out->meta.dtype != PT2_FLOAT32)
+            return lift_refuse(l, "choices as %s", pt2_dtype_name(out->meta.dtype));
+        *lift_out(l) = *in;
+        return 0;
+    }
     if (in->kind != KIND_IDS && !pt2_dtype_is_float(out->meta.dtype))
         return lift_refuse(l, "tokens' values as %s", pt2_dtype_name(out->meta.dtype));
     if (in->kind == KIND_IDS && out->meta.dtype != PT2_INT64 && out->meta.dtype != PT2_INT32)

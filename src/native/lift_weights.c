@@ -17,6 +17,30 @@ static bool loses_nothing(enum pt2_dtype from, enum pt2_dtype to)
     return from == to || to == PT2_FLOAT32;
 }
 
+/* Does the op turn a matrix, or each of several? */
+static bool turns_matrices(const struct pt2_node *node, const struct node_op *op, unsigned n)
+{
+    const struct pt2_arg *dims;
+    unsigned a, b;
+
+    if (streq(op->name, "transpose"))
+        return n >= 2 && n <= 3 && node_dim(node, "dim0", 0, n, &a) &&
+               node_dim(node, "dim1", 0, n, &b) && a != b && a >= n - 2 && b >= n - 2;
+    if (!streq(op->name, "permute"))
+        return n == 2;
+    dims = node_list(node, "dims");
+    if (!dims || n < 2 || n > 3 || dims->list.n != n)
+        return false;
+    for (unsigned d = 0; d < n; d++) {
+        int64_t want = d < n - 2 ? d : d == n - 2 ? n - 1 : n - 2;
+        const struct pt2_arg *item = &dims->list.items[d];
+
+        if (item->kind != PT2_ARG_INT || (item->i < 0 ? item->i + n : item->i) != want)
+            return false;
+    }
+    return true;
+}
+
 static struct source source_of(const struct lift *l, uint32_t value)
 {
     struct source s = {value, false};
@@ -36,22 +60,8 @@ static struct source source_of(const struct lift *l, uint32_t value)
         from = pt2_program_value(l->program, (uint32_t)self);
         if (streq(op.name, "t") || streq(op.name, "numpy_T") || streq(op.name, "transpose") ||
             streq(op.name, "permute")) {
-            if (v->meta.n_dims != 2)
+            if (!turns_matrices(node, &op, v->meta.n_dims))
                 return s;
-            if (streq(op.name, "transpose")) {
-                unsigned a, b;
-
-                if (!node_dim(node, "dim0", 0, 2, &a) || !node_dim(node, "dim1", 0, 2, &b) ||
-                    a == b)
-                    return s;
-            }
-            if (streq(op.name, "permute")) {
-                const struct pt2_arg *dims = node_list(node, "dims");
-
-                if (!dims || dims->list.n != 2 || dims->list.items[0].kind != PT2_ARG_INT ||
-                    (dims->list.items[0].i != 1 && dims->list.items[0].i != -1))
-                    return s;
-            }
             s.is_turned = !s.is_turned;
         } else if (!node_is_in(&op, same) || !loses_nothing(from->meta.dtype, v->meta.dtype)) {
             return s;
@@ -193,6 +203,57 @@ int lift_weights(struct lift *l, uint32_t value, bool is_transposed, struct weig
             return lift_refuse(l, "'%s' is no constant matrix", v->name);
     }
     *ret = w;
+    return 0;
+}
+
+/* Several matrices, one behind the other, are one to those who find or make it. */
+static bool find_mapped_matrices(const struct lift *l, const struct pt2_payload *p, int64_t n,
+                                 int64_t rows, int64_t width, struct weights *ret)
+{
+    struct pt2_payload flat;
+
+    if (!p || p->n_dims != 3 || p->sizes[0] != n || p->sizes[1] != rows ||
+        p->sizes[2] != width || (n != 1 && p->strides[0] != rows * width))
+        return false;
+    flat = *p;
+    flat.n_dims = 2;
+    flat.sizes[0] = n * rows;
+    flat.sizes[1] = width;
+    flat.strides[0] = rows == 1 ? width : p->strides[1];
+    flat.strides[1] = p->strides[2];
+    return find_mapped(l, &flat, false, ret);
+}
+
+int lift_expert_weights(struct lift *l, uint32_t value, bool is_transposed,
+                        struct expert_weights *ret)
+{
+    struct source source = source_of(l, value);
+    const struct pt2_value *v = pt2_program_value(l->program, value),
+                           *from = pt2_program_value(l->program, source.value);
+    const struct pt2_payload *p = payload_of(l, source.value);
+    struct weights w = {.fqn = p ? p->fqn : v->name};
+    int64_t n, rows, width, all;
+
+    if (l->values[value].kind != KIND_EVAL || from->meta.n_dims != 3 ||
+        eval_class(l->eval, source.value) != EVAL_CONSTANT)
+        return lift_refuse(l, "'%s' is no constant of three dimensions", v->name);
+    n = from->meta.sizes[0].value; /* a constant's sizes are numbers */
+    rows = from->meta.sizes[1].value;
+    width = from->meta.sizes[2].value;
+    if (n < 1 || rows < 1 || width < 1 || __builtin_mul_overflow(n, rows, &all) ||
+        all > INT32_MAX || width > INT32_MAX)
+        return lift_refuse(l, "'%s' is too large", v->name);
+    w.n_out = (uint32_t)all;
+    w.k = (uint32_t)width;
+    if (!find_mapped_matrices(l, p, n, rows, width, &w) &&
+        (make_matrix(l, source.value, false, &w) < 0 ||
+         narrow_matrix(l, from->meta.dtype, &w) < 0))
+        return -1;
+    is_transposed = is_transposed != source.is_turned;
+    *ret = (struct expert_weights){
+        .data = w.data, .dtype = w.dtype, .n = (uint32_t)n, .is_transposed = is_transposed,
+        .n_out = (uint32_t)(is_transposed ? width : rows),
+        .k = (uint32_t)(is_transposed ? rows : width), .fqn = w.fqn};
     return 0;
 }
 

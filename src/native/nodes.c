@@ -15,11 +15,17 @@ struct node_op node_op(const struct pt2_node *node)
 {
     struct node_op op = {""};
     const char *aten = after_prefix(node->target, "torch.ops.aten."), *dot;
-    const char *scalar = aten ? NULL : after_prefix(node->target, "_operator.");
+    const char *scalar = aten ? NULL : after_prefix(node->target, "_operator."),
+               *own = after_prefix(node->target, "torch.ops.transformers.");
 
     if (aten) {
         dot = strchr(aten, '.');
         put_name(&op, "", aten, dot ? (size_t)(dot - aten) : strlen(aten));
+        return op;
+    }
+    if (own) {
+        dot = strchr(own, '.');
+        put_name(&op, "transformers.", own, dot ? (size_t)(dot - own) : strlen(own));
         return op;
     }
     if (!scalar)

@@ -79,11 +79,6 @@ static int add_cat(struct lift *l, size_t *room, const struct step *step)
 
 /* ---- registers ---- */
 
-static bool has_second(const struct plan_step *s)
-{
-    return s->op == PLAN_BINARY || s->op == PLAN_GATE;
-}
-
 static void see_use(struct places *p, const struct plan_view *view)
 {
     if (view->source == PLAN_REGISTER)
@@ -97,9 +92,9 @@ static void find_last_uses(struct places *p)
     for (p->at = 0; p->at < plan->n_steps; p->at++) {
         const struct plan_step *s = &plan->steps[p->at];
 
-        if (s->op != PLAN_EMBED)
+        if (plan_has_first(s))
             see_use(p, &s->in);
-        if (has_second(s))
+        if (plan_has_second(s))
             see_use(p, &s->b);
         if (s->op == PLAN_LINEAR)
             for (uint32_t o = 0; o < s->linear.n_outs; o++)
@@ -170,9 +165,9 @@ static void place_step(struct places *p, struct plan_step *s)
 {
     uint32_t done[2] = {UINT32_MAX, UINT32_MAX}, unused[PLAN_MAX_OUTS], n_unused = 0;
 
-    if (s->op != PLAN_EMBED)
+    if (plan_has_first(s))
         use(p, &s->in, &done[0]);
-    if (has_second(s))
+    if (plan_has_second(s))
         use(p, &s->b, &done[1]);
     if (s->op == PLAN_LINEAR) {
         for (uint32_t o = 0; o < s->linear.n_outs; o++) {
@@ -226,14 +221,9 @@ static void find_facts(struct plan *p)
     for (size_t i = 0; i < p->n_steps; i++) {
         const struct plan_step *s = &p->steps[i];
 
-        if (s->op == PLAN_EMBED)
-            p->weight_bytes +=
-                (uint64_t)s->embed.width * pt2_dtype_size(s->embed.dtype);
-        for (uint32_t o = 0; s->op == PLAN_LINEAR && o < s->linear.n_outs; o++) {
-            p->dtype = s->linear.outs[o].dtype;
-            p->weight_bytes += (uint64_t)s->linear.outs[o].n_out * s->linear.k *
-                               pt2_dtype_size(s->linear.outs[o].dtype);
-        }
+        p->weight_bytes += plan_step_bytes(s);
+        if (s->op == PLAN_LINEAR)
+            p->dtype = s->linear.outs[s->linear.n_outs - 1].dtype;
     }
     p->private_bytes += p->n_steps * sizeof(*p->steps);
 }

@@ -23,6 +23,7 @@
 
 #define PLAN_MAX_DIMS 4 /* of a step over strided elements */
 #define PLAN_MAX_OUTS 8 /* linears that share their input */
+#define PLAN_MAX_CHOICE 1024 /* elements that some are chosen from */
 #define PLAN_MAX_POSITIONS (INT64_C(1) << 20) /* of a cache: each is computed */
 
 enum plan_source { PLAN_REGISTER, PLAN_TABLE, PLAN_CONSTANT, PLAN_NUMBER };
@@ -32,6 +33,11 @@ enum plan_source { PLAN_REGISTER, PLAN_TABLE, PLAN_CONSTANT, PLAN_NUMBER };
  *
  *     UNARY, BINARY, GATE, COPY   by the step's sizes[0..3]; GATE: both with strides[3] 1
  *     REDUCE, SOFTMAX             sizes[3] is the dimension that they go over
+ *     TOPK, GATHER, SCATTER       sizes[0..2] are lines; strides[3] goes along one, however
+ *                                 many elements of it are read
+ *     PICK, EXPERTS               strides[0] from one choice to the next, and from one row of
+ *                                 the input to the next (0: one for all); a row side by side
+ *     MIX                         strides[0] from one summand to the next
  *     RMS_NORM, LAYER_NORM, ROPE, STORE, ATTEND   strides[0] from one group or head to the
  *                                 next; what is in a head lies side by side
  *     LINEAR, LOGITS              side by side */
@@ -57,6 +63,13 @@ enum plan_op {
     PLAN_COPY,    /* out elements = in elements */
     PLAN_REDUCE,  /* sum, mean or max of the last dimension */
     PLAN_SOFTMAX, /* over the last dimension */
+    /* mixtures of experts; which of so many are numbers, whole, in a register */
+    PLAN_TOPK,    /* out: where the k largest of each line's n elements stand, as torch has them */
+    PLAN_GATHER,  /* out: in's elements where b says, of each line */
+    PLAN_SCATTER, /* out: lines of sizes[3] elements, `fill`, and b's where in says */
+    PLAN_PICK,    /* out: (sizes[2], sizes[3]) rows of a constant, where in says */
+    PLAN_EXPERTS, /* out: (n_chosen, n_out); row c is in's row c by the weights of expert b[c] */
+    PLAN_MIX,     /* out: the sum of n rows of in, each times an element of b */
     PLAN_LOGITS,  /* the row's answer: in, (vocab_size) */
 };
 
@@ -78,12 +91,20 @@ struct plan_attend {
     int32_t sinks;       /* constant (heads): a logit each beside the scores; -1: none */
 };
 
+struct plan_experts {
+    const void *weights; /* (n_experts, n_out, k), in the mapped archive */
+    bool is_transposed;  /* they are (n_experts, k, n_out) */
+    enum pt2_dtype dtype;
+    uint32_t n_experts, n_chosen, n_out, k;
+    const char *fqn;     /* of the weights, for printing; borrowed from the program */
+};
+
 struct plan_step {
     enum plan_op op;
     uint32_t out;             /* register; in full, contiguous from `out_offset` */
     uint32_t out_offset;
     uint32_t sizes[PLAN_MAX_DIMS]; /* row-major; the leading ones that it has not are 1 */
-    struct plan_view in, b;   /* b: the second operand of BINARY, GATE */
+    struct plan_view in, b;   /* b: the second operand of those that have one */
     union {
         enum kernel_unary unary; /* UNARY, GATE */
         enum kernel_binary binary;
@@ -115,8 +136,35 @@ struct plan_step {
         } store;
         struct plan_attend attend;
         enum { PLAN_SUM, PLAN_MEAN, PLAN_MAX } reduce;
+        struct {
+            uint32_t n; /* elements of a line; k of them are in sizes[3] */
+            bool is_sorted;
+        } topk;
+        struct {
+            uint32_t k; /* elements of a line that are written */
+            float fill;
+        } scatter;
+        uint32_t pick; /* the constant, (rows, sizes[3]) */
+        struct plan_experts experts;
+        uint32_t mix_n;
     };
 };
+
+/* Does the step read its second operand? */
+static inline bool plan_has_second(const struct plan_step *s)
+{
+    return s->op == PLAN_BINARY || s->op == PLAN_GATE || s->op == PLAN_GATHER ||
+           s->op == PLAN_SCATTER || s->op == PLAN_EXPERTS || s->op == PLAN_MIX;
+}
+
+/* Does it read its first one? */
+static inline bool plan_has_first(const struct plan_step *s)
+{
+    return s->op != PLAN_EMBED;
+}
+
+/* Bytes of weights that the step reads for one row. */
+uint64_t plan_step_bytes(const struct plan_step *s);
 
 struct plan_cache { /* a layer's pair */
     const char *key_fqn, *value_fqn; /* borrowed from the program */

@@ -102,6 +102,26 @@ static void put_call(struct buf *b, const char *name, const struct plan_step *s,
     buf_str(b, ")");
 }
 
+static void put_experts(struct buf *b, const struct plan_step *s)
+{
+    const struct plan_experts *e = &s->experts;
+
+    buf_str(b, "experts(");
+    put_view(b, &s->in);
+    buf_printf(b, " [%u], ", e->k);
+    put_view(b, &s->b);
+    buf_printf(b, ": %u of %u, %s %s%s)", e->n_chosen, e->n_experts, e->fqn,
+               pt2_dtype_name(e->dtype), e->is_transposed ? ", transposed" : "");
+}
+
+static void put_topk(struct buf *b, const struct plan_step *s)
+{
+    buf_str(b, "topk(");
+    put_view(b, &s->in);
+    buf_printf(b, ", %u of %u%s)", s->sizes[3], s->topk.n,
+               s->topk.is_sorted ? "" : ", in any order");
+}
+
 static void put_step(struct buf *b, const struct plan_step *s)
 {
     char name[32];
@@ -166,17 +186,43 @@ static void put_step(struct buf *b, const struct plan_step *s)
     case PLAN_SOFTMAX:
         put_call(b, "softmax", s, false);
         break;
+    case PLAN_TOPK:
+        put_topk(b, s);
+        break;
+    case PLAN_GATHER:
+        put_call(b, "gather", s, true);
+        break;
+    case PLAN_SCATTER:
+        put_call(b, "scatter", s, true);
+        break;
+    case PLAN_PICK:
+        buf_printf(b, "pick(constant%u, ", s->pick);
+        put_view(b, &s->in);
+        buf_str(b, ")");
+        break;
+    case PLAN_EXPERTS:
+        put_experts(b, s);
+        break;
+    case PLAN_MIX:
+        buf_str(b, "mix(");
+        put_view(b, &s->b);
+        buf_printf(b, " [%u], ", s->mix_n);
+        put_view(b, &s->in);
+        buf_str(b, ")");
+        break;
     default:
         put_call(b, "copy", s, false);
         break;
     }
 }
 
-/* Of weights and of one row's other parts, of a cache at position 0. */
-static uint64_t bytes_read(const struct plan_step *s)
+uint64_t plan_step_bytes(const struct plan_step *s)
 {
     uint64_t bytes = 0;
 
+    if (s->op == PLAN_EXPERTS)
+        return (uint64_t)s->experts.n_chosen * s->experts.n_out * s->experts.k *
+               pt2_dtype_size(s->experts.dtype);
     if (s->op == PLAN_EMBED)
         return (uint64_t)s->embed.width * pt2_dtype_size(s->embed.dtype);
     for (uint32_t o = 0; s->op == PLAN_LINEAR && o < s->linear.n_outs; o++)
@@ -208,7 +254,7 @@ int plan_print(const struct plan *plan, const struct kernels *kernels, char **re
         buf_str(&b, "\n");
     }
     for (size_t i = 0; i < plan->n_steps; i++) {
-        uint64_t bytes = bytes_read(&plan->steps[i]);
+        uint64_t bytes = plan_step_bytes(&plan->steps[i]);
 
         if (i == plan->tail)
             buf_str(&b, "for rows whose logits are wanted:\n");

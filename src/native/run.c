@@ -19,27 +19,35 @@ static size_t widest_inner(const struct plan *plan)
 {
     size_t k = 1;
 
-    for (size_t i = 0; i < plan->n_steps; i++)
-        if (plan->steps[i].op == PLAN_LINEAR)
-            k = MAX(k, plan->steps[i].linear.k);
+    for (size_t i = 0; i < plan->n_steps; i++) {
+        const struct plan_step *s = &plan->steps[i];
+
+        k = MAX(k, s->op == PLAN_LINEAR    ? s->linear.k
+                   : s->op == PLAN_EXPERTS ? s->experts.k
+                                           : 1);
+    }
     return k;
 }
 
 static int parts_new(struct plan_runner *r, struct pt2_err *err)
 {
-    size_t packed = RUN_MAX_ROWS * KERNEL_ROW_BYTES(widest_inner(r->plan)), room, partials;
+    size_t packed = RUN_MAX_ROWS * KERNEL_ROW_BYTES(widest_inner(r->plan)), room, partials,
+           expert_room = run_experts_room(r->plan);
 
     r->n_parts = team_n_threads(r->team);
     run_attend_sizes(r->plan, r->n_parts, &room, &partials);
     r->packed = calloc(r->n_parts, sizeof(*r->packed));
     r->rooms = calloc(r->n_parts, sizeof(*r->rooms));
+    r->expert_rooms = calloc(r->n_parts, sizeof(*r->expert_rooms));
     r->partials = new_bytes(partials, &r->bytes);
-    if (!r->packed || !r->rooms || !r->partials)
+    if (!r->packed || !r->rooms || !r->expert_rooms || !r->partials)
         return pt2_err_set(err, PT2_ERR_NOMEM, "%u parts", r->n_parts);
     for (unsigned p = 0; p < r->n_parts; p++) {
         r->packed[p] = new_bytes(packed, &r->bytes);
         r->rooms[p] = new_bytes(room, &r->bytes);
-        if (!r->packed[p] || !r->rooms[p])
+        if (expert_room > 0)
+            r->expert_rooms[p] = new_bytes(expert_room, &r->bytes);
+        if (!r->packed[p] || !r->rooms[p] || (expert_room > 0 && !r->expert_rooms[p]))
             return pt2_err_set(err, PT2_ERR_NOMEM, "rows of a compute thread");
     }
     return 0;
@@ -107,9 +115,9 @@ static void find_carried(struct plan_runner *r)
                    run_n_elements(s) >= r->plan->widths[s->out]) {
             r->carried[s->out] = false;
         }
-        if (s->op != PLAN_EMBED && s->in.source == PLAN_REGISTER)
+        if (plan_has_first(s) && s->in.source == PLAN_REGISTER)
             r->carried[s->in.i] = true;
-        if (run_has_second(s) && s->b.source == PLAN_REGISTER)
+        if (plan_has_second(s) && s->b.source == PLAN_REGISTER)
             r->carried[s->b.i] = true;
     }
     for (uint32_t i = 0; i < plan->n_registers; i++)
@@ -145,11 +153,14 @@ void plan_runner_free(struct plan_runner *r)
             free(r->packed[p]);
         if (r->rooms)
             free(r->rooms[p]);
+        if (r->expert_rooms)
+            free(r->expert_rooms[p]);
     }
     for (size_t i = 0; r->registers && i < r->plan->n_registers; i++)
         free(r->registers[i]);
     free(r->packed);
     free(r->rooms);
+    free(r->expert_rooms);
     free(r->partials);
     free(r->registers);
     free(r->carried);
@@ -165,11 +176,14 @@ uint64_t plan_runner_bytes(const struct plan_runner *r)
 
 /* How a step's work is cut.  Rows' own steps need no meeting between them: the same part has
  * the same rows again. */
-enum cut { CUT_ROWS, CUT_OUTPUTS, CUT_HEADS };
+enum cut { CUT_ROWS, CUT_OUTPUTS, CUT_EXPERTS, CUT_HEADS };
 
 static enum cut cut_of(const struct plan_step *s)
 {
-    return s->op == PLAN_LINEAR ? CUT_OUTPUTS : s->op == PLAN_ATTEND ? CUT_HEADS : CUT_ROWS;
+    return s->op == PLAN_LINEAR    ? CUT_OUTPUTS
+           : s->op == PLAN_EXPERTS ? CUT_EXPERTS
+           : s->op == PLAN_ATTEND  ? CUT_HEADS
+                                   : CUT_ROWS;
 }
 
 static struct share share_of(size_t n, unsigned part, unsigned n_parts)
@@ -182,6 +196,9 @@ static void run_step(struct plan_runner *r, const struct plan_step *s, unsigned 
     switch (cut_of(s)) {
     case CUT_OUTPUTS:
         run_linear(r, s, part);
+        break;
+    case CUT_EXPERTS:
+        run_experts(r, s, part);
         break;
     case CUT_HEADS:
         run_attend(r, s, part);

@@ -14,6 +14,7 @@ struct plan_runner {
     unsigned n_parts;
     void **packed;   /* rows as linear reads them, by part */
     uint8_t **rooms; /* run_attend.c's, by part */
+    uint8_t **expert_rooms; /* run_experts.c's, by part; NULL: the plan has none */
     float *partials; /* of attention, before they are joined */
     uint64_t bytes;
     struct run_row rows[RUN_MAX_ROWS]; /* of this run; in the tail, of these the wanted */
@@ -25,12 +26,6 @@ struct plan_runner {
 struct share {
     size_t from, to;
 };
-
-/* Does the step read its second operand? */
-static inline bool run_has_second(const struct plan_step *s)
-{
-    return s->op == PLAN_BINARY || s->op == PLAN_GATE;
-}
 
 /* Elements of a row that the step writes. */
 static inline size_t run_n_elements(const struct plan_step *s)
@@ -50,6 +45,14 @@ void run_attend(struct plan_runner *r, const struct plan_step *s, unsigned part)
 /* Bytes of a part's room and of the partials, for all attention of the plan. */
 void run_attend_sizes(const struct plan *plan, unsigned n_parts, size_t *ret_room,
                       size_t *ret_partials);
+/* PLAN_EXPERTS; and bytes of a part's room for all of these, 0 where there are none. */
+void run_experts(struct plan_runner *r, const struct plan_step *s, unsigned part);
+size_t run_experts_room(const struct plan *plan);
+/* PLAN_TOPK, GATHER, SCATTER, PICK, MIX of one row. */
+void run_choice(const struct plan_runner *r, const struct plan_step *s, size_t row);
 void run_rows(struct plan_runner *r, const struct plan_step *s, struct share rows);
+/* Where the three outer indices of a view lead, and the next ones; false after the last. */
+size_t run_outer_offset(const struct plan_view *v, const size_t *at);
+bool run_next_outer(const struct plan_step *s, size_t *at);
 
 #endif

@@ -141,14 +141,13 @@ static void cache_store(const struct plan_runner *r, const struct plan_step *s, 
 
 /* ---- strided elements ---- */
 
-/* Where the three outer indices lead; the inner one goes on from there. */
-static size_t outer_offset(const struct plan_view *v, const size_t *at)
+size_t run_outer_offset(const struct plan_view *v, const size_t *at)
 {
     return at[0] * (size_t)v->strides[0] + at[1] * (size_t)v->strides[1] +
            at[2] * (size_t)v->strides[2];
 }
 
-static bool next_outer(const struct plan_step *s, size_t *at)
+bool run_next_outer(const struct plan_step *s, size_t *at)
 {
     for (int d = 2; d >= 0; d--) {
         if (++at[d] < s->sizes[d])
@@ -184,15 +183,15 @@ static void line_of_two(const struct plan_runner *r, const struct plan_step *s,
 static void elements(const struct plan_runner *r, const struct plan_step *s, size_t row)
 {
     const float *a = run_view(r, &s->in, row);
-    const float *b = run_has_second(s) ? run_view(r, &s->b, row) : NULL;
+    const float *b = plan_has_second(s) ? run_view(r, &s->b, row) : NULL;
     float *y = run_out(r, s, row);
     size_t at[3] = {0};
 
     do {
-        const float *x = a + outer_offset(&s->in, at);
+        const float *x = a + run_outer_offset(&s->in, at);
 
-        if (run_has_second(s)) {
-            line_of_two(r, s, x, b + outer_offset(&s->b, at), y);
+        if (plan_has_second(s)) {
+            line_of_two(r, s, x, b + run_outer_offset(&s->b, at), y);
         } else if (s->in.strides[3] == 1) {
             if (s->op == PLAN_UNARY)
                 r->kernels->unary(s->unary, x, s->sizes[3], y);
@@ -204,7 +203,7 @@ static void elements(const struct plan_runner *r, const struct plan_step *s, siz
                 r->kernels->unary(s->unary, y, s->sizes[3], y);
         }
         y += s->sizes[3];
-    } while (next_outer(s, at));
+    } while (run_next_outer(s, at));
 }
 
 /* Over the last dimension of the input, of sizes[3] elements: a number for each line, or
@@ -216,7 +215,7 @@ static void lines(const struct plan_runner *r, const struct plan_step *s, size_t
     size_t at[3] = {0}, n = s->sizes[3];
 
     do {
-        const float *x = in + outer_offset(&s->in, at);
+        const float *x = in + run_outer_offset(&s->in, at);
         float result = s->reduce == PLAN_MAX ? -INFINITY : 0;
 
         if (s->op == PLAN_SOFTMAX) {
@@ -234,7 +233,7 @@ static void lines(const struct plan_runner *r, const struct plan_step *s, size_t
                 result = e;
         }
         *y++ = s->reduce == PLAN_MEAN ? result / (float)n : result;
-    } while (next_outer(s, at));
+    } while (run_next_outer(s, at));
 }
 
 static void run_row(const struct plan_runner *r, const struct plan_step *s, size_t row)
@@ -268,8 +267,16 @@ static void run_row(const struct plan_runner *r, const struct plan_step *s, size
             memcpy(r->rows[row].logits, run_view(r, &s->in, row),
                    (size_t)r->plan->decoder.vocab_size * sizeof(float));
         break;
+    case PLAN_TOPK:
+    case PLAN_GATHER:
+    case PLAN_SCATTER:
+    case PLAN_PICK:
+    case PLAN_MIX:
+        run_choice(r, s, row);
+        break;
     case PLAN_LINEAR:
     case PLAN_ATTEND:
+    case PLAN_EXPERTS:
         break; /* cut in other ways */
     }
 }
