@@ -138,9 +138,89 @@ START_TEST(test_python_exports_logits)
 }
 END_TEST
 
+/* ---- mixtures of experts ---- */
+
+static void open_by_name(struct plan_run *r, const char *name)
+{
+    struct pt2_err err = {0};
+    char path[400];
+
+    snprintf(path, sizeof(path), "%s/python-exports/%s.pt2", test_data(), name);
+    ck_assert_msg(plan_run_open(r, path, &err) == 0, "%s: %s", name, err.text);
+}
+
+/* 2 of 5 experts of 16 by 16 in each of 2 layers, by sorted groups and by a batch of matrices:
+ * the same plan. */
+START_TEST(test_python_exports_spell_experts_in_two_ways)
+{
+    struct plan_run grouped, batched;
+    /* the token's row; q, k, v, o; the router; gate and up, down; the head */
+    uint64_t n = 16 + 2 * (16 * (16 + 8 + 8 + 16) + 5 * 16 + 2 * (32 * 16 + 16 * 16)) + 40 * 16;
+
+    open_by_name(&grouped, "5-mixtral-dynamic");
+    open_by_name(&batched, "5-mixtral-batched");
+    ck_assert_uint_eq(grouped.plan->weight_bytes, n * sizeof(float));
+    ck_assert_uint_eq(batched.plan->weight_bytes, n * sizeof(float));
+    ck_assert_uint_eq(grouped.plan->n_copies, 0);
+    ck_assert_uint_eq(grouped.plan->n_steps, batched.plan->n_steps);
+    for (size_t i = 0; i < grouped.plan->n_steps; i++) {
+        const struct plan_step *a = &grouped.plan->steps[i], *b = &batched.plan->steps[i];
+
+        ck_assert_int_eq(a->op, b->op);
+        ck_assert_int_eq(memcmp(a->sizes, b->sizes, sizeof(a->sizes)), 0);
+        if (a->op != PLAN_EXPERTS)
+            continue;
+        ck_assert(a->experts.n_experts == 5 && a->experts.n_chosen == 2);
+        ck_assert(!a->experts.is_transposed && !b->experts.is_transposed);
+        ck_assert_uint_eq(a->experts.n_out, b->experts.n_out);
+        ck_assert_uint_eq(a->experts.k, b->experts.k);
+    }
+    plan_run_close(&grouped);
+    plan_run_close(&batched);
+}
+END_TEST
+
+static const char *const mixtures[] = {
+    "5-mixtral-dynamic", "5-qwen2_moe-batched-dynamic", "5-gpt_oss-eager-dynamic",
+    "5-glm4_moe-batched-dynamic", "5-qwen3_moe-bf16-fours"};
+
+/* The same bits, by other numbers of threads and of tokens in a run. */
+START_TEST(test_python_exports_experts_bits)
+{
+    static const struct {
+        unsigned n_threads;
+        int64_t chunk;
+    } cuts[] = {{2, 1}, {1, 5}, {3, 12}};
+    struct pt2_err err = {0};
+    struct plan_run r;
+    int64_t ids[24];
+    float *alone, *again;
+    size_t n;
+
+    open_by_name(&r, mixtures[_i]);
+    for (int64_t i = 0; i < 12 * r.plan->decoder.batch_size; i++)
+        ids[i] = 3 + i * 7 % 37;
+    n = (size_t)(12 * r.plan->decoder.batch_size * r.plan->decoder.vocab_size);
+    alone = calloc(n, sizeof(*alone));
+    again = calloc(n, sizeof(*again));
+    plan_run_tokens(&r, ids, 12, 1, alone);
+    for (size_t i = 0; i < ARRAY_LEN(cuts); i++) {
+        ck_assert_msg(plan_run_threads(&r, cuts[i].n_threads, &err) == 0, "%s", err.text);
+        memset(again, 0xff, n * sizeof(*again));
+        plan_run_tokens(&r, ids, 12, cuts[i].chunk, again);
+        ck_assert_msg(memcmp(alone, again, n * sizeof(*alone)) == 0,
+                      "%s: %u threads, %lld tokens a run", mixtures[_i], cuts[i].n_threads,
+                      (long long)cuts[i].chunk);
+    }
+    free(alone);
+    free(again);
+    plan_run_close(&r);
+}
+END_TEST
+
 START_TEST(test_python_exports_are_there)
 {
-    ck_assert_int_ge(n_cases, 30);
+    ck_assert_int_ge(n_cases, 40);
 }
 END_TEST
 
@@ -152,6 +232,8 @@ int main(void)
     find_cases();
     tcase_add_test(core, test_python_exports_are_there);
     tcase_add_loop_test(core, test_python_exports_logits, 0, n_cases);
+    tcase_add_test(core, test_python_exports_spell_experts_in_two_ways);
+    tcase_add_loop_test(core, test_python_exports_experts_bits, 0, (int)ARRAY_LEN(mixtures));
     suite_add_tcase(s, core);
     return suite_run(s);
 }

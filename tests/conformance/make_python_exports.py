@@ -38,6 +38,23 @@ MODELS = {
                     attention_types=[[["global", "local"], 1]]),
     "gpt_neox_japanese": dict(rotary_pct=0.5, intermediate_multiple_size=1),
 }
+EXPERTS = dict(num_experts_per_tok=2, **KV)
+GROUPS = dict(n_routed_experts=8, moe_intermediate_size=12, n_shared_experts=1, n_group=4,
+              topk_group=2, first_k_dense_replace=1, head_dim=8, routed_scaling_factor=2.5, **EXPERTS)
+MODELS |= {
+    "mixtral": dict(num_local_experts=5, sliding_window=None, **EXPERTS),
+    "qwen2_moe": dict(num_experts=6, moe_intermediate_size=12, shared_expert_intermediate_size=20,
+                      norm_topk_prob=False, **EXPERTS),
+    "qwen3_moe": dict(num_experts=6, moe_intermediate_size=12, norm_topk_prob=True, head_dim=8,
+                      **EXPERTS),
+    "olmoe": dict(num_experts=4, **EXPERTS),
+    "granitemoe": dict(num_local_experts=4, embedding_multiplier=2.0, residual_multiplier=0.5,
+                       attention_multiplier=0.3, logits_scaling=3.0, **EXPERTS),
+    "gpt_oss": dict(num_local_experts=4, head_dim=8, sliding_window=6,
+                    layer_types=["sliding_attention", "full_attention"], **EXPERTS),
+    "glm4_moe": GROUPS, "dots1": dict(GROUPS, n_group=1, topk_group=1, sliding_window=None),
+    "phimoe": dict(num_local_experts=4, sliding_window=None, **EXPERTS),
+}
 LEN = 20     # of the cache
 N = 12       # tokens; LONG of them where a window is to be seen
 LONG = 18
@@ -46,6 +63,7 @@ DYNAMIC = dict(dynamic=True)
 BATCH = dict(dynamic=True, batch=2)
 HALF = dict(dtype="bfloat16")
 EAGER = dict(attn="eager")
+BATCHED = dict(experts="batched_mm")  # not the default, grouped_mm
 # Before 5 the caches of sliding layers are as long as the window and no longer; a window that
 # the cache does not reach is one that nobody sees.
 WIDE = dict(config=dict(sliding_window=32))
@@ -105,6 +123,21 @@ CASES = {
         # Its local layers see what is not written yet, as the reference has it: wrong there too.
         ("gpt_neo", "-eager", dict(refused="is neither causal nor a window of it", **EAGER)),
         ("gpt_neox_japanese", "-eager-dynamic", dict(**DYNAMIC, **EAGER)),
+        # Mixtures of experts.  experts="eager", the loop over those that were chosen, can't be
+        # exported: how often it runs depends on data.
+        ("mixtral", "-dynamic", DYNAMIC),
+        ("mixtral", "-batched", dict(**BATCHED)),
+        ("qwen2_moe", "-batched-dynamic", dict(**BATCH, **BATCHED)),
+        ("qwen3_moe", "-bf16-fours", dict(seq_len=4, batch=2, config=dict(moe_intermediate_size=16),
+                                          **HALF)),  # aten._grouped_mm
+        ("olmoe", "", {}),
+        ("granitemoe", "-batched", dict(**BATCHED)),
+        ("gpt_oss", "-eager-dynamic", dict(n=LONG, **DYNAMIC, **EAGER)),
+        # a seed with which no expert is chosen by less than rounding may change
+        ("gpt_oss", "-eager-batched-bf16", dict(n=10, seed=202, **EAGER, **BATCHED, **HALF)),
+        ("glm4_moe", "-batched-dynamic", dict(**BATCH, **BATCHED)),
+        ("dots1", "", {}),
+        ("phimoe", "-batched", dict(refused="of one value, with its places", **BATCHED)),
     ],
 }
 
@@ -129,6 +162,13 @@ def make_model(name, options):
                 parameter.normal_(0, 0.2)
             elif "norm" in parameter_name or "ln_" in parameter_name:
                 parameter.normal_(1, 0.2)
+            elif parameter_name.endswith("sinks"):
+                parameter.normal_(0, 1)
+        for buffer_name, buffer in model.named_buffers():
+            if buffer_name.endswith("correction_bias"):
+                buffer.normal_(0, 0.1)
+    if "experts" in options:
+        model.set_experts_implementation(options["experts"])
     return model.to(dtype)
 
 
@@ -197,7 +237,8 @@ def make(name, suffix, options, folder):
         pack(saved, path)
     batch, n = options.get("batch", 1), options.get("n", N)
     s = 1 if options.get("dynamic") else options.get("seq_len", 1)
-    ids = torch.randint(3, 40, (batch, n), generator=torch.Generator().manual_seed(5))
+    dice = torch.Generator().manual_seed(options.get("seed", 5))
+    ids = torch.randint(3, 40, (batch, n), generator=dice)
     logits = run(torch.export.load(path), ids, s)
     facts = {"model": name, **options, "transformers": transformers.__version__,
              "torch": torch.__version__, "input_ids": ids.tolist(),
