@@ -258,8 +258,9 @@ MUST_USE int lift_sizes(struct lift *l, const char *name, int64_t *ret, unsigned
 
 /* ---- lift_index.c, lift_choice.c, lift_experts.c ---- */
 
-/* Rows by a constant list of indices that follow one another. */
-MUST_USE int lift_index(struct lift *l, const struct lifted *in);
+/* Is a row's dimension indexed by what does not depend on tokens?  Then show the elements, which
+ * must follow one another. */
+MUST_USE int lift_index(struct lift *l, const struct lifted *in, bool *ret_is);
 MUST_USE int lift_choice(struct lift *l, const struct node_op *op, bool *ret_is);
 MUST_USE int lift_experts(struct lift *l, const struct node_op *op, bool *ret_is);
 /* Is the dimension the last one of those that a row has? */

@@ -40,7 +40,7 @@ static int indexed_dim(struct lift *l, const struct lifted *in, unsigned *ret_di
     return 0;
 }
 
-int lift_index(struct lift *l, const struct lifted *in)
+int lift_index(struct lift *l, const struct lifted *in, bool *ret_is)
 {
     struct lifted v = *in;
     struct eval_tensor t;
@@ -51,8 +51,10 @@ int lift_index(struct lift *l, const struct lifted *in)
 
     if (indexed_dim(l, in, &dim, &value) < 0)
         return -1;
-    if (in->dims[dim].label != DIM_ROW || l->values[value].kind != KIND_EVAL ||
-        eval_class(l->eval, value) != EVAL_CONSTANT)
+    *ret_is = l->values[value].kind == KIND_EVAL;
+    if (!*ret_is)
+        return 0;
+    if (in->dims[dim].label != DIM_ROW || eval_class(l->eval, value) != EVAL_CONSTANT)
         return lift_refuse(l, "indices of a dimension that is no row's, or not constant");
     if (eval_value(l->eval, value, 0, MAX(l->decoder->seq_len, 1), &t, l->err) < 0)
         return -1;
@@ -63,9 +65,9 @@ int lift_index(struct lift *l, const struct lifted *in)
         return lift_refuse(l, "indices that do not follow one another");
     v.offset += (uint32_t)(first * in->dims[dim].stride);
     if (n == 1)
-        v.dims[dim] = (struct dim){DIM_ONE, 1, 0};
+        v.dims[dim] = new_dim(DIM_ONE, 1, 0);
     else
-        v.dims[dim] = (struct dim){DIM_ROW, n, (int32_t)(step * in->dims[dim].stride)};
+        v.dims[dim] = new_dim(DIM_ROW, n, (int32_t)(step * in->dims[dim].stride));
     *lift_out(l) = v;
     return 0;
 }

@@ -364,9 +364,9 @@ int lift_view(struct lift *l, const struct node_op *op, bool *ret_is)
     };
     const struct lifted *in = lift_arg(l, node_arg(l->node, "self") ? "self" : "input");
 
-    *ret_is = streq(op->name, "index") && lift_is_rows(in);
-    if (*ret_is)
-        return lift_index(l, in);
+    *ret_is = false;
+    if (streq(op->name, "index") && lift_is_rows(in))
+        return lift_index(l, in, ret_is);
     for (size_t i = 0; i < ARRAY_LEN(fns); i++) {
         if (!streq(fns[i].op, op->name))
             continue;

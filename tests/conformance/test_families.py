@@ -17,10 +17,9 @@ from test_export import compare, compare_half
 N = 24
 
 
-NOT_NATIVE = tiny.MOE
 
 
-@pytest.mark.parametrize("case", [case for case in tiny.FAMILIES if case not in NOT_NATIVE])
+@pytest.mark.parametrize("case", tiny.FAMILIES)
 def test_native(case, build, checkpoint, export, record_property):
     folder = checkpoint(case)
     path, ids = export(folder, batch_size=2), tiny.ids(1, N)[0]
@@ -152,7 +151,7 @@ def check_random(seed, build, export, folder):
     path = export(folder, batch_size=batch_size, dynamic=True)
     want = reference.eager_logits(folder, ids)
     got = [reference.run_program(path, ids, chunks) for chunks in ([N], [1, 10, 12, 1])]
-    if family not in NOT_NATIVE and batch_size == 1:
+    if batch_size == 1:
         got.append(reference.plan_logits(build, path, ids[0], 5, 1))
     for logits in got:
         difference, largest = reference.largest_difference(logits, want)

@@ -54,6 +54,8 @@ def story_python_exports_step_as_torch_ran_them(d):
         if Session.engine == "native":
             assert verdict["ok"] == ("refused" not in facts), (name, verdict)
             d.get(f"/v1/programs/{program['id']}/plan", expect=200 if verdict["ok"] else 422)
+        elif "rolls-fours" in name:  # what it makes of several rows is not right in torch either
+            assert not verdict["ok"] and "its cache rolls" in verdict["reason"], (name, verdict)
         elif not verdict["ok"]:  # 4.50 decomposes attention to what not each libtorch has
             assert name.startswith("4.50-") and "flash_attention_for_cpu" in verdict["reason"], name
         if verdict["ok"]:
