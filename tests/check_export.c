@@ -8,6 +8,7 @@
 
 #include <fcntl.h>
 #include <jansson.h>
+#include <math.h>
 #include <pt2/archive.h>
 #include <pt2/checkpoint.h>
 #include <pt2/export.h>
@@ -535,6 +536,52 @@ static int read_spec(const char *dir, struct pt2_err *ret_err)
     return decoder_spec_read(config, &spec, ret_err);
 }
 
+/* A float32 constant of the archive. */
+static const float *constant_of(const char *fqn, unsigned n_dims, int64_t rows, int64_t n)
+{
+    const struct pt2_payload *p = pt2_archive_find_payload(archive, fqn);
+
+    ck_assert_msg(p && p->n_dims == n_dims, "%s", fqn);
+    ck_assert_int_eq(p->sizes[0], rows);
+    ck_assert_int_eq(p->sizes[n_dims - 1], n);
+    return pt2_archive_data(archive, p->record);
+}
+
+START_TEST(test_export_edge_is_of_tables_and_products)
+{
+    const struct pt2_export_options edge = {.profile = PT2_PROFILE_EDGE, .max_cache_len = 8};
+    const float *cos_rows, *turn, *mask, *mean;
+    struct pt2_decoder d;
+
+    tiny_begin(&model, TINY_LLAMA);
+    tiny_tensor(&model, "lm_head.weight", 10, 8);
+    OK(begin_export(&edge));
+    ck_assert_int_eq(pt2_export_resolved(export)->dtype, PT2_FLOAT32);
+    OK(pt2_program_decoder(pt2_export_program(export), &d, &err));
+    ck_assert_int_eq(d.max_cache_len, 8);
+    ck_assert_int_eq(d.n_layers, 2);
+    ck_assert_uint_eq(count_nodes("torch.ops.aten.index_select.default"), 3);
+    ck_assert_uint_eq(count_nodes("torch.ops.aten.index_copy_.default"), 4);
+    ck_assert_uint_eq(count_nodes("torch.ops.aten.bmm.default"), 4);
+    ck_assert_uint_eq(count_nodes("torch.ops.aten.mean.dim"), 0);
+    ck_assert_uint_eq(count_nodes("torch.ops.aten.slice.Tensor"), 0);
+    write_and_open();
+    cos_rows = constant_of("model.model.rotary_emb.cos", 2, 8, 4);
+    for (int i = 0; i < 8 * 4; i++) /* two frequencies: 1 and 1 / 100 */
+        ck_assert_float_eq(cos_rows[i],
+                           (float)cos((double)((float)(i / 4) * (i % 2 ? 0.01F : 1.0F))));
+    turn = constant_of("model.model.rotary_emb.turn", 2, 4, 4);
+    for (int i = 0; i < 4 * 4; i++)
+        ck_assert_float_eq(turn[i], i == 2 || i == 7 ? -1 : i == 8 || i == 13 ? 1 : 0);
+    mask = constant_of("causal_mask", 2, 8, 8);
+    for (int i = 0; i < 8 * 8; i++)
+        ck_assert_float_eq(mask[i], i % 8 <= i / 8 ? 0 : -1e30F);
+    mean = constant_of("mean_8", 2, 1, 8);
+    for (int i = 0; i < 8; i++)
+        ck_assert_float_eq(mean[i], 0.125F);
+}
+END_TEST
+
 START_TEST(test_export_refuses_what_it_does_not_understand)
 {
     cases_run("config-refused", read_spec);
@@ -631,6 +678,8 @@ static const struct pt2_export_options bad_options[] = {
     {.dtype = PT2_INT8},
     {.dynamic_shapes = true, .max_cache_len = 1},
     {.batch_size = 1024, .seq_len = 2048, .max_cache_len = 4096},
+    {.profile = PT2_PROFILE_EDGE, .dtype = PT2_BFLOAT16},
+    {.profile = PT2_PROFILE_EDGE, .batch_size = 2},
 };
 
 START_TEST(test_export_refuses_bad_options)
@@ -707,6 +756,7 @@ int main(void)
 
     tcase_add_checked_fixture(core, setup, teardown);
     tcase_add_test(core, test_export_graph_is_a_decoder);
+    tcase_add_test(core, test_export_edge_is_of_tables_and_products);
     tcase_add_loop_test(core, test_export_grouped_attention_says_so, 0, 2);
     tcase_add_test(core, test_export_tied_head_takes_the_embedding);
     tcase_add_test(core, test_export_ties_as_the_checkpoint_allows);

@@ -33,7 +33,7 @@ START_TEST(test_request_takes_every_member)
               "[[1,2,3],[0,0,0]],\"example_cache_position\":[0,1,2],\"logits_to_keep\":"
               "\"last\","
               "\"dynamic_shapes\":true,\"attn_implementation\":\"sdpa\",\"profile\":"
-              "\"torch\","
+              "\"edge\","
               "\"quantization\":null,\"format\":\"pt2\",\"verify\":0,\"dry_run\":true,"
               "\"labels\":{\"build\":\"42\"}}",
               &r),
@@ -47,6 +47,7 @@ START_TEST(test_request_takes_every_member)
     ck_assert_int_eq(r.options.attn, PT2_ATTN_SDPA);
     ck_assert_int_eq(r.options.cache, PT2_CACHE_HYBRID);
     ck_assert_int_eq(r.options.logits, PT2_LOGITS_LAST);
+    ck_assert_int_eq(r.options.profile, PT2_PROFILE_EDGE);
     ck_assert_uint_eq(json_object_size(r.labels), 1);
 }
 END_TEST
@@ -114,7 +115,7 @@ static const struct {
     {"{\"model\":\"m\",\"cache\":{\"implementation\":\"quantized\"}}",
      "/cache/implementation", PT2_ERR_INVALID},
     {"{\"model\":\"m\",\"logits_to_keep\":1}", "/logits_to_keep", PT2_ERR_INVALID},
-    {"{\"model\":\"m\",\"profile\":\"edge\"}", "/profile", PT2_ERR_UNSUPPORTED},
+    {"{\"model\":\"m\",\"profile\":\"mobile\"}", "/profile", PT2_ERR_INVALID},
     {"{\"model\":\"m\",\"format\":\"pte\"}", "/format", PT2_ERR_UNSUPPORTED},
     {"{\"model\":\"m\",\"pte\":{\"backend\":\"xnnpack\"}}", "/pte", PT2_ERR_UNSUPPORTED},
     {"{\"model\":\"m\",\"quantization\":{\"linear\":\"8w\"}}", "/quantization",
@@ -142,7 +143,7 @@ START_TEST(test_request_says_all_problems)
 {
     struct export_request r;
 
-    ck_assert_int_eq(parse("{\"dtype\":\"int4\",\"profile\":\"edge\",\"x\":1}", &r), -1);
+    ck_assert_int_eq(parse("{\"dtype\":\"int4\",\"format\":\"pte\",\"x\":1}", &r), -1);
     ck_assert_uint_eq(problems.n, 4);
     ck_assert_int_eq(err.code, PT2_ERR_INVALID);
 }
@@ -157,7 +158,8 @@ START_TEST(test_request_options_come_back)
                                    .seq_len = 3,
                                    .dynamic_shapes = true,
                                    .attn = PT2_ATTN_SDPA,
-                                   .verify = 16};
+                                   .verify = 16,
+                                   .profile = PT2_PROFILE_EDGE};
     json_auto_t *json = export_options_to_json(&o);
     struct export_request r;
 
@@ -172,6 +174,7 @@ START_TEST(test_request_options_come_back)
     ck_assert_int_eq(r.options.dynamic_shapes, o.dynamic_shapes);
     ck_assert_int_eq(r.options.attn, o.attn);
     ck_assert_int_eq(r.options.verify, o.verify);
+    ck_assert_int_eq(r.options.profile, o.profile);
 }
 END_TEST
 

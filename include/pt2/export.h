@@ -39,15 +39,21 @@ PT2_API const char *pt2_attn_name(enum pt2_attn attn); /* "eager", "sdpa" */
 enum pt2_cache_impl { PT2_CACHE_STATIC, PT2_CACHE_HYBRID };
 
 /* Whose logits a call answers: those of all its tokens, (batch, s, vocab), or of the last one
- * alone, (batch, 1, vocab). */
+ * alone, (batch, 1, vocab), of profile edge (batch, vocab). */
 enum pt2_logits { PT2_LOGITS_ALL, PT2_LOGITS_LAST };
 
 PT2_API const char *pt2_cache_impl_name(enum pt2_cache_impl impl); /* "static", "hybrid" */
 PT2_API const char *pt2_logits_name(enum pt2_logits logits);       /* "all", "last" */
+/* The same model in two spellings: what torch runs fastest, and what ExecuTorch's XNNPACK
+ * takes in few pieces (doc/edge.md): float32, a batch of one. */
+enum pt2_profile { PT2_PROFILE_TORCH, PT2_PROFILE_EDGE };
+
+PT2_API const char *pt2_profile_name(enum pt2_profile profile); /* "torch", "edge" */
 
 /* What can be chosen.  All zeros: the defaults. */
 struct pt2_export_options {
-    enum pt2_dtype dtype; /* float32, bfloat16 or float16; NONE: the checkpoint's */
+    enum pt2_dtype dtype; /* float32, bfloat16 or float16; NONE: the checkpoint's,
+                             edge: float32 */
     int64_t batch_size;   /* 0: 1 */
     int64_t
         max_cache_len; /* 0: min(max_position_embeddings, PT2_EXPORT_DEFAULT_CACHE_LEN) */
@@ -60,6 +66,7 @@ struct pt2_export_options {
      * pt2_export_write does nothing about it, but pt2_export_program_bytes counts
      * PT2_VERIFY_RECORD. */
     int64_t verify;
+    enum pt2_profile profile;
 };
 
 struct pt2_export;

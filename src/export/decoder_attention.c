@@ -222,6 +222,19 @@ static uint32_t eager_attention(struct builder *b, struct qkv x,
     return graph_matmul(g, w, v);
 }
 
+static uint32_t cached_attention(struct builder *b, struct qkv x,
+                                 const struct layer_values *layer)
+{
+    const struct decoder_spec *s = b->spec;
+    struct graph *g = &b->graph;
+
+    x.k = graph_index_copy(g, layer->key_cache, layer->slots, x.k);
+    x.v = graph_index_copy(g, layer->value_cache, layer->slots, x.v);
+    if (s->has_sinks || (s->attn_softcap != 0 && b->options->attn == PT2_ATTN_EAGER))
+        return eager_attention(b, x, layer);
+    return graph_attention(g, x.q, x.k, x.v, layer->mask, layer->spec->attn_scale);
+}
+
 uint32_t part_attention(struct builder *b, uint32_t x, const struct layer_values *layer)
 {
     const struct decoder_spec *s = b->spec;
@@ -234,12 +247,9 @@ uint32_t part_attention(struct builder *b, uint32_t x, const struct layer_values
     if (layer->spec->rope != NO_ROPE &&
         b->ropes[layer->spec->rope].query_scale != GRAPH_NO_BIAS)
         y.q = graph_binary(g, "mul", y.q, b->ropes[layer->spec->rope].query_scale);
-    y.k = graph_index_copy(g, layer->key_cache, layer->slots, y.k);
-    y.v = graph_index_copy(g, layer->value_cache, layer->slots, y.v);
-    if (s->has_sinks || (s->attn_softcap != 0 && b->options->attn == PT2_ATTN_EAGER))
-        x = eager_attention(b, y, layer);
-    else
-        x = graph_attention(g, y.q, y.k, y.v, layer->mask, layer->spec->attn_scale);
+    x = b->options->profile == PT2_PROFILE_EDGE
+            ? part_edge_attention(b, y.q, y.k, y.v, layer)
+            : cached_attention(b, y, layer);
     x = graph_view(g, graph_transpose(g, x, 1, 2), 3, merged, /* is_copy= */ true);
     if (s->names->attn_sub_norm)
         x = part_norm(b, NORM_RMS, x, layer, WEIGHT_ATTN_SUB_NORM);

@@ -5,114 +5,8 @@
 #include "export/decoder_parts.h"
 
 #define SEQ_SYMBOL "s0"
-#define RING_ROWS  128 /* of a call with a dynamic length: what a ring is longer for */
-
-/* ---- sizes ---- */
-
-/* The shortest window that a ring may be for; 0: no layer has one. */
-static int64_t ring_window(const struct decoder_spec *spec,
-                           const struct pt2_export_options *options)
-{
-    int64_t window = 0;
-
-    for (int64_t i = 0; options->cache == PT2_CACHE_HYBRID && i < spec->n_layers; i++)
-        if (spec->layers[i].window > 0 && (window == 0 || spec->layers[i].window < window))
-            window = spec->layers[i].window;
-    return window < options->max_cache_len ? window : 0;
-}
-
-/* Tokens that a call would take were there rings. */
-static int64_t ring_rows(int64_t window, const struct pt2_export_options *options)
-{
-    if (!options->dynamic_shapes)
-        return options->seq_len;
-    return MAX(options->seq_len, MAX(2, MIN(RING_ROWS, window)));
-}
-
-static int64_t ring_len(int64_t window, int64_t rows)
-{
-    return window > INT64_MAX - rows ? INT64_MAX : window + rows - 1;
-}
-
-int64_t decoder_cache_len(const struct decoder_spec *spec,
-                          const struct pt2_export_options *options, int64_t layer)
-{
-    int64_t shortest = ring_window(spec, options), window = spec->layers[layer].window;
-
-    if (shortest == 0 || window == 0)
-        return options->max_cache_len;
-    return MIN(options->max_cache_len, ring_len(window, ring_rows(shortest, options)));
-}
-
-int64_t decoder_max_rows(const struct decoder_spec *spec,
-                         const struct pt2_export_options *options)
-{
-    int64_t window = ring_window(spec, options), rows;
-
-    if (!options->dynamic_shapes)
-        return options->seq_len;
-    rows = ring_rows(window, options);
-    return window > 0 && ring_len(window, rows) < options->max_cache_len
-               ? rows
-               : options->max_cache_len;
-}
 
 /* ---- inputs, in the order of the signature ---- */
-
-/* inv_freq of each rope, and of some a second one. */
-static size_t n_tables(const struct decoder_spec *spec,
-                       const struct pt2_export_options *options)
-{
-    size_t n = 0;
-
-    for (int i = 0; i < spec->n_ropes; i++)
-        n += rope_is_long(&spec->ropes[i], options->max_cache_len) ? 2 : 1;
-    return n;
-}
-
-size_t decoder_n_buffers(const struct decoder_spec *spec,
-                         const struct pt2_export_options *options)
-{
-    return n_tables(spec, options) + 2 * (size_t)spec->n_layers;
-}
-
-static struct decoder_buffer table_at(const struct decoder_spec *spec,
-                                      const struct pt2_export_options *options, size_t i)
-{
-    struct decoder_buffer b = {.dtype = PT2_FLOAT32, .n_dims = 1};
-    const struct rope *rope = spec->ropes;
-
-    while (i > (rope_is_long(rope, options->max_cache_len) ? 1U : 0U)) {
-        i -= rope_is_long(rope, options->max_cache_len) ? 2 : 1;
-        rope++;
-    }
-    b.rope = (int)(rope - spec->ropes);
-    b.is_long = i == 1;
-    snprintf(b.fqn, sizeof(b.fqn), "model.%s.%s%sinv_freq", spec->names->rotary,
-             rope->prefix, b.is_long ? "long_" : "");
-    b.sizes[0] = rope->dim / 2;
-    return b;
-}
-
-struct decoder_buffer decoder_buffer_at(const struct decoder_spec *spec,
-                                        const struct pt2_export_options *options,
-                                        size_t i)
-{
-    struct decoder_buffer b = {.dtype = options->dtype, .n_dims = 4, .is_cache = true};
-
-    if (i < n_tables(spec, options))
-        return table_at(spec, options, i);
-    i -= n_tables(spec, options);
-    b.layer = (int64_t)(i / 2);
-    b.is_value = i % 2;
-    snprintf(b.fqn, sizeof(b.fqn), "%s_cache_%lld", b.is_value ? "value" : "key",
-             (long long)b.layer);
-    b.sizes[0] = options->batch_size;
-    b.sizes[1] = spec->n_kv_heads;
-    b.sizes[2] = decoder_cache_len(spec, options, b.layer);
-    b.sizes[3] = spec->head_dim;
-    return b;
-}
 
 static uint32_t add_weight(struct builder *b, const struct weight *w)
 {
@@ -139,21 +33,52 @@ static void add_weights(struct builder *b, const struct weights *weights)
     }
 }
 
+static void keep_buffer(struct builder *b, const struct decoder_buffer *buffer,
+                        uint32_t value)
+{
+    struct rope_values *rope = &b->ropes[buffer->rope];
+
+    switch (buffer->kind) {
+    case BUFFER_KEY_CACHE:
+        b->layers[buffer->layer].key_cache = value;
+        return;
+    case BUFFER_VALUE_CACHE:
+        b->layers[buffer->layer].value_cache = value;
+        return;
+    case BUFFER_INV_FREQ:
+    case BUFFER_HEAD_FREQ:
+        *(buffer->is_long ? &rope->long_inv_freq : &rope->inv_freq) = value;
+        return;
+    case BUFFER_HEAD_SCALE:
+        rope->scale = value;
+        return;
+    case BUFFER_COS:
+        rope->cos = value;
+        return;
+    case BUFFER_SIN:
+        rope->sin = value;
+        return;
+    case BUFFER_TURN:
+        rope->turn = value;
+        return;
+    case BUFFER_MASK:
+        for (int64_t i = 0; i < b->spec->n_layers; i++)
+            if (decoder_window(b->spec, b->options, i) == buffer->window)
+                b->layers[i].mask = value;
+        return;
+    case BUFFER_MEAN:
+        return; /* part_mean finds it */
+    }
+}
+
 static void add_buffers(struct builder *b)
 {
-    for (size_t i = 0; i < decoder_n_buffers(b->spec, b->options); i++) {
-        struct decoder_buffer buffer = decoder_buffer_at(b->spec, b->options, i);
-        uint32_t value = graph_buffer(&b->graph, buffer.fqn, buffer.dtype, buffer.n_dims,
-                                      buffer.sizes);
+    for (size_t i = 0; i < b->buffers->n; i++) {
+        const struct decoder_buffer *buffer = &b->buffers->list[i];
 
-        if (!buffer.is_cache && buffer.is_long)
-            b->ropes[buffer.rope].long_inv_freq = value;
-        else if (!buffer.is_cache)
-            b->ropes[buffer.rope].inv_freq = value;
-        else if (buffer.is_value)
-            b->layers[buffer.layer].value_cache = value;
-        else
-            b->layers[buffer.layer].key_cache = value;
+        b->buffer_values[i] = graph_buffer(&b->graph, buffer->fqn, buffer->dtype,
+                                           buffer->n_dims, buffer->sizes);
+        keep_buffer(b, buffer, b->buffer_values[i]);
     }
 }
 
@@ -163,80 +88,6 @@ static void add_user_inputs(struct builder *b)
 
     b->input_ids = graph_user_input(&b->graph, "input_ids", 2, ids);
     b->positions = graph_user_input(&b->graph, "cache_position", 1, &b->seq);
-}
-
-/* ---- what all layers share ---- */
-
-/* A window as long as the cache hides nothing that causality does not. */
-static int64_t effective_window(const struct builder *b, int64_t layer)
-{
-    int64_t window = b->spec->layers[layer].window;
-
-    return window >= b->options->max_cache_len ? 0 : window;
-}
-
-/* kv <= q, of kv (n) and q (s, 1) */
-static uint32_t causal_mask(struct graph *g, uint32_t kv, uint32_t q)
-{
-    return graph_outer(g, "le", q, kv, /* is_swapped= */ true);
-}
-
-/* mask, and kv > q - window */
-static uint32_t within(struct graph *g, int64_t window, uint32_t kv, uint32_t q,
-                       uint32_t mask)
-{
-    uint32_t first = graph_binary_int(g, "sub", q, window);
-
-    return graph_and(g, graph_outer(g, "gt", first, kv, /* is_swapped= */ true), mask);
-}
-
-/* Slots and mask of a layer whose caches are a ring of len.  A row sees the slots whose age, how
- * many positions ago they were written, is within the window, and that were written at all.
- * What later rows of the call have written by then would be of an age beyond the window, since
- * the ring is that much longer.  No dividend is below 0, for which ExecuTorch's remainder is
- * not torch's (1.5.1). */
-static void add_ring(struct builder *b, struct layer_values *layer, int64_t len,
-                     uint32_t column)
-{
-    struct graph *g = &b->graph;
-    uint32_t age = graph_outer(g, "sub", graph_binary_int(g, "add", column, len),
-                               graph_arange(g, len), /* is_swapped= */ false);
-
-    age = graph_remainder(g, age, len);
-    layer->slots = graph_remainder(g, b->positions, len);
-    layer->mask = graph_and(g, graph_compare_int(g, "lt", age, layer->spec->window),
-                            graph_compare(g, "le", age, column));
-}
-
-/* masking_utils.py: kv <= q, and kv > q - window; one mask for all layers of a window. */
-static void add_masks(struct builder *b)
-{
-    struct graph *g = &b->graph;
-    uint32_t places = graph_arange(g, b->options->max_cache_len);
-    uint32_t column = graph_unsqueeze(g, b->positions, 1);
-    uint32_t causal = GRAPH_NO_BIAS;
-
-    for (int64_t i = 0; i < b->spec->n_layers; i++) {
-        struct layer_values *layer = &b->layers[i];
-        int64_t window = effective_window(b, i), same = 0;
-        int64_t len = decoder_cache_len(b->spec, b->options, i);
-
-        while (effective_window(b, same) != window)
-            same++;
-        if (same < i) {
-            layer->slots = b->layers[same].slots;
-            layer->mask = b->layers[same].mask;
-            continue;
-        }
-        if (len < b->options->max_cache_len) {
-            add_ring(b, layer, len, column);
-            continue;
-        }
-        if (causal == GRAPH_NO_BIAS)
-            causal = causal_mask(g, places, column);
-        layer->slots = b->positions;
-        layer->mask = window > 0 ? within(g, window, places, column, causal) : causal;
-    }
 }
 
 /* ---- layers ---- */
@@ -353,41 +204,65 @@ static uint32_t head(struct builder *b, uint32_t x)
     return x;
 }
 
+/* What the head reads: all tokens, or the last; edge: (batch, hidden), which XNNPACK takes. */
+static uint32_t keep(struct builder *b, uint32_t x)
+{
+    if (b->options->logits == PT2_LOGITS_ALL)
+        return x;
+    if (b->options->profile == PT2_PROFILE_EDGE)
+        return graph_select_last(&b->graph, x, 1);
+    return b->seq.expr || b->seq.value > 1 ? graph_take_last(&b->graph, x, 1) : x;
+}
+
 static void add_nodes(struct builder *b)
 {
     uint32_t x = embed(b);
 
     if (!b->spec->is_sinusoidal)
         part_rotary_tables(b);
-    add_masks(b);
+    part_masks(b);
     for (int64_t i = 0; i < b->spec->n_layers; i++)
         x = decoder_layer(b, x, &b->layers[i]);
     x = norm_if(b, b->spec->names->norm, x, &b->top, WEIGHT_NORM);
-    if (b->options->logits == PT2_LOGITS_LAST && (b->seq.expr || b->seq.value > 1))
-        x = graph_take_last(&b->graph, x, 1);
+    x = keep(b, x);
     if (b->spec->names->project_out)
         x = part_linear(b, x, &b->top, WEIGHT_PROJECT_OUT);
     graph_output(&b->graph, head(b, x));
 }
 
+/* Nothing of what there may not be. */
+static void set_none(struct builder *b)
+{
+    memset(b->top.weights, 0xff, sizeof(b->top.weights)); /* GRAPH_NO_BIAS */
+    memset(b->ropes, 0xff, sizeof(b->ropes));
+    b->places = b->column = b->causal = GRAPH_NO_BIAS;
+    for (int64_t i = 0; i < b->spec->n_layers; i++) {
+        b->layers[i].spec = &b->spec->layers[i];
+        b->layers[i].mask = GRAPH_NO_BIAS;
+        memset(b->layers[i].weights, 0xff, sizeof(b->layers[i].weights));
+    }
+}
+
 int decoder_graph_build(const struct decoder_spec *spec, const struct weights *weights,
+                        const struct decoder_buffers *buffers,
                         const struct pt2_export_options *options,
                         struct pt2_program **ret_program, struct pt2_err *err)
 {
     AUTO_PTR struct layer_values *layers =
         calloc((size_t)spec->n_layers, sizeof(*layers));
-    struct builder b = {.spec = spec, .options = options, .layers = layers};
+    AUTO_PTR uint32_t *buffer_values = calloc(buffers->n, sizeof(*buffer_values));
+    struct builder b = {.spec = spec,
+                        .options = options,
+                        .layers = layers,
+                        .buffers = buffers,
+                        .buffer_values = buffer_values};
     struct pt2_program *program;
 
-    if (!layers)
+    if (!layers || !buffer_values)
         return pt2_err_set(err, PT2_ERR_NOMEM, "%lld layers", (long long)spec->n_layers);
     if (pt2_program_new(&program, err) < 0)
         return -1;
-    memset(b.top.weights, 0xff, sizeof(b.top.weights)); /* GRAPH_NO_BIAS */
-    for (int64_t i = 0; i < spec->n_layers; i++) {
-        layers[i].spec = &spec->layers[i];
-        memset(layers[i].weights, 0xff, sizeof(layers[i].weights));
-    }
+    set_none(&b);
     b.batch = dim_of(options->batch_size);
     b.seq = dim_of(options->seq_len);
     if (options->dynamic_shapes) {

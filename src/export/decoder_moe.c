@@ -15,22 +15,9 @@ struct routes {
     uint32_t weights, experts;
 };
 
-/* n times batch * s, in which s may be symbolic */
 static struct pt2_dim tokens_times(struct builder *b, int64_t n)
 {
-    struct pt2_dim dim = dim_of(n * b->batch.value * b->seq.value);
-    char text[64];
-
-    if (!b->seq.expr)
-        return dim;
-    if (n * b->batch.value == 1)
-        return b->seq;
-    snprintf(text, sizeof(text), "%lld*%s", (long long)(n * b->batch.value), b->seq.expr);
-    dim.expr = pt2_program_string(b->graph.program, text);
-    if (!dim.expr && !b->graph.failed)
-        b->graph.failed =
-            pt2_err_set(b->graph.err, PT2_ERR_NOMEM, "an expression") < 0;
-    return dim;
+    return graph_times(&b->graph, b->seq, n * b->batch.value);
 }
 
 /* ---- routing ---- */

@@ -1,29 +1,56 @@
 #include "base/log.h"
 #include "export/decoder_parts.h"
 
+uint32_t part_mean(struct builder *b, uint32_t x)
+{
+    struct graph *g = &b->graph;
+    int64_t n = graph_last_size(g, x);
+
+    if (b->options->profile != PT2_PROFILE_EDGE)
+        return graph_mean_last(g, x);
+    for (size_t i = 0; i < b->buffers->n; i++)
+        if (b->buffers->list[i].kind == BUFFER_MEAN && b->buffers->list[i].sizes[1] == n)
+            return graph_linear(g, x, b->buffer_values[i], GRAPH_NO_BIAS);
+    ASSERT(graph_failed(g)); /* decoder_buffers.c, add_means */
+    return 0;
+}
+
 /* *RMSNorm.forward up to the weight: float32. */
 static uint32_t rms(struct builder *b, uint32_t x)
 {
     struct graph *g = &b->graph;
     uint32_t wide = graph_to(g, x, PT2_FLOAT32);
-    uint32_t scale = graph_mean_last(g, graph_pow(g, wide, 2));
+    uint32_t scale = part_mean(b, graph_pow(g, wide, 2));
 
     scale = graph_binary_number(g, "add", scale, b->spec->norm_eps);
     return graph_binary(g, "mul", wide, graph_unary(g, "rsqrt", scale));
 }
 
-/* CohereLayerNorm.forward, operation by operation */
-static uint32_t layer_norm_wide(struct builder *b, uint32_t x, uint32_t weight)
+/* CohereLayerNorm.forward, operation by operation.  weight, bias: GRAPH_NO_BIAS for
+ * none. */
+static uint32_t layer_norm_wide(struct builder *b, uint32_t x, uint32_t weight,
+                                uint32_t bias)
 {
     struct graph *g = &b->graph;
     uint32_t wide = graph_to(g, x, PT2_FLOAT32);
-    uint32_t centred = graph_binary(g, "sub", wide, graph_mean_last(g, wide));
-    uint32_t scale = graph_mean_last(g, graph_pow(g, centred, 2));
+    uint32_t centred = graph_binary(g, "sub", wide, part_mean(b, wide));
+    uint32_t scale = part_mean(b, graph_pow(g, centred, 2));
 
     scale = graph_binary_number(g, "add", scale, b->spec->norm_eps);
     wide = graph_binary(g, "mul", centred, graph_unary(g, "rsqrt", scale));
-    wide = graph_binary(g, "mul", wide, graph_to(g, weight, PT2_FLOAT32));
+    if (weight != GRAPH_NO_BIAS)
+        wide = graph_binary(g, "mul", wide, graph_to(g, weight, PT2_FLOAT32));
+    if (bias != GRAPH_NO_BIAS)
+        wide = graph_binary(g, "add", wide, graph_to(g, bias, PT2_FLOAT32));
     return graph_to(g, wide, b->options->dtype);
+}
+
+/* aten.layer_norm; in its parts for profile edge, as no subgraph of XNNPACK's has it. */
+static uint32_t layer_norm(struct builder *b, uint32_t x, uint32_t weight, uint32_t bias)
+{
+    if (b->options->profile == PT2_PROFILE_EDGE)
+        return layer_norm_wide(b, x, weight, bias);
+    return graph_layer_norm(&b->graph, x, weight, bias, b->spec->norm_eps);
 }
 
 uint32_t part_norm(struct builder *b, enum norm_kind kind, uint32_t x,
@@ -44,16 +71,16 @@ uint32_t part_norm(struct builder *b, enum norm_kind kind, uint32_t x,
     case NORM_RMS_PLAIN:
         return graph_to(g, rms(b, x), dtype);
     case NORM_LAYER:
-        return graph_layer_norm(g, x, weight, bias, b->spec->norm_eps);
+        return layer_norm(b, x, weight, bias);
     case NORM_LAYER_PLUS_ONE:
         weight = graph_binary_number(g, "add", weight, 1.0);
-        return graph_layer_norm(g, x, weight, bias, b->spec->norm_eps);
+        return layer_norm(b, x, weight, bias);
     case NORM_LAYER_PLAIN:
         x = graph_to(g, x, PT2_FLOAT32);
-        x = graph_layer_norm(g, x, GRAPH_NO_BIAS, GRAPH_NO_BIAS, b->spec->norm_eps);
+        x = layer_norm(b, x, GRAPH_NO_BIAS, GRAPH_NO_BIAS);
         return graph_to(g, x, dtype);
     case NORM_LAYER_WIDE:
-        return layer_norm_wide(b, x, weight);
+        return layer_norm_wide(b, x, weight, GRAPH_NO_BIAS);
     }
     ASSERT(!"a norm that has no spelling");
 }

@@ -5,6 +5,7 @@
 #ifndef EXPORT_DECODER_PARTS_H
 #define EXPORT_DECODER_PARTS_H
 
+#include "export/decoder_buffers.h"
 #include "export/graph.h"
 #include "export/spec.h"
 #include "export/weights.h"
@@ -18,13 +19,14 @@ struct layer_values {
                                          the first: they follow one another */
     uint32_t key_cache, value_cache;
     uint32_t slots; /* (s): where in the caches the positions lie */
-    uint32_t mask;  /* bool (s, the caches' length) */
+    uint32_t mask;  /* (s, the caches' length): bool, or edge: float32, to be added */
 };
 
 struct rope_values {
-    uint32_t inv_freq, long_inv_freq; /* (dim / 2); the latter where rope_is_long */
-    uint32_t cos, sin;                /* (s, dim) */
-    uint32_t query_scale;             /* (s, 1); GRAPH_NO_BIAS where there is none */
+    /* Buffers (decoder_buffers.h); GRAPH_NO_BIAS where there is none. */
+    uint32_t inv_freq, long_inv_freq, scale, turn;
+    uint32_t cos, sin;    /* the tables, then their rows: (s, dim), edge: (s, head_dim) */
+    uint32_t query_scale; /* (s, 1); GRAPH_NO_BIAS where there is none */
 };
 
 struct builder {
@@ -33,6 +35,9 @@ struct builder {
     const struct pt2_export_options *options;
     struct layer_values *layers, top; /* (n_layers), and what is of no layer */
     struct rope_values ropes[SPEC_MAX_ROPES];
+    const struct decoder_buffers *buffers;
+    uint32_t *buffer_values;         /* (buffers->n) */
+    uint32_t places, column, causal; /* part_masks's; GRAPH_NO_BIAS: not made yet */
     struct pt2_dim batch, seq;
     uint32_t input_ids, positions;
 };
@@ -40,6 +45,12 @@ struct builder {
 /* x normed by the weight of that role and the bias that follows it. */
 uint32_t part_norm(struct builder *b, enum norm_kind kind, uint32_t x,
                    const struct layer_values *layer, enum weight_role role);
+
+/* The mean over the last dimension, which is kept, as 1. */
+uint32_t part_mean(struct builder *b, uint32_t x);
+
+/* Fill in the layers' masks. */
+void part_masks(struct builder *b);
 
 /* Fill in the ropes' tables: cos, sin and query_scale of the positions. */
 void part_rotary_tables(struct builder *b);
@@ -56,6 +67,9 @@ uint32_t part_activate(struct builder *b, uint32_t x, const struct layer_values 
 
 /* (batch, s, hidden) to the same; what it makes of x is not added to it. */
 uint32_t part_attention(struct builder *b, uint32_t x, const struct layer_values *layer);
+/* Profile edge: of (1, heads, s, head_dim) each, turned but not scaled, the same. */
+uint32_t part_edge_attention(struct builder *b, uint32_t q, uint32_t k, uint32_t v,
+                             const struct layer_values *layer);
 uint32_t part_mlp(struct builder *b, uint32_t x, const struct layer_values *layer);
 /* The MLP that all tokens pass beside their experts. */
 uint32_t part_shared_mlp(struct builder *b, uint32_t x, const struct layer_values *layer);

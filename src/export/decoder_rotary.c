@@ -19,15 +19,18 @@ static uint32_t angles(struct builder *b, const struct rope *rope,
     return graph_where(g, is_long, long_angle, angle);
 }
 
+/* scale: GRAPH_NO_BIAS where the whole head rotates */
 static uint32_t table(struct builder *b, const struct rope *rope, const char *op,
-                      uint32_t angle)
+                      uint32_t angle, uint32_t scale)
 {
     struct graph *g = &b->graph;
     uint32_t x = graph_unary(g, op, angle);
 
-    return rope->attention_scale == 1
-               ? x
-               : graph_binary_number(g, "mul", x, rope->attention_scale);
+    if (rope->attention_scale == 1)
+        return x;
+    if (scale != GRAPH_NO_BIAS)
+        return graph_binary(g, "mul", x, scale);
+    return graph_binary_number(g, "mul", x, rope->attention_scale);
 }
 
 /* Ministral3: get_llama_4_attn_scale.  It is 1 below original_max. */
@@ -46,26 +49,49 @@ static uint32_t query_scale(struct builder *b, const struct rope *rope)
     return graph_unsqueeze(g, graph_to(g, x, b->options->dtype), 1);
 }
 
-void part_rotary_tables(struct builder *b)
+/* Profile edge: of whole heads; rows of tables, where there are such. */
+static void edge_tables(struct builder *b, const struct rope *rope, struct rope_values *v)
 {
     struct graph *g = &b->graph;
+    uint32_t angle;
 
+    if (v->cos != GRAPH_NO_BIAS) {
+        v->cos = graph_rows(g, v->cos, b->positions);
+        v->sin = graph_rows(g, v->sin, b->positions);
+        return;
+    }
+    angle = angles(b, rope, v);
+    v->cos = table(b, rope, "cos", angle, v->scale);
+    v->sin = table(b, rope, "sin", angle, v->scale);
+}
+
+static void torch_tables(struct builder *b, const struct rope *rope, struct rope_values *v)
+{
+    struct graph *g = &b->graph;
+    uint32_t angle = angles(b, rope, v);
+
+    if (b->spec->pairs == PAIRS_NEIGHBOURS)
+        angle = graph_interleave(g, angle, angle);
+    else
+        angle = graph_cat_last(g, angle, angle);
+    v->cos = table(b, rope, "cos", angle, GRAPH_NO_BIAS);
+    v->sin = table(b, rope, "sin", angle, GRAPH_NO_BIAS);
+    if (b->spec->rope_rounding != ROPE_WIDE) {
+        v->cos = graph_to(g, v->cos, b->options->dtype);
+        v->sin = graph_to(g, v->sin, b->options->dtype);
+    }
+}
+
+void part_rotary_tables(struct builder *b)
+{
     for (int i = 0; i < b->spec->n_ropes; i++) {
         const struct rope *rope = &b->spec->ropes[i];
-        struct rope_values *v = &b->ropes[i];
-        uint32_t angle = angles(b, rope, v);
 
-        if (b->spec->pairs == PAIRS_NEIGHBOURS)
-            angle = graph_interleave(g, angle, angle);
+        if (b->options->profile == PT2_PROFILE_EDGE)
+            edge_tables(b, rope, &b->ropes[i]);
         else
-            angle = graph_cat_last(g, angle, angle);
-        v->cos = table(b, rope, "cos", angle);
-        v->sin = table(b, rope, "sin", angle);
-        if (b->spec->rope_rounding != ROPE_WIDE) {
-            v->cos = graph_to(g, v->cos, b->options->dtype);
-            v->sin = graph_to(g, v->sin, b->options->dtype);
-        }
-        v->query_scale = query_scale(b, rope);
+            torch_tables(b, rope, &b->ropes[i]);
+        b->ropes[i].query_scale = query_scale(b, rope);
     }
 }
 
@@ -108,6 +134,11 @@ uint32_t part_rotate(struct builder *b, const struct rope_values *values, uint32
     int64_t dim = b->spec->ropes[values - b->ropes].dim, head_dim = b->spec->head_dim;
     uint32_t rest = x, y, straight;
 
+    if (values->turn != GRAPH_NO_BIAS) {
+        straight = graph_binary(g, "mul", x, values->cos);
+        y = graph_linear(g, x, values->turn, GRAPH_NO_BIAS);
+        return graph_binary(g, "add", straight, graph_binary(g, "mul", y, values->sin));
+    }
     if (dim < head_dim)
         x = graph_slice_last(g, x, 0, dim);
     y = b->spec->rope_rounding == ROPE_IN_DTYPE ? x : graph_to(g, x, PT2_FLOAT32);

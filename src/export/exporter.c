@@ -20,6 +20,7 @@ struct pt2_export {
     struct weights weights;
     struct deviations deviations;
     struct extras extras;
+    struct decoder_buffers buffers;
     struct pt2_program *program;
     char *json; /* the program's */
     size_t json_bytes;
@@ -32,6 +33,11 @@ DEFINE_AUTO(pt2_export)
 const char *pt2_exporter_version(void)
 {
     return PACKAGE_VERSION "+" REVISION;
+}
+
+const char *pt2_profile_name(enum pt2_profile profile)
+{
+    return profile == PT2_PROFILE_EDGE ? "edge" : "torch";
 }
 
 const char *pt2_attn_name(enum pt2_attn attn)
@@ -55,6 +61,7 @@ void pt2_export_free(struct pt2_export *exp)
         return;
     pt2_program_free(exp->program);
     weights_done(&exp->weights);
+    decoder_buffers_done(&exp->buffers);
     deviations_done(&exp->deviations);
     extras_done(&exp->extras);
     free(exp->json);
@@ -106,6 +113,28 @@ static int check_range(const char *name, int64_t value, int64_t max, struct pt2_
                        (long long)max, (long long)value);
 }
 
+/* XNNPACK takes float32 (and quantised) linears, a half-precision one runs beside it; the
+ * spelling, which views no cache, has no room for a batch. */
+static int resolve_edge(struct pt2_export_options *o, const struct decoder_spec *spec,
+                        struct pt2_err *err)
+{
+    if (o->dtype == PT2_DTYPE_NONE)
+        o->dtype = PT2_FLOAT32;
+    if (o->dtype != PT2_FLOAT32)
+        return pt2_err_set(err, PT2_ERR_INVALID,
+                           "dtype must be float32 with profile edge, not %s",
+                           pt2_dtype_name(o->dtype));
+    if (o->batch_size != 1)
+        return pt2_err_set(err, PT2_ERR_INVALID,
+                           "batch_size must be 1 with profile edge, not %lld",
+                           (long long)o->batch_size);
+    if (spec->has_sinks)
+        return pt2_err_set(err, PT2_ERR_NOT_EXPORTABLE,
+                           "%s: attention sinks are not offered with profile edge",
+                           spec->model_type);
+    return 0;
+}
+
 static int resolve(const struct pt2_export_options *asked,
                    const struct decoder_spec *spec,
                    const struct pt2_checkpoint *checkpoint, struct pt2_export_options *o,
@@ -140,6 +169,8 @@ static int resolve(const struct pt2_export_options *asked,
                            "not %lld",
                            (long long)MIN(o->max_cache_len, PT2_EXPORT_MAX_VERIFY),
                            PT2_EXPORT_MAX_VERIFY, (long long)o->verify);
+    if (o->profile == PT2_PROFILE_EDGE)
+        return resolve_edge(o, spec, err);
     if (o->dtype == PT2_DTYPE_NONE)
         return export_default_dtype(checkpoint, &o->dtype, err);
     if (!is_offered(o->dtype))
@@ -153,13 +184,13 @@ static int resolve(const struct pt2_export_options *asked,
 
 static int size_caches(struct pt2_export *exp, struct pt2_err *err)
 {
-    for (size_t i = 0; i < decoder_n_buffers(&exp->spec, &exp->options); i++) {
-        struct decoder_buffer b = decoder_buffer_at(&exp->spec, &exp->options, i);
+    for (size_t i = 0; i < exp->buffers.n; i++) {
+        const struct decoder_buffer *b = &exp->buffers.list[i];
         uint64_t bytes;
 
-        if (!b.is_cache)
+        if (!decoder_buffer_is_cache(b))
             continue;
-        if (!pt2_tensor_bytes(b.dtype, b.n_dims, b.sizes, &bytes) ||
+        if (!pt2_tensor_bytes(b->dtype, b->n_dims, b->sizes, &bytes) ||
             !size_add(exp->cache_bytes, bytes, &exp->cache_bytes) ||
             exp->cache_bytes > INT64_MAX)
             return pt2_err_set(err, PT2_ERR_INVALID,
@@ -245,13 +276,14 @@ int pt2_export_new(const struct pt2_checkpoint *checkpoint,
     if (export_check_model(checkpoint, options, &exp->spec, &exp->weights, &exp->options,
                            err) < 0 ||
         weights_tie_equal(&exp->weights, checkpoint, exp->options.dtype, err) < 0 ||
+        decoder_buffers_find(&exp->spec, &exp->options, &exp->buffers, err) < 0 ||
         size_caches(exp, err) < 0 ||
         deviations_find(&exp->spec, &exp->weights, &exp->options, &exp->deviations, err) <
             0 ||
         extras_find(&exp->spec, checkpoint, &exp->options, &exp->extras, &exp->deviations,
                     err) < 0 ||
-        decoder_graph_build(&exp->spec, &exp->weights, &exp->options, &exp->program,
-                            err) < 0 ||
+        decoder_graph_build(&exp->spec, &exp->weights, &exp->buffers, &exp->options,
+                            &exp->program, err) < 0 ||
         pt2_program_to_json(exp->program, &exp->json, &exp->json_bytes, err) < 0 ||
         count_bytes(exp, false, &exp->written_bytes, err) < 0 ||
         count_bytes(exp, exp->options.verify > 0, &exp->program_bytes, err) < 0)
@@ -403,40 +435,44 @@ static int write_weights(struct job *job)
 /* Caches start as zeros, which a record of no bytes stands for. */
 static int write_buffer(struct job *job, const struct decoder_buffer *b, uint32_t record)
 {
-    size_t n = b->is_cache ? 0 : (size_t)b->sizes[0];
-    AUTO_PTR float *freq = calloc(n + 1, sizeof(*freq));
+    size_t n = (size_t)b->sizes[b->n_dims - 1];
+    int64_t n_rows = decoder_buffer_n_rows(b);
+    AUTO_PTR float *row = calloc(n, sizeof(*row));
 
-    if (!freq)
-        return pt2_err_set(job->err, PT2_ERR_NOMEM, "rotary frequencies");
-    if (n > 0)
-        rope_inv_freq(&job->exp->spec.ropes[b->rope], b->is_long, freq);
+    if (!row)
+        return pt2_err_set(job->err, PT2_ERR_NOMEM, "a row of '%s'", b->fqn);
     if (pt2_writer_begin_tensor(job->writer, PT2_TABLE_CONSTANTS, record,
-                                n * sizeof(*freq), job->err) < 0 ||
-        pt2_writer_add(job->writer, freq, n * sizeof(*freq), job->err) < 0)
+                                (uint64_t)n_rows * n * sizeof(*row), job->err) < 0)
+        return -1;
+    for (int64_t i = 0; i < n_rows && !job->is_counting; i++) {
+        decoder_buffer_row(&job->exp->spec, b, i, row);
+        if (pt2_writer_add(job->writer, row, n * sizeof(*row), job->err) < 0)
+            return -1;
+    }
+    if (job->is_counting &&
+        pt2_writer_skip(job->writer, (uint64_t)n_rows * n * sizeof(*row), job->err) < 0)
         return -1;
     return pt2_writer_end(job->writer, job->err);
 }
 
 static int write_buffers(struct job *job)
 {
-    const struct pt2_export *exp = job->exp;
-    size_t n = decoder_n_buffers(&exp->spec, &exp->options);
-    AUTO_PTR struct pt2_payload_entry *entries = calloc(n, sizeof(*entries));
-    AUTO_PTR struct decoder_buffer *buffers = calloc(n, sizeof(*buffers));
+    const struct decoder_buffers *buffers = &job->exp->buffers;
+    AUTO_PTR struct pt2_payload_entry *entries = calloc(buffers->n, sizeof(*entries));
 
-    if (!entries || !buffers)
-        return pt2_err_set(job->err, PT2_ERR_NOMEM, "%zu buffers", n);
-    for (size_t i = 0; i < n; i++) {
-        struct decoder_buffer *b = &buffers[i];
+    if (!entries)
+        return pt2_err_set(job->err, PT2_ERR_NOMEM, "%zu buffers", buffers->n);
+    for (size_t i = 0; i < buffers->n; i++) {
+        const struct decoder_buffer *b = &buffers->list[i];
 
-        *b = decoder_buffer_at(&exp->spec, &exp->options, i);
         entries[i] = (struct pt2_payload_entry){
             .fqn = b->fqn, .record = (uint32_t)i, .dtype = b->dtype, .n_dims = b->n_dims};
         memcpy(entries[i].sizes, b->sizes, sizeof(b->sizes));
         if (write_buffer(job, b, (uint32_t)i) < 0)
             return -1;
     }
-    return pt2_writer_payloads(job->writer, PT2_TABLE_CONSTANTS, entries, n, job->err);
+    return pt2_writer_payloads(job->writer, PT2_TABLE_CONSTANTS, entries, buffers->n,
+                               job->err);
 }
 
 static int write_extras(struct job *job)

@@ -77,6 +77,19 @@ uint32_t graph_and(struct graph *g, uint32_t x, uint32_t y);
 
 /* ---- shapes ---- */
 
+/* n times a size. */
+struct pt2_dim graph_times(struct graph *g, struct pt2_dim size, int64_t n);
+/* Of the last dimension, which is no symbol; 0 after a failure. */
+static inline int64_t graph_last_size(const struct graph *g, uint32_t x)
+{
+    const struct pt2_tensor_meta *meta;
+
+    if (g->failed)
+        return 0;
+    meta = &pt2_program_value(g->program, x)->meta;
+    return meta->sizes[meta->n_dims - 1].value;
+}
+
 uint32_t graph_arange(struct graph *g, int64_t n);     /* int64 */
 /* A dimension of size 1 more before dim, or less at it; dim < 0 counts from the end.  x is
  * contiguous. */
@@ -88,6 +101,8 @@ uint32_t graph_cat_last(struct graph *g, uint32_t x, uint32_t y); /* of one shap
 uint32_t graph_stack(struct graph *g, uint32_t first, int64_t n);
 /* The last of dimension dim, which may be symbolic and stays as 1.  x is contiguous. */
 uint32_t graph_take_last(struct graph *g, uint32_t x, unsigned dim);
+/* The same, but the dimension goes. */
+uint32_t graph_select_last(struct graph *g, uint32_t x, unsigned dim);
 /* Elements start .. end - 1 of the last dimension, where end is not beyond it. */
 uint32_t graph_slice_last(struct graph *g, uint32_t x, int64_t start, int64_t end);
 /* Elements start, start + 2, ... of the last dimension. */
@@ -130,15 +145,18 @@ uint32_t graph_masked_fill(struct graph *g, uint32_t x, uint32_t mask, double va
 
 #define GRAPH_NO_BIAS UINT32_MAX
 
+/* Rows of a table (n, d) at indices (s): (s, d). */
+uint32_t graph_rows(struct graph *g, uint32_t table, uint32_t indices);
 uint32_t graph_embedding(struct graph *g, uint32_t weight, uint32_t ids);
 /* Over the last dimension; weight, bias: GRAPH_NO_BIAS for none. */
 uint32_t graph_layer_norm(struct graph *g, uint32_t x, uint32_t weight, uint32_t bias,
                           double eps);
-uint32_t graph_matmul(struct graph *g, uint32_t x, uint32_t y); /* of the last two */
 uint32_t graph_bmm(struct graph *g, uint32_t x, uint32_t y); /* of three dimensions */
+uint32_t graph_matmul(struct graph *g, uint32_t x, uint32_t y); /* of the last two */
 uint32_t graph_softmax(struct graph *g, uint32_t x); /* over the last, in float32 */
 uint32_t graph_linear(struct graph *g, uint32_t x, uint32_t weight, uint32_t bias);
-/* Write source (b, h, s, d) into buffer (b, h, l, d) at positions (s), in place. */
+/* Write source (b, h, s, d) into buffer (b, h, l, d) at positions (s), in place; both may
+ * be without b. */
 uint32_t graph_index_copy(struct graph *g, uint32_t buffer, uint32_t positions,
                           uint32_t source);
 /* q (b, h, s, d), k and v (b, kv, l, d), mask bool (s, l): (b, h, s, d). */

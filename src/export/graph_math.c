@@ -212,6 +212,21 @@ uint32_t graph_embedding(struct graph *g, uint32_t weight, uint32_t ids)
     return graph_add_node(g, "embedding", "default", args, 2, &meta);
 }
 
+uint32_t graph_rows(struct graph *g, uint32_t table, uint32_t indices)
+{
+    struct pt2_named_arg args[] = {arg_tensor("self", table), arg_int("dim", 0),
+                                   arg_tensor("index", indices)};
+    struct pt2_tensor_meta meta;
+    struct pt2_dim sizes[2];
+
+    if (g->failed)
+        return 0;
+    sizes[0] = meta_of(g, indices)->sizes[0];
+    sizes[1] = last_size(g, table);
+    meta = graph_contiguous(g, meta_of(g, table)->dtype, 2, sizes);
+    return graph_add_node(g, "index_select", "default", args, 3, &meta);
+}
+
 uint32_t graph_linear(struct graph *g, uint32_t x, uint32_t weight, uint32_t bias)
 {
     struct pt2_named_arg args[] = {arg_tensor("input", x), arg_tensor("weight", weight),
@@ -228,7 +243,7 @@ uint32_t graph_linear(struct graph *g, uint32_t x, uint32_t weight, uint32_t bia
 uint32_t graph_index_copy(struct graph *g, uint32_t buffer, uint32_t positions,
                           uint32_t source)
 {
-    struct pt2_named_arg args[] = {arg_tensor("self", buffer), arg_int("dim", 2),
+    struct pt2_named_arg args[] = {arg_tensor("self", buffer), arg_int("dim", 0),
                                    arg_tensor("index", positions),
                                    arg_tensor("source", source)};
     struct pt2_tensor_meta meta;
@@ -236,6 +251,7 @@ uint32_t graph_index_copy(struct graph *g, uint32_t buffer, uint32_t positions,
     if (g->failed)
         return 0;
     meta = *meta_of(g, buffer);
+    args[1].arg.i = meta.n_dims - 2;
     return graph_add_node(g, "index_copy_", "default", args, 4, &meta);
 }
 
@@ -276,30 +292,28 @@ uint32_t graph_layer_norm(struct graph *g, uint32_t x, uint32_t weight, uint32_t
     return graph_add_node(g, "layer_norm", "default", args, 5, &meta);
 }
 
-uint32_t graph_matmul(struct graph *g, uint32_t x, uint32_t y)
+static uint32_t product(struct graph *g, const char *op, uint32_t x,
+                        struct pt2_named_arg y)
 {
-    struct pt2_named_arg args[] = {arg_tensor("self", x), arg_tensor("other", y)};
+    struct pt2_named_arg args[] = {arg_tensor("self", x), y};
     struct pt2_tensor_meta meta;
 
     if (g->failed)
         return 0;
     meta = *meta_of(g, x);
-    meta.sizes[meta.n_dims - 1] = last_size(g, y);
+    meta.sizes[meta.n_dims - 1] = last_size(g, y.arg.value);
     meta = graph_contiguous(g, meta.dtype, meta.n_dims, meta.sizes);
-    return graph_add_node(g, "matmul", "default", args, 2, &meta);
+    return graph_add_node(g, op, "default", args, 2, &meta);
+}
+
+uint32_t graph_matmul(struct graph *g, uint32_t x, uint32_t y)
+{
+    return product(g, "matmul", x, arg_tensor("other", y));
 }
 
 uint32_t graph_bmm(struct graph *g, uint32_t x, uint32_t y)
 {
-    struct pt2_named_arg args[] = {arg_tensor("self", x), arg_tensor("mat2", y)};
-    struct pt2_tensor_meta meta;
-
-    if (g->failed)
-        return 0;
-    meta = *meta_of(g, x);
-    meta.sizes[2] = last_size(g, y);
-    meta = graph_contiguous(g, meta.dtype, 3, meta.sizes);
-    return graph_add_node(g, "bmm", "default", args, 2, &meta);
+    return product(g, "bmm", x, arg_tensor("mat2", y));
 }
 
 uint32_t graph_softmax(struct graph *g, uint32_t x)

@@ -4,6 +4,13 @@
 
 /* ---- shapes ---- */
 
+struct pt2_dim graph_times(struct graph *g, struct pt2_dim size, int64_t n)
+{
+    struct pt2_dim sizes[] = {dim_of(1), size, dim_of(n)};
+
+    return graph_contiguous(g, PT2_FLOAT32, 3, sizes).strides[0];
+}
+
 uint32_t graph_arange(struct graph *g, int64_t n)
 {
     struct pt2_named_arg args[] = {
@@ -110,31 +117,56 @@ uint32_t graph_stack(struct graph *g, uint32_t first, int64_t n)
     return graph_add_node(g, "stack", "default", args, 1, &meta);
 }
 
+/* Move the meta to where the last of dimension dim begins; text is for an expression, which is
+ * copied when the node is added. */
+static void to_last(struct pt2_tensor_meta *meta, unsigned dim, char text[96])
+{
+    struct pt2_dim size = meta->sizes[dim], stride = meta->strides[dim];
+
+    ASSERT(dim < meta->n_dims && !stride.expr && !meta->storage_offset.expr);
+    meta->storage_offset.value += (size.value - 1) * stride.value;
+    if (!size.expr)
+        return;
+    /* x begins where its storage does */
+    if (stride.value == 1)
+        snprintf(text, 96, "%s - 1", size.expr);
+    else
+        snprintf(text, 96, "%lld*%s - %lld", (long long)stride.value, size.expr,
+                 (long long)stride.value);
+    meta->storage_offset.expr = text;
+}
+
 uint32_t graph_take_last(struct graph *g, uint32_t x, unsigned dim)
 {
     struct pt2_named_arg args[] = {arg_tensor("self", x), arg_int("dim", dim),
                                    arg_int("start", -1), arg_int("end", INT64_MAX)};
     struct pt2_tensor_meta meta;
-    struct pt2_dim size, stride;
     char text[96];
 
     if (g->failed)
         return 0;
     meta = *meta_of(g, x);
-    ASSERT(dim < meta.n_dims && !meta.strides[dim].expr && !meta.storage_offset.expr);
-    size = meta.sizes[dim];
-    stride = meta.strides[dim];
-    meta.storage_offset.value += (size.value - 1) * stride.value;
-    if (size.expr) { /* then x begins where its storage does */
-        if (stride.value == 1)
-            snprintf(text, sizeof(text), "%s - 1", size.expr);
-        else
-            snprintf(text, sizeof(text), "%lld*%s - %lld", (long long)stride.value,
-                     size.expr, (long long)stride.value);
-        meta.storage_offset.expr = text; /* copied */
-    }
+    to_last(&meta, dim, text);
     meta.sizes[dim] = dim_of(1);
     return graph_add_node(g, "slice", "Tensor", args, 4, &meta);
+}
+
+uint32_t graph_select_last(struct graph *g, uint32_t x, unsigned dim)
+{
+    struct pt2_named_arg args[] = {arg_tensor("self", x), arg_int("dim", dim),
+                                   arg_int("index", -1)};
+    struct pt2_tensor_meta meta;
+    char text[96];
+
+    if (g->failed)
+        return 0;
+    meta = *meta_of(g, x);
+    to_last(&meta, dim, text);
+    meta.n_dims--;
+    memmove(&meta.sizes[dim], &meta.sizes[dim + 1], (meta.n_dims - dim) * sizeof(*meta.sizes));
+    memmove(&meta.strides[dim], &meta.strides[dim + 1],
+            (meta.n_dims - dim) * sizeof(*meta.strides));
+    return graph_add_node(g, "select", "int", args, 3, &meta);
 }
 
 static uint32_t slice_last(struct graph *g, uint32_t x, int64_t start, int64_t end,

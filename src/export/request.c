@@ -155,6 +155,7 @@ static void get_members(struct reading *r, struct json_obj *body, bool wants_mod
     static const enum pt2_dtype dtypes[] = {PT2_FLOAT32, PT2_BFLOAT16, PT2_FLOAT16};
     static const char *const attns[] = {"eager", "sdpa"};
     static const char *const kept[] = {"all", "last"};
+    static const char *const profiles[] = {"torch", "edge"};
     struct pt2_export_options *options = &request->options;
     size_t i;
 
@@ -170,7 +171,8 @@ static void get_members(struct reading *r, struct json_obj *body, bool wants_mod
         options->attn = i == 0 ? PT2_ATTN_EAGER : PT2_ATTN_SDPA;
     if (json_get_choice(body, "logits_to_keep", kept, ARRAY_LEN(kept), &i))
         options->logits = i == 0 ? PT2_LOGITS_ALL : PT2_LOGITS_LAST;
-    get_offered(r, body, "profile", "torch", "edge");
+    if (json_get_choice(body, "profile", profiles, ARRAY_LEN(profiles), &i))
+        options->profile = i == 0 ? PT2_PROFILE_TORCH : PT2_PROFILE_EDGE;
     get_offered(r, body, "format", "pt2", "pte");
     get_later_object(r, body, "quantization");
     get_later_object(r, body, "pte");
@@ -225,8 +227,9 @@ json_t *export_options_to_json(const struct pt2_export_options *options)
         (json_int_t)options->max_cache_len, "example_input_ids", rows,
         "example_cache_position", numbers(options->seq_len, 0, 1), "logits_to_keep",
         pt2_logits_name(options->logits), "dynamic_shapes", (int)options->dynamic_shapes,
-        "attn_implementation", pt2_attn_name(options->attn), "profile", "torch", "quantization", "format", "pt2",
-        "verify", (json_int_t)options->verify);
+        "attn_implementation", pt2_attn_name(options->attn), "profile",
+        pt2_profile_name(options->profile), "quantization", "format", "pt2", "verify",
+        (json_int_t)options->verify);
 }
 
 json_t *export_summary_to_json(const struct pt2_export *exp)

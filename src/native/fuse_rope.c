@@ -84,8 +84,38 @@ static bool is_table(const struct lift *l, const struct plan_step *s,
 struct rotation {
     struct lines x;
     uint32_t cos, sin;
+    uint32_t n_rot; /* of the x.n elements of a head */
     bool is_interleaved;
 };
+
+/* The table's columns from one on: are all of them this number? */
+static bool is_all(const struct lift *l, uint32_t table, uint32_t from, float number)
+{
+    uint32_t width = l->plan->table_widths[table];
+
+    for (int64_t row = 0; row < l->decoder->max_cache_len; row++)
+        for (uint32_t i = from; i < width; i++)
+            if (l->plan->tables[table][row * width + i] != number)
+                return false;
+    return true;
+}
+
+/* A step TURN of x?  What does not rotate is x * 1 + 0 * 0, then. */
+static bool is_turned_at_once(struct lift *l, const struct plan_view *view,
+                              struct rotation *r)
+{
+    struct step *maker = maker_of(l, view, PLAN_TURN);
+    struct lines from;
+
+    if (!maker || view->offset != 0 || maker->s.turn.flipped ||
+        !lines_of_step(&maker->s, &maker->s.in, &from))
+        return false;
+    part_lines(&from, r->x.n_lines, r->x.n);
+    r->n_rot = maker->s.turn.n_rot;
+    r->is_interleaved = maker->s.turn.interleaved;
+    return from.n == r->x.n && from.view.strides[1] == 1 && same_place(&from, &r->x, 0) &&
+           is_all(l, r->cos, r->n_rot, 1) && is_all(l, r->sin, r->n_rot, 0);
+}
 
 /* Is cat(-x2, x1) x's halves, or pairs, turned? */
 static bool is_turned(struct lift *l, const struct plan_view *view, struct rotation *r)
@@ -107,6 +137,7 @@ static bool is_turned(struct lift *l, const struct plan_view *view, struct rotat
     part_lines(&right, r->x.n_lines, r->x.n / 2);
     if (left.n * 2 != r->x.n || right.n * 2 != r->x.n)
         return false;
+    r->n_rot = r->x.n;
     r->is_interleaved = cat->pieces[0].sizes[cat->dim] == 1 && r->x.n != 2;
     if (r->is_interleaved)
         return left.view.strides[1] == 2 && right.view.strides[1] == 2 &&
@@ -149,7 +180,7 @@ static bool is_rotation(struct lift *l, const struct plan_step *straight,
         return false;
     r->cos = cos->i;
     r->sin = sin->i;
-    return is_turned(l, y, r) && neg_in_order(l, y);
+    return is_turned_at_once(l, y, r) || (is_turned(l, y, r) && neg_in_order(l, y));
 }
 
 static bool is_mul(const struct step *step)
@@ -181,7 +212,8 @@ static void fuse_rotation(struct lift *l, struct plan_step *s, const uint32_t *u
     s->rope.cos = r.cos;
     s->rope.sin = r.sin;
     s->rope.n_groups = r.x.n_lines;
-    s->rope.size = s->rope.n_rot = r.x.n;
+    s->rope.size = r.x.n;
+    s->rope.n_rot = r.n_rot;
     s->rope.interleaved = r.is_interleaved;
 }
 

@@ -7,6 +7,7 @@
  *     lift_experts.c the weights of those that are chosen, and products with them
  *     lift_rows.c    ops on rows: elements, reductions, norms, linears, embeddings
  *     lift_caches.c  caches and how they are written
+ *     lift_pick.c    products with constants that pick elements, or average them
  *     lift_attend.c  scores, attention      lift_sinks.c  logits beside the scores
  *     lift_weights.c weights where they lie, constants, tables
  *     fuse.c, fuse_gelu.c, fuse_rope.c   several steps as one
@@ -32,6 +33,7 @@ enum label {
     DIM_BATCH,
     DIM_SEQ,
     DIM_MERGED, /* batch * sequence */
+    DIM_GROUP,  /* heads that share a key * sequence; its stride is from head to head */
     DIM_ROW,
     DIM_PAIRS, /* a rows' own dimension and one of a row, merged in that order */
     /* of caches */
@@ -318,6 +320,10 @@ struct expert_weights {
 };
 MUST_USE int lift_expert_weights(struct lift *l, uint32_t value, bool is_transposed,
                                  struct expert_weights *ret);
+/* linear(in, w) where w is no weight, but a constant that averages a line or turns pairs of
+ * its elements: then do it. */
+MUST_USE int lift_pick(struct lift *l, const struct lifted *in, const struct weights *w,
+                       struct lifted *ret, bool *ret_is);
 MUST_USE int lift_constant(struct lift *l, uint32_t value, uint32_t *ret);
 /* A constant that is one number. */
 MUST_USE int lift_number(struct lift *l, uint32_t value, bool *ret_is, double *ret);

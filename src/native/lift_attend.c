@@ -98,12 +98,53 @@ static int queries(struct lift *l, const struct lifted *q_in, const struct lifte
     return 0;
 }
 
-/* queries · keys^T */
-static int make_scores(struct lift *l, const struct lifted *q, const struct lifted *k)
+/* Where heads that share a key are rows of one matrix, (kv, rep * s, d) beside (kv, ., .):
+ * both with the heads apart, (kv, rep, s, d) beside (kv, 1, ., .).  False where not. */
+static bool ungroup(const struct lift *l, struct lifted *q, struct lifted *cache)
 {
-    struct lifted v = {.kind = KIND_SCORES}, turned = *k;
+    bool is_one = l->decoder->seq_len == 1;
+    struct dim *rows;
+
+    if (q->n_dims < 3 || q->n_dims == PT2_MAX_DIMS || q->n_dims != cache->n_dims)
+        return false;
+    rows = &q->dims[q->n_dims - 2];
+    if (rows->label != DIM_GROUP && !(is_one && rows->label == DIM_ROW))
+        return false;
+    rows[2] = rows[1];
+    rows[1] = new_dim(is_one ? DIM_ONE : DIM_SEQ, is_one ? 1 : ANY_LENGTH, 0);
+    if (l->decoder->seq_len > 0)
+        rows[1].size = l->decoder->seq_len;
+    rows[0].label = DIM_ROW;
+    rows[0].size /= rows[1].size;
+    q->n_dims++;
+    rows = &cache->dims[cache->n_dims - 2];
+    rows[2] = rows[1];
+    rows[1] = rows[0];
+    rows[0] = new_dim(DIM_ONE, 1, 0);
+    cache->n_dims++;
+    return true;
+}
+
+/* As the graph has them again. */
+static void group(const struct lift *l, struct lifted *v)
+{
+    struct dim *rows = &v->dims[v->n_dims - 3];
+
+    rows[0].label = l->decoder->seq_len == 1 ? DIM_ROW : DIM_GROUP;
+    rows[0].size *= rows[1].size;
+    rows[1] = rows[2];
+    v->n_dims--;
+}
+
+/* queries · keys^T */
+static int make_scores(struct lift *l, const struct lifted *q_in, const struct lifted *k_in)
+{
+    struct lifted v = {.kind = KIND_SCORES}, q_apart = *q_in, k_apart = *k_in, turned;
+    const struct lifted *q = &q_apart, *k = &k_apart;
+    bool is_grouped = ungroup(l, &q_apart, &k_apart);
     unsigned n = k->n_dims;
 
+    turned = *k;
     if (n < 3 || k->dims[n - 2].label != DIM_DATA || k->dims[n - 1].label != DIM_POS)
         return lift_refuse(l, "keys that are not transposed");
     turned.dims[n - 2] = k->dims[n - 1];
@@ -120,6 +161,8 @@ static int make_scores(struct lift *l, const struct lifted *q, const struct lift
             heads *= (unsigned)v.dims[d].size;
         }
     v.dims[v.n_dims - 1] = k->dims[n - 1];
+    if (is_grouped)
+        group(l, &v);
     *lift_out(l) = v;
     return 0;
 }
@@ -197,10 +240,12 @@ static int attend(struct lift *l, const struct scores *s, const struct lifted *v
 }
 
 /* probabilities · values */
-static int mix(struct lift *l, const struct lifted *p, const struct lifted *v)
+static int mix(struct lift *l, const struct lifted *p_in, const struct lifted *v_in)
 {
+    struct lifted out, p_apart = *p_in, v_apart = *v_in;
+    const struct lifted *p = &p_apart, *v = &v_apart;
+    bool is_grouped = ungroup(l, &p_apart, &v_apart);
     uint32_t heads;
-    struct lifted out;
 
     if (p->dims[p->n_dims - 1].label != DIM_POS)
         return lift_refuse(l, "the sinks' probabilities times values");
@@ -218,6 +263,8 @@ static int mix(struct lift *l, const struct lifted *p, const struct lifted *v)
         }
     if (attend(l, &p->scores, v, p, &out) < 0)
         return -1;
+    if (is_grouped)
+        group(l, &out);
     *lift_out(l) = out;
     return 0;
 }

@@ -40,12 +40,35 @@ static bool split_dim(const struct lift *l, const struct dim *old, const struct 
         ret[1] = new_dim(DIM_ROW, g->sizes[1], old->stride);
         return old->order == 0 && g->sizes[1] == old->n;
     }
+    ret[1].label = DIM_SEQ;
     if (old->label == DIM_MERGED) {
         ret[0].label = DIM_BATCH;
-        ret[1].label = DIM_SEQ;
         return g->sizes[0] == batch_of(l) && g->sizes[1] == length_of(l);
     }
-    return false;
+    ret[0] = new_dim(DIM_ROW, g->sizes[0], old->stride);
+    return old->label == DIM_GROUP && g->sizes[1] == length_of(l);
+}
+
+/* (heads, s) as (key heads, heads that share one * s), or back. */
+static bool regroup_heads(const struct lift *l, const struct group *g, struct dim *ret)
+{
+    const struct dim *heads = &g->old[0], *last = &g->old[1];
+    int64_t length = length_of(l), per_key;
+
+    if (g->n_old != 2 || g->n_new > 2 || heads->label != DIM_ROW)
+        return false;
+    if (last->label == DIM_SEQ && g->sizes[g->n_new - 1] % length == 0) {
+        per_key = g->sizes[g->n_new - 1] / length;
+        ret[0] = new_dim(DIM_ROW, heads->size / per_key, (int32_t)(heads->stride * per_key));
+        ret[g->n_new - 1] = new_dim(DIM_GROUP, g->sizes[g->n_new - 1], heads->stride);
+        return true;
+    }
+    if (last->label != DIM_GROUP || g->n_new != 2 || g->sizes[1] != length ||
+        heads->stride != last->stride * (last->size / length))
+        return false;
+    ret[0] = new_dim(DIM_ROW, g->sizes[0], last->stride);
+    ret[1] = new_dim(DIM_SEQ, length, 0);
+    return true;
 }
 
 /* Are all but the last the rows' own? */
@@ -94,6 +117,8 @@ static bool regroup(const struct lift *l, struct group *g, struct dim *ret)
         ret[0] = g->old[0];
         return true;
     }
+    if (regroup_heads(l, g, ret))
+        return true;
     if (g->n_old == 1)
         return split_dim(l, &g->old[0], g, ret);
     if (g->n_new == 1)

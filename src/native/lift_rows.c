@@ -385,10 +385,13 @@ static int linear(struct lift *l, const struct lifted *in, uint32_t weight,
     struct plan_step *step;
     struct weights w;
     int32_t bias_i;
+    bool is_pick;
 
     if (lift_weights(l, weight, is_transposed, &w) < 0 ||
         norm_constant(l, bias, w.n_out, &bias_i) < 0)
         return -1;
+    if (bias_i < 0 && (lift_pick(l, in, &w, ret, &is_pick) < 0 || is_pick))
+        return is_pick ? 0 : -1;
     for (unsigned d = 0; d + 1 < in->n_dims; d++)
         if (dim_in_row(&in->dims[d]) > 1)
             return lift_refuse(l, "rows that are matrices");

@@ -90,6 +90,9 @@ struct plan_step *lift_step(struct lift *l, enum plan_op op)
 
 int lift_new_rows(struct lift *l, const struct lifted *like, struct lifted *ret)
 {
+    for (unsigned d = 0; d < like->n_dims; d++)
+        if (like->dims[d].label == DIM_GROUP)
+            return lift_refuse(l, "heads and sequence in one dimension");
     struct lifted v = *like;
     int64_t width = 1;
 

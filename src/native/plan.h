@@ -32,7 +32,7 @@ enum plan_source { PLAN_REGISTER, PLAN_TABLE, PLAN_CONSTANT, PLAN_NUMBER };
  * at offset + i0 * strides[0] + i1 * strides[1] + ...; a stride of 0 repeats.
  *
  *     UNARY, BINARY, GATE, COPY   by the step's sizes[0..3]; GATE: both with strides[3] 1
- *     REDUCE, SOFTMAX             sizes[3] is the dimension that they go over
+ *     REDUCE, SOFTMAX, TURN       sizes[3] is the dimension that they go over
  *     TOPK, GATHER, SCATTER       sizes[0..2] are lines; strides[3] goes along one, however
  *                                 many elements of it are read
  *     PICK, EXPERTS               strides[0] from one choice to the next, and from one row of
@@ -55,6 +55,7 @@ enum plan_op {
     PLAN_RMS_NORM,
     PLAN_LAYER_NORM,
     PLAN_ROPE,    /* n_groups heads of `size`, the first n_rot of each turned, the rest copied */
+    PLAN_TURN,    /* x * cos + this * sin is ROPE: of each pair the other, one of them negated */
     PLAN_STORE,   /* in: a key or value row (kv_heads, head_dim) into the cache at the row's position */
     PLAN_ATTEND,  /* in: queries (heads, head_dim); out: (heads, head_dim) */
     PLAN_UNARY,
@@ -99,6 +100,12 @@ struct plan_experts {
     const char *fqn;     /* of the weights, for printing; borrowed from the program */
 };
 
+struct plan_turn {
+    uint32_t n_rot; /* the first of a head; what is made of the rest is 0 */
+    bool interleaved;
+    bool flipped; /* the second of a pair is negated, and not the first as ROPE has it */
+};
+
 struct plan_step {
     enum plan_op op;
     uint32_t out;             /* register; in full, contiguous from `out_offset` */
@@ -130,6 +137,7 @@ struct plan_step {
             uint32_t n_groups, size, n_rot;
             bool interleaved;
         } rope;
+        struct plan_turn turn;
         struct {
             uint32_t layer;
             bool is_value;

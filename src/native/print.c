@@ -210,6 +210,11 @@ static void put_step(struct buf *b, const struct plan_step *s)
         put_view(b, &s->in);
         buf_str(b, ")");
         break;
+    case PLAN_TURN:
+        snprintf(name, sizeof(name), "turn%s%s_%u", s->turn.interleaved ? "_pairs" : "",
+                 s->turn.flipped ? "_flipped" : "", s->turn.n_rot);
+        put_call(b, name, s, false);
+        break;
     default:
         put_call(b, "copy", s, false);
         break;

@@ -206,8 +206,23 @@ static void elements(const struct plan_runner *r, const struct plan_step *s, siz
     } while (run_next_outer(s, at));
 }
 
+static void turn_line(const struct plan_turn *turn, const float *x, ptrdiff_t stride, size_t n,
+                      float *y)
+{
+    size_t half = turn->n_rot / 2;
+
+    for (size_t i = 0; i < half; i++) {
+        size_t a = turn->interleaved ? 2 * i : i, b = turn->interleaved ? a + 1 : i + half;
+        float first = x[(ptrdiff_t)a * stride], second = x[(ptrdiff_t)b * stride];
+
+        y[a] = turn->flipped ? second : -second;
+        y[b] = turn->flipped ? -first : first;
+    }
+    memset(y + turn->n_rot, 0, (n - turn->n_rot) * sizeof(*y));
+}
+
 /* Over the last dimension of the input, of sizes[3] elements: a number for each line, or
- * for SOFTMAX the line itself. */
+ * for SOFTMAX and TURN a line. */
 static void lines(const struct plan_runner *r, const struct plan_step *s, size_t row)
 {
     const float *in = run_view(r, &s->in, row);
@@ -216,14 +231,20 @@ static void lines(const struct plan_runner *r, const struct plan_step *s, size_t
 
     do {
         const float *x = in + run_outer_offset(&s->in, at);
-        float result = s->reduce == PLAN_MAX ? -INFINITY : 0;
+        float result;
 
+        if (s->op == PLAN_TURN) {
+            turn_line(&s->turn, x, s->in.strides[3], n, y);
+            y += n;
+            continue;
+        }
         if (s->op == PLAN_SOFTMAX) {
             copy_strided(x, s->in.strides[3], n, y);
             r->kernels->softmax(y, n);
             y += n;
             continue;
         }
+        result = s->reduce == PLAN_MAX ? -INFINITY : 0;
         for (size_t i = 0; i < n; i++) {
             float e = x[(ptrdiff_t)i * s->in.strides[3]];
 
@@ -260,6 +281,7 @@ static void run_row(const struct plan_runner *r, const struct plan_step *s, size
         break;
     case PLAN_REDUCE:
     case PLAN_SOFTMAX:
+    case PLAN_TURN:
         lines(r, s, row);
         break;
     case PLAN_LOGITS:

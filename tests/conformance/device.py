@@ -4,20 +4,35 @@ import copy
 
 import torch
 from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
-from executorch.exir import EdgeCompileConfig, to_edge_transform_and_lower
+from executorch.exir import (EdgeCompileConfig, ExecutorchBackendConfig,
+                             to_edge_transform_and_lower)
 from executorch.runtime import Runtime, Verification
 from transformers.activations import GELUTanh
 
 import reference
 
 
-def lower(path, backend):
-    """The bytes of the .pte; backend is "xnnpack" or "portable"."""
+def to_executorch(path, backend, reinplace=False):
+    """The program as ExecuTorch has it; backend is "xnnpack" or "portable"."""
     program = torch.export.load(str(path))
     edge = to_edge_transform_and_lower(
         program, partitioner=[XnnpackPartitioner()] if backend == "xnnpack" else [],
         compile_config=EdgeCompileConfig(_check_ir_validity=False, _skip_dim_order=True))
-    return bytes(edge.to_executorch().buffer)
+    return edge.to_executorch(ExecutorchBackendConfig(run_reinplace_pass=reinplace))
+
+
+def lower(path, backend, reinplace=False):
+    """The bytes of the .pte."""
+    return bytes(to_executorch(path, backend, reinplace).buffer)
+
+
+def pieces(program):
+    """(the delegated pieces, the other operators that a run calls)"""
+    plan = program.executorch_program.execution_plan[0]
+    calls = [type(i.instr_args).__name__ for i in plan.chains[0].instructions]
+    kernels = [plan.operators[i.instr_args.op_index].name for i in plan.chains[0].instructions
+               if type(i.instr_args).__name__ == "KernelCall"]
+    return calls.count("DelegateCall"), sum(not name.startswith("executorch_prim") for name in kernels)
 
 
 def run(pte, ids, chunks=None):

@@ -128,13 +128,13 @@ def story_bad_members_are_named(d):
 
 def story_what_is_not_offered_yet_is_named(d):
     for pointer, options in (
-            ("/profile", {"profile": "edge"}), ("/quantization", {"quantization": {"linear": "8w"}}),
+            ("/quantization", {"quantization": {"linear": "8w"}}),
             ("/format", {"format": "pte"}), ("/pte", {"pte": {"backend": "xnnpack"}})):
         reply = submit(d, expect=422, **options)
         check_errors(reply, pointer)
         assert reply.problem == "unsupported", reply.json
         assert "not offered" in reply.json["errors"][0]["detail"]
-    reply = submit(d, expect=422, profile="edge", dtype="x")
+    reply = submit(d, expect=422, format="pte", dtype="x")
     assert reply.problem == "invalid-request", "a mistake is told before what comes later"
     submit(d, dry_run=True, expect=200, quantization=None, pte=None, verify=0, profile="torch",
            format="pt2", logits_to_keep="all", cache={"implementation": "static"})
