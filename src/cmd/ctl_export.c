@@ -309,7 +309,7 @@ int ctl_cmd_export(struct ctl *ctl, int argc, char **argv)
          "a call takes any number of tokens", 0, 0},
         {0, "attn-implementation", CTL_STRING, &e.attn, "NAME",
          "eager (as trained; the default) or sdpa (as the reference exports)", 0, 0},
-        {0, "profile", CTL_STRING, &e.profile, "NAME", "torch (the default)", 0, 0},
+        {0, "profile", CTL_STRING, &e.profile, "NAME", "torch (the default) or edge", 0, 0},
         {0, "verify", CTL_INT, &e.verify, "N",
          "run the program for N tokens on each engine and compare the logits", 0, 4096},
         {'l', "label", CTL_LIST, &e.labels, "NAME=VALUE", "a label of the job", 0, 0},
