@@ -9,7 +9,7 @@
 struct export
 {
     struct ctl *ctl;
-    const char *output, *alias, *dtype, *attn, *profile;
+    const char *output, *alias, *dtype, *attn, *profile, *cache, *logits;
     struct output to; /* where output is given */
     int64_t batch_size, max_cache_len, seq_len, verify; /* 0: not given */
     bool dynamic_shapes, dry_run, no_wait;
@@ -54,6 +54,8 @@ static json_t *make_body(const struct export *e, const char *model)
     add_string(body, "dtype", e->dtype);
     add_string(body, "attn_implementation", e->attn);
     add_string(body, "profile", e->profile);
+    add_string(body, "logits_to_keep", e->logits);
+    add_string(cache, "implementation", e->cache);
     if (e->batch_size)
         json_object_set_new(cache, "batch_size", json_integer(e->batch_size));
     if (e->max_cache_len)
@@ -309,6 +311,10 @@ int ctl_cmd_export(struct ctl *ctl, int argc, char **argv)
          "a call takes any number of tokens", 0, 0},
         {0, "attn-implementation", CTL_STRING, &e.attn, "NAME",
          "eager (as trained; the default) or sdpa (as the reference exports)", 0, 0},
+        {0, "cache-implementation", CTL_STRING, &e.cache, "NAME",
+         "static (the default) or hybrid (sliding layers in rings of their window)", 0, 0},
+        {0, "logits-to-keep", CTL_STRING, &e.logits, "WHICH",
+         "all (the default) or last (of a call's last token alone)", 0, 0},
         {0, "profile", CTL_STRING, &e.profile, "NAME", "torch (the default) or edge", 0, 0},
         {0, "verify", CTL_INT, &e.verify, "N",
          "run the program for N tokens on each engine and compare the logits", 0, 4096},

@@ -126,6 +126,10 @@ def story_export_is_refused(d):
         assert os.listdir(dir) == []
     answer = ctl_json(d, "export", "demo", "--dry-run", "--max-cache-len", "32")
     assert answer["options"]["cache"]["max_cache_len"] == 32, answer
+    told = ctl_json(d, "export", "demo", "--dry-run", "--profile", "edge", "--logits-to-keep", "last",
+                    "--cache-implementation", "hybrid")["options"]
+    assert (told["profile"], told["logits_to_keep"], told["cache"]["implementation"]) == (
+        "edge", "last", "hybrid"), told
     assert "program_bytes" in ctl(d, "export", "demo", "--dry-run").out
     ctl(d, "export", "demo", "--alias", "exp_no", "--max-cache-len", "64", expect=REFUSED)
 
