@@ -1,11 +1,13 @@
 #include "suite.h"
 
 #include "base/buf.h"
+#include "base/cores.h"
 #include "base/folder.h"
 #include "base/sha256.h"
 #include "base/util.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <unistd.h>
 #include <pt2/dtype.h>
 #include <pt2/err.h>
@@ -116,6 +118,23 @@ START_TEST(test_sha256_known_answers)
 }
 END_TEST
 
+START_TEST(test_cores_are_those_that_we_may_run_on)
+{
+    cpu_set_t all, one;
+    int first = 0;
+
+    ck_assert_int_eq(sched_getaffinity(0, sizeof(all), &all), 0);
+    ck_assert_uint_eq(cores_count(), CPU_COUNT(&all));
+    while (!CPU_ISSET(first, &all))
+        first++;
+    CPU_ZERO(&one);
+    CPU_SET(first, &one);
+    ck_assert_int_eq(sched_setaffinity(0, sizeof(one), &one), 0);
+    ck_assert_uint_eq(cores_count(), 1);
+    ck_assert_int_eq(sched_setaffinity(0, sizeof(all), &all), 0);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("base");
@@ -127,6 +146,7 @@ int main(void)
     tcase_add_test(core, test_dtype_tables_agree_with_schema);
     tcase_add_test(core, test_sha256_known_answers);
     tcase_add_test(core, test_folder_with_those_above_it);
+    tcase_add_test(core, test_cores_are_those_that_we_may_run_on);
     tcase_add_test(limits, test_buf_stops_at_its_maximum);
     suite_add_tcase(s, core);
     suite_add_tcase(s, limits);

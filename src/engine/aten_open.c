@@ -1,11 +1,11 @@
 /* aten_open.c - opening and closing: the archive's facts, the worker, its answers. */
 #include "engine/aten.h"
 
+#include "base/cores.h"
 #include "base/log.h"
 #include "engine/initial.h"
 
 #include <limits.h>
-#include <sched.h>
 #include <stdio.h>
 
 #define DEFAULT_MAX_STEP_BYTES ((uint64_t)4 << 30)
@@ -24,14 +24,6 @@ uint64_t aten_max_step_bytes(const struct pt2_engine_options *options)
 {
     return options && options->max_step_bytes ? options->max_step_bytes
                                               : DEFAULT_MAX_STEP_BYTES;
-}
-
-static unsigned n_cores(void)
-{
-    cpu_set_t set;
-    int n = sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1;
-
-    return n > 0 ? (unsigned)n : 1;
 }
 
 /* What the worker may have to hold of the archive: records that it can not use in place.
@@ -82,7 +74,7 @@ static int worker_load(struct aten_engine *engine,
 
     snprintf(request.open.version, sizeof(request.open.version), "%s", WIRE_VERSION);
     request.open.n_threads =
-        options && options->n_threads ? options->n_threads : n_cores();
+        options && options->n_threads ? options->n_threads : cores_count();
     request.open.max_run_bytes = aten_max_step_bytes(options);
     if (worker_ask(&engine->worker, &request, archive_fd, LOAD_TIMEOUT_MS, &reply, err) <
         0)

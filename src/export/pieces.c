@@ -1,11 +1,11 @@
 #include "export/pieces.h"
 
+#include "base/cores.h"
 #include "base/log.h"
 #include "export/convert.h"
 
 #include <errno.h>
 #include <pthread.h>
-#include <sched.h>
 #include <zlib.h>
 
 #define MAX_THREADS 8
@@ -86,15 +86,6 @@ static void *prepare_all(void *arg)
     return NULL;
 }
 
-static unsigned n_cores(void)
-{
-    cpu_set_t set;
-
-    if (sched_getaffinity(0, sizeof(set), &set) < 0)
-        return 1;
-    return (unsigned)CPU_COUNT(&set);
-}
-
 /* As many as can be had, but one. */
 static int start_threads(struct pieces *p, unsigned n, struct pt2_err *err)
 {
@@ -140,7 +131,7 @@ int pieces_new(const struct pt2_checkpoint *checkpoint, struct pt2_writer *write
                pieces_written *written, void *ctx, struct pieces **ret_pieces,
                struct pt2_err *err)
 {
-    unsigned n_threads = MIN(MAX(n_cores(), 1u), (unsigned)MAX_THREADS);
+    unsigned n_threads = MIN(cores_count(), (unsigned)MAX_THREADS);
     AUTO(pieces) p = calloc(1, sizeof(*p));
 
     if (!p)

@@ -1,10 +1,11 @@
 #include "native/team.h"
 
+#include "base/cores.h"
+
 #include <errno.h>
 #include <limits.h>
 #include <linux/futex.h>
 #include <pthread.h>
-#include <sched.h>
 #include <stdatomic.h>
 #include <sys/syscall.h>
 
@@ -114,15 +115,6 @@ unsigned team_n_threads(const struct team *team)
     return team->n_threads;
 }
 
-static unsigned n_cores(void)
-{
-    cpu_set_t set;
-
-    if (sched_getaffinity(0, sizeof(set), &set) < 0)
-        return 1;
-    return (unsigned)CPU_COUNT(&set);
-}
-
 void team_free(struct team *team)
 {
     if (!team)
@@ -143,8 +135,8 @@ int team_new(unsigned n_threads, struct team **ret_team, struct pt2_err *err)
         return pt2_err_set(err, PT2_ERR_NOMEM, "compute threads");
     memset(team, 0, sizeof(*team));
     pthread_mutex_init(&team->one_job, NULL);
-    team->n_threads = n_threads ? n_threads : n_cores();
-    team->n_threads = MIN(MAX(team->n_threads, 1), MAX_THREADS);
+    team->n_threads = n_threads ? n_threads : cores_count();
+    team->n_threads = MIN(team->n_threads, MAX_THREADS);
     for (unsigned i = 1; i < team->n_threads; i++) {
         team->parts[i] = (struct part){.team = team, .number = i};
         errno = pthread_create(&team->parts[i].thread, NULL, work, &team->parts[i]);
