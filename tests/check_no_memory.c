@@ -97,8 +97,9 @@ START_TEST(test_no_memory_for_an_archives_program)
     OK(pt2_archive_open(archive, &a, &err));
     for (alloc_fail_begin(); alloc_fail_next();) {
         struct pt2_program *p = NULL;
+        int r = pt2_program_read(a, &p, &err);
 
-        ck_answer(pt2_program_read(a, &p, &err), alloc_failed());
+        ck_answer(r, alloc_failed());
         pt2_program_free(p);
     }
     pt2_archive_free(a);
@@ -130,8 +131,9 @@ START_TEST(test_no_memory_for_a_program_that_is_built)
 {
     for (alloc_fail_begin(); alloc_fail_next();) {
         struct pt2_program *p = NULL;
+        int r = build(&p);
 
-        ck_answer(build(&p), alloc_failed());
+        ck_answer(r, alloc_failed());
         pt2_program_free(p);
     }
 }

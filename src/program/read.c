@@ -1,7 +1,6 @@
 /* read.c - a program out of an archive, checked against the archive's tensors. */
+#include "base/json.h"
 #include "program/impl.h"
-
-#include <jansson.h>
 
 #define MODEL_JSON      "models/model.json"
 #define METADATA_JSON   "extra/executorch_metadata.json"
@@ -70,22 +69,27 @@ static int check_input(const struct pt2_archive *archive, const struct pt2_progr
 
 /* What an exporter says of the context's length beside the program, as ExecuTorch's llm runner
  * has it; 0: nothing, or nothing that can be. */
-static int64_t read_max_context_len(const struct pt2_archive *archive)
+static int read_max_context_len(const struct pt2_archive *archive, int64_t *ret_len,
+                                struct pt2_err *err)
 {
     const struct pt2_record *record = pt2_archive_find(archive, METADATA_JSON);
     json_auto_t *metadata = NULL;
     AUTO_PTR void *text = NULL;
-    const json_t *len;
+    struct pt2_err own = {0};
+    int64_t len;
     size_t size;
 
-    if (!record || pt2_archive_read(archive, record, MAX_METADATA, &text, &size, NULL) < 0)
+    *ret_len = 0;
+    if (!record || record->size > MAX_METADATA)
         return 0;
-    metadata = json_loadb(text, size, JSON_REJECT_DUPLICATES, NULL);
-    len = json_object_get(metadata, "get_max_context_len");
-    return json_is_integer(len) && json_integer_value(len) > 0 &&
-                   json_integer_value(len) <= MAX_CONTEXT_LEN
-               ? json_integer_value(len)
-               : 0;
+    if (pt2_archive_read(archive, record, MAX_METADATA, &text, &size, err) < 0)
+        return -1;
+    if (json_parse(text, size, &metadata, &own) < 0)
+        return own.code == PT2_ERR_NOMEM ? pt2_err_set(err, own.code, "%s", own.text) : 0;
+    len = json_integer_value(json_object_get(metadata, "get_max_context_len"));
+    if (len > 0 && len <= MAX_CONTEXT_LEN)
+        *ret_len = len;
+    return 0;
 }
 
 int pt2_program_read(const struct pt2_archive *archive, struct pt2_program **ret_program,
@@ -107,7 +111,8 @@ int pt2_program_read(const struct pt2_archive *archive, struct pt2_program **ret
         if (program->inputs[i].kind != PT2_INPUT_USER &&
             check_input(archive, program, &program->inputs[i], err) < 0)
             return -1;
-    program->max_context_len = read_max_context_len(archive);
+    if (read_max_context_len(archive, &program->max_context_len, err) < 0)
+        return -1;
     *ret_program = TAKE(program);
     return 0;
 }
