@@ -17,8 +17,6 @@ from test_export import compare, compare_half
 N = 24
 
 
-
-
 @pytest.mark.parametrize("case", tiny.FAMILIES)
 def test_native(case, build, checkpoint, export, record_property):
     folder = checkpoint(case)
