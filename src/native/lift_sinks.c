@@ -9,14 +9,15 @@ static int sinks_of(struct lift *l, uint32_t value, const struct scores *s, uint
     const struct pt2_node *node;
     int64_t n = 1;
 
-    while (eval_class(l->eval, value) != EVAL_CONSTANT) {
-        node = v->node >= 0 ? pt2_program_node(l->program, (uint32_t)v->node) : NULL;
-        if (!node || (!node_is(node, "expand") && !node_is(node, "expand_as")) ||
-            node_value(node, "self") < 0)
-            return lift_refuse(l, "sinks that are no constants");
+    /* Without what repeats it, in batches and for tokens, which may be constant too. */
+    while ((node = v->node >= 0 ? pt2_program_node(l->program, (uint32_t)v->node) : NULL) &&
+           (node_is(node, "expand") || node_is(node, "expand_as")) &&
+           node_value(node, "self") >= 0) {
         value = (uint32_t)node_value(node, "self");
         v = pt2_program_value(l->program, value);
     }
+    if (eval_class(l->eval, value) != EVAL_CONSTANT)
+        return lift_refuse(l, "sinks that are no constants");
     for (unsigned d = 0; d < v->meta.n_dims; d++) {
         int64_t size = v->meta.sizes[d].value;
 
