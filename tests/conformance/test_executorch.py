@@ -1,6 +1,7 @@
 """Our exports lower in ExecuTorch as they are, and run there with the right logits."""
 
 import pytest
+import torch
 
 import device
 import reference
