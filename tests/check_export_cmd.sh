@@ -34,7 +34,7 @@ expect 2 'one MODEL' "$export" "$model" "$model" -o "$dir/x.pt2"
 expect 2 'a whole number' "$export" "$model" --batch-size two -o "$dir/x.pt2"
 expect 2 'standard input' "$export" --job --dtype float32 "$model" -o "$dir/x.pt2"
 expect 1 '--dtype: must be one of' "$export" "$model" --dtype int8 -o "$dir/x.pt2"
-expect 1 '--profile: profile "edge" is not offered' "$export" "$model" --profile edge -n
+expect 1 '--format: format "pte" is not offered' "$export" "$model" --format pte -n
 expect 1 '"pointer":"/cache/batch_size"' "$export" "$model" --batch-size 0 --json -n
 expect 1 '/problems/not-found' "$export" "$dir/none" --json -n
 expect 1 'sequence length must be 1 to max_cache_len, 8' \
@@ -74,7 +74,7 @@ if command -v taskset >/dev/null; then
     rm -f "$dir/0.pt2" "$dir/0,1.pt2"
 fi
 rm "$dir/b.pt2"
-for body in '{"dtype":"int8"}' '{"a":' '[]' '{"profile":"edge"}'; do
+for body in '{"dtype":"int8"}' '{"a":' '[]' '{"format":"pte"}'; do
     echo "$body" | "$export" --job "$model" -o "$dir/b.pt2" >"$dir/log" 2>&1
     [ $? -eq 1 ] && tail -1 "$dir/log" | grep -q '^{"error":{"type":"/problems/' ||
         { echo "FAIL: --job with $body"; cat "$dir/log"; failed=1; }
