@@ -50,10 +50,13 @@ def test_signature_is_pythons(case, options, checkpoint, export, tmp_path):
     compare(case, options, checkpoint, export, tmp_path)
 
 
-# hunyuan_v1_dense's rope_type is dynamic, which Python can't export, nor XGLM's positions, an
-# arange between two numbers that are in tensors.
+# What Python can't export: hunyuan_v1_dense's dynamic rope_type, and positions that are counted
+# in a mask or by an arange between numbers in tensors (doc/families.md has the errors).
+NOT_BY_PYTHON = {"hunyuan_v1_dense", "opt", "biogpt", "xglm"}
+
+
 @pytest.mark.nightly
-@pytest.mark.parametrize("case", sorted(tiny.FAMILIES.keys() - {"hunyuan_v1_dense", "xglm"}))
+@pytest.mark.parametrize("case", sorted(tiny.FAMILIES.keys() - NOT_BY_PYTHON))
 def test_signature_of_families(case, checkpoint, export, tmp_path):
     compare(case, {}, checkpoint, export, tmp_path)
 
