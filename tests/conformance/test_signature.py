@@ -50,13 +50,14 @@ def test_signature_is_pythons(case, options, checkpoint, export, tmp_path):
     compare(case, options, checkpoint, export, tmp_path)
 
 
-# What Python can't export: hunyuan_v1_dense's dynamic rope_type, and positions that are counted
-# in a mask or by an arange between numbers in tensors (doc/families.md has the errors).
-NOT_BY_PYTHON = {"hunyuan_v1_dense", "opt", "biogpt", "xglm"}
+# What Python can't export: hunyuan_v1_dense's dynamic rope_type, falcon's one head of keys, and
+# positions that are counted in a mask or by an arange between numbers in tensors; and gpt_neo,
+# whose buffers there are the masks that make it wrong (doc/families.md has the errors).
+NOT_AS_PYTHON = {"hunyuan_v1_dense", "falcon", "opt", "biogpt", "xglm", "gpt_neo"}
 
 
 @pytest.mark.nightly
-@pytest.mark.parametrize("case", sorted(tiny.FAMILIES.keys() - NOT_BY_PYTHON))
+@pytest.mark.parametrize("case", sorted(tiny.FAMILIES.keys() - NOT_AS_PYTHON))
 def test_signature_of_families(case, checkpoint, export, tmp_path):
     compare(case, {}, checkpoint, export, tmp_path)
 
