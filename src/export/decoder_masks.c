@@ -55,13 +55,15 @@ static void make_mask(struct builder *b, struct layer_values *layer, int64_t win
                       int64_t len, uint32_t table)
 {
     layer->slots = b->positions;
+    if (table != GRAPH_NO_BIAS) { /* a ring has none */
+        layer->mask = graph_rows(&b->graph, table, b->positions);
+        return;
+    }
     if (len < b->options->max_cache_len)
         ring(b, layer, len);
-    else if (table == GRAPH_NO_BIAS)
+    else
         layer->mask = visible(b, window);
-    if (table != GRAPH_NO_BIAS)
-        layer->mask = graph_rows(&b->graph, table, b->positions);
-    else if (b->options->profile == PT2_PROFILE_EDGE)
+    if (b->options->profile == PT2_PROFILE_EDGE)
         layer->mask = added(&b->graph, layer->mask);
 }
 
