@@ -137,6 +137,37 @@ START_TEST(test_gguf_every_quantisation_bit_for_bit)
 }
 END_TEST
 
+/* Any run of groups, of numbers, of scales or of both, stands for what is read as floats. */
+START_TEST(test_gguf_groups_are_the_stored_numbers)
+{
+    const char *name = _i ? "Q8_0" : "Q4_0";
+    struct pt2_checkpoint *c = open_data("quants.gguf");
+    const struct pt2_checkpoint_tensor *t = pt2_checkpoint_find_tensor(c, name);
+    AUTO_PTR float *floats = values_of(c, name, 3, 512);
+    float scales[48], again[48];
+    int8_t values[48 * 32], same[48 * 32];
+
+    ck_assert_uint_eq(t->group_bits, _i ? 8 : 4);
+    ck_assert_uint_eq(pt2_checkpoint_find_tensor(c, "Q4_1")->group_bits, 0);
+    ck_assert_uint_eq(pt2_checkpoint_find_tensor(c, "F16")->group_bits, 0);
+    srand((unsigned)test_seed());
+    for (int round = 0; round < 100; round++) {
+        size_t first = (size_t)rand() % 48, n = (size_t)rand() % (48 - first) + 1;
+
+        OK(pt2_checkpoint_read_groups(c, t, first, n, values, scales, &err));
+        OK(pt2_checkpoint_read_groups(c, t, first, n, same, NULL, &err));
+        OK(pt2_checkpoint_read_groups(c, t, first, n, NULL, again, &err));
+        ck_assert_mem_eq(values, same, n * 32);
+        ck_assert_mem_eq(scales, again, n * 4);
+        for (size_t i = 0; i < n * 32; i++)
+            ck_assert_float_eq((float)values[i] * scales[i / 32], floats[first * 32 + i]);
+    }
+    ck_assert_int_eq(pt2_checkpoint_read_groups(c, t, 48, 1, values, scales, NULL), -1);
+    ck_assert_int_eq(pt2_checkpoint_read_groups(c, t, 1, 48, values, scales, NULL), -1);
+    pt2_checkpoint_free(c);
+}
+END_TEST
+
 /* As llama.cpp's converter permutes: (heads, 2, half) with the last two swapped. */
 static void permute(const float *from, float *to, int heads, int half, int cols)
 {
@@ -662,6 +693,7 @@ int main(void)
 
     tcase_add_checked_fixture(core, setup, teardown);
     tcase_add_test(core, test_gguf_every_quantisation_bit_for_bit);
+    tcase_add_loop_test(core, test_gguf_groups_are_the_stored_numbers, 0, 2);
     tcase_add_test(core, test_gguf_llama_queries_and_keys_are_put_back);
     tcase_add_test(core, test_gguf_gemma_norms_lose_their_one);
     tcase_add_test(core, test_gguf_gpt2_matrices_are_transposed);

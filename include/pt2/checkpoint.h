@@ -34,6 +34,9 @@ struct pt2_checkpoint_tensor {
     uint32_t file;               /* index for pt2_checkpoint_file */
     uint64_t offset;             /* of its first byte in that file */
     uint64_t bytes;              /* of the values */
+    unsigned group_bits; /* 8 or 4: they are stored as whole numbers, each 32 neighbours of a
+                            row with a scale (Q8_0, Q4_0), which pt2_checkpoint_read_groups
+                            reads; else 0 */
     uint32_t recipe; /* 0: they lie in the file as they are; else pt2_checkpoint_read
                         makes them */
 };
@@ -97,7 +100,15 @@ PT2_API PT2_MUST_USE int pt2_checkpoint_read(const struct pt2_checkpoint *checkp
                                              const struct pt2_checkpoint_tensor *tensor,
                                              uint64_t offset, void *buf, size_t len,
                                              struct pt2_err *err);
-/* The same of file i. */
+/* Read groups first .. first + n - 1 of a tensor that has group_bits as they are stored:
+ * values (32 n), each value times its scale is what pt2_checkpoint_read reads; scales (n).
+ * Either may be NULL.  Errors: the same. */
+#define PT2_CHECKPOINT_GROUP 32
+PT2_API PT2_MUST_USE int
+pt2_checkpoint_read_groups(const struct pt2_checkpoint *checkpoint,
+                           const struct pt2_checkpoint_tensor *tensor, uint64_t first,
+                           size_t n, int8_t *values, float *scales, struct pt2_err *err);
+/* Read len bytes of file i, from offset on.  Errors: as pt2_checkpoint_read. */
 PT2_API PT2_MUST_USE int pt2_checkpoint_read_file(const struct pt2_checkpoint *checkpoint,
                                                   size_t i, uint64_t offset, void *buf,
                                                   size_t len, struct pt2_err *err);

@@ -1,5 +1,6 @@
 #include <pt2/checkpoint.h>
 
+#include "base/log.h"
 #include "checkpoint/file_names.h"
 #include "checkpoint/files.h"
 #include "checkpoint/gguf_config.h"
@@ -321,6 +322,23 @@ int pt2_checkpoint_read(const struct pt2_checkpoint *c,
         return gguf_source_read(&c->sources.items[tensor->recipe - 1], &c->files, offset,
                                 buf, len, err);
     return files_read(&c->files, tensor->file, tensor->offset + offset, buf, len, err);
+}
+
+int pt2_checkpoint_read_groups(const struct pt2_checkpoint *c,
+                               const struct pt2_checkpoint_tensor *tensor, uint64_t first,
+                               size_t n, int8_t *values, float *scales,
+                               struct pt2_err *err)
+{
+    uint64_t n_groups = tensor->bytes / sizeof(float) / PT2_CHECKPOINT_GROUP;
+
+    ASSERT(tensor->group_bits > 0 && c->is_gguf && tensor->recipe > 0);
+    if (first > n_groups || n > n_groups - first)
+        return pt2_err_set(err, PT2_ERR_INVALID,
+                           "groups %llu and %zu more of tensor '%s', which has %llu",
+                           (unsigned long long)first, n, tensor->name,
+                           (unsigned long long)n_groups);
+    return gguf_groups_read(&c->sources.items[tensor->recipe - 1], &c->files, first, n,
+                            values, scales, err);
 }
 
 int pt2_checkpoint_read_file(const struct pt2_checkpoint *c, size_t i, uint64_t offset,

@@ -137,6 +137,7 @@ static int add_tensor(struct mapping *m, const struct gguf_tensor *t, enum gguf_
                            "tensor '%s': its shape is too big", t->name);
     to->dtype = PT2_FLOAT32;
     to->recipe = (uint32_t)m->sources->n + 1;
+    to->group_bits = gguf_group_bits(&source);
     return add_source(m, &source);
 }
 
@@ -253,14 +254,23 @@ static int fetch(const struct gguf_source *s, const struct files *files, uint64_
 
 /* Row r of a head is pair r % half, of its half r / half: llama.cpp keeps the two of a
  * pair side by side (convert_hf_to_gguf.py, LlamaModel.permute). */
+uint64_t gguf_stored_row(const struct gguf_source *s, uint64_t row)
+{
+    uint64_t head = (uint64_t)s->head_rows, half = head / 2, r;
+
+    if (head == 0)
+        return row;
+    r = row % head;
+    return row - r + r % half * 2 + r / half;
+}
+
 static int make_unpermuted(const struct gguf_source *s, const struct files *files,
                            uint64_t i, size_t n, float *to, struct pt2_err *err)
 {
-    uint64_t cols = (uint64_t)s->cols, head = (uint64_t)s->head_rows, half = head / 2;
+    uint64_t cols = (uint64_t)s->cols;
 
     while (n > 0) {
-        uint64_t row = i / cols, col = i % cols, r = row % head;
-        uint64_t stored = row - r + r % half * 2 + r / half;
+        uint64_t stored = gguf_stored_row(s, i / cols), col = i % cols;
         size_t done = (size_t)MIN((uint64_t)n, cols - col);
 
         if (fetch(s, files, stored * cols + col, done, to, err) < 0)

@@ -41,4 +41,16 @@ MUST_USE int gguf_source_read(const struct gguf_source *source, const struct fil
                               uint64_t offset, void *buf, size_t len,
                               struct pt2_err *err);
 
+/* The row that is stored where row r is wanted: the same, but where rows are permuted. */
+uint64_t gguf_stored_row(const struct gguf_source *source, uint64_t r);
+
+/* Bits of the whole numbers that the blocks of a source are, 32 neighbours of a row with one
+ * scale; 0: they are of another form, or the operation changes the values or cuts a block. */
+unsigned gguf_group_bits(const struct gguf_source *source);
+/* Read those of groups first .. first + n - 1, within the tensor; values (32 n), scales (n),
+ * either may be NULL.  Errors: CHECKPOINT_CHANGED, IO. */
+MUST_USE int gguf_groups_read(const struct gguf_source *source, const struct files *files,
+                              uint64_t first, size_t n, int8_t *values, float *scales,
+                              struct pt2_err *err);
+
 #endif
