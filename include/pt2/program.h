@@ -144,6 +144,13 @@ PT2_API PT2_MUST_USE int pt2_program_add_node(struct pt2_program *program,
                                               uint32_t n_inputs,
                                               const struct pt2_tensor_meta *meta,
                                               uint32_t *ret_value, struct pt2_err *err);
+/* The same of a node whose output is a number that only the run knows: symbol, "u0", is copied,
+ * and needs a range. */
+PT2_API PT2_MUST_USE int pt2_program_add_symbol(struct pt2_program *program,
+                                                const char *target, const char *name,
+                                                const struct pt2_named_arg *inputs,
+                                                uint32_t n_inputs, const char *symbol,
+                                                uint32_t *ret_value, struct pt2_err *err);
 /* The same with n_values tensors, named "getitem", "getitem_1" as FX names what takes a
  * tuple apart; the node's name ends as its first value's does. */
 PT2_API PT2_MUST_USE int pt2_program_add_tuple(struct pt2_program *program,

@@ -171,6 +171,25 @@ int pt2_program_add_node(struct pt2_program *p, const char *target, const char *
     return 0;
 }
 
+int pt2_program_add_symbol(struct pt2_program *p, const char *target, const char *name,
+                           const struct pt2_named_arg *inputs, uint32_t n_inputs,
+                           const char *symbol, uint32_t *ret_value, struct pt2_err *err)
+{
+    struct pt2_arg *output = arena_alloc(&p->arena, sizeof(*output));
+    struct pt2_value value = {.kind = PT2_VALUE_SYM_INT, .node = (int32_t)p->n_nodes};
+
+    value.name = unique_name(p, name);
+    value.sym = (struct pt2_dim){pt2_program_string(p, symbol), -1};
+    if (!output || !value.name || !value.sym.expr)
+        return no_memory(err);
+    *output = (struct pt2_arg){.kind = PT2_ARG_SYM_INT};
+    if (program_push_value(p, &value, &output->value, err) < 0 ||
+        push_node(p, target, value.name, inputs, n_inputs, output, 1, err) < 0)
+        return -1;
+    *ret_value = output->value;
+    return 0;
+}
+
 int pt2_program_add_tuple(struct pt2_program *p, const char *target, const char *name,
                           const struct pt2_named_arg *inputs, uint32_t n_inputs,
                           const struct pt2_tensor_meta *metas, uint32_t n_values,

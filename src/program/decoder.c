@@ -211,6 +211,13 @@ static int written_dim(const struct pt2_node *node, unsigned n_dims)
     return -1;
 }
 
+/* ExecuTorch's llama::update_cache(value, cache, start_pos): rows from start_pos on, in
+ * dimension 1 of a cache (batch, positions, heads, head_dim). */
+static bool is_update(const struct pt2_node *node)
+{
+    return streq(node->target, "torch.ops.llama.update_cache.default");
+}
+
 /* What is known of the buffers, while the graph is walked. */
 struct caches {
     int32_t *buffer_of; /* per value: the input it is all of; -1: of none */
@@ -264,6 +271,23 @@ static void note_node(const struct pt2_program *p, const struct pt2_node *node,
         caches->buffer_of[node->outputs[0].value] = buffer;
 }
 
+static void note_update(const struct pt2_program *p, const struct pt2_node *node,
+                        struct caches *caches)
+{
+    const struct pt2_arg *cache = find_arg(node, "cache");
+    const struct pt2_tensor_meta *meta;
+    int32_t buffer;
+
+    if (!cache || cache->kind != PT2_ARG_TENSOR || caches->buffer_of[cache->value] < 0)
+        return;
+    buffer = caches->buffer_of[cache->value];
+    meta = &p->values[p->inputs[buffer].value].meta;
+    if (meta->n_dims != 4 || meta->sizes[1].expr)
+        return;
+    caches->length_of[buffer] = meta->sizes[1].value;
+    caches->shortest = MIN(caches->shortest, meta->sizes[1].value);
+}
+
 /* A cache that is not written row by row (a window that rolls) is known by its name, as
  * Transformers gives it: key_cache_0 is [batch, heads, positions, head_dim]. */
 static void note_name(const struct pt2_program *p, uint32_t i, struct caches *caches)
@@ -290,7 +314,7 @@ static int sum_up(const struct pt2_program *p, const struct caches *caches,
     if (n == 0)
         return refuse(err,
                       "the program has no static cache: no buffer of three dimensions "
-                      "or more that index_copy or index_put writes");
+                      "or more that index_copy, index_put or llama.update_cache writes");
     if (n == caches->n_rings) /* then no buffer says how far positions go */
         d->max_cache_len = MAX(d->max_cache_len, p->max_context_len);
     d->max_cache_len = MIN(d->max_cache_len, caches->shortest);
@@ -317,7 +341,10 @@ static int read_caches(const struct pt2_program *p, uint32_t positions,
         if (p->inputs[i].kind == PT2_INPUT_BUFFER)
             buffer_of[p->inputs[i].value] = (int32_t)i;
     for (uint32_t i = 0; i < p->n_nodes; i++)
-        note_node(p, &p->nodes[i], &caches);
+        if (is_update(&p->nodes[i]))
+            note_update(p, &p->nodes[i], &caches);
+        else
+            note_node(p, &p->nodes[i], &caches);
     for (uint32_t i = 0; i < p->n_inputs; i++)
         if (p->inputs[i].kind == PT2_INPUT_BUFFER)
             note_name(p, i, &caches);

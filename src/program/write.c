@@ -79,7 +79,8 @@ static void put_symbols(struct buf *b, const char *text)
             buf_add(b, text, n); /* a number, a function */
             text += n;
         } else {
-            buf_printf(b, "Symbol('%.*s', positive=True, integer=True)", (int)n, text);
+            buf_printf(b, "Symbol('%.*s', %sinteger=True)", (int)n, text,
+                       *text == 'u' ? "" : "positive=True, "); /* 'u0': may be 0 */
             text += n;
         }
     }
