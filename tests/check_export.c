@@ -1,9 +1,9 @@
 #include "suite.h"
 
-#include "alloc_fail.h"
 #include "base/sha256.h"
 #include "cases.h"
 #include "export/spec.h"
+#include "export_faults.h"
 #include "tiny_model.h"
 
 #include <fcntl.h>
@@ -582,6 +582,45 @@ START_TEST(test_export_edge_is_of_tables_and_products)
 }
 END_TEST
 
+/* Positions before heads, in caches, queries and the rows of tables: nothing is transposed. */
+START_TEST(test_export_custom_ops_begin_at_the_first_position)
+{
+    const struct pt2_export_options custom = {
+        .profile = PT2_PROFILE_EDGE, .custom_ops = true, .max_cache_len = 8};
+    const struct pt2_program *program;
+    const struct pt2_range *range;
+    const struct pt2_value *cache;
+    struct pt2_decoder d;
+
+    tiny_begin(&model, TINY_LLAMA);
+    tiny_tensor(&model, "lm_head.weight", 10, 8);
+    OK(begin_export(&custom));
+    program = pt2_export_program(export);
+    ck_assert_uint_eq(pt2_export_n_deviations(export), 1);
+    ck_assert_ptr_nonnull(strstr(pt2_export_deviation(export, 0), "llama::custom_sdpa"));
+    OK(pt2_program_decoder(program, &d, &err));
+    ck_assert_int_eq(d.max_cache_len, 8);
+    ck_assert_int_eq(d.n_layers, 2);
+    ck_assert_uint_eq(count_nodes("torch.ops.llama.update_cache.default"), 4);
+    ck_assert_uint_eq(count_nodes("torch.ops.llama.custom_sdpa.default"), 2);
+    ck_assert_uint_eq(count_nodes("torch.ops.aten.item.default"), 1);
+    ck_assert_uint_eq(count_nodes("torch.ops.aten.index_select.default"), 2);
+    ck_assert_uint_eq(count_nodes("torch.ops.aten.transpose.int"), 0);
+    ck_assert_uint_eq(count_nodes("torch.ops.aten.index_copy_.default"), 0);
+    cache = pt2_program_value(program,
+                              (uint32_t)pt2_program_find_value(program, "b_key_cache_0"));
+    ck_assert_uint_eq(cache->meta.n_dims, 4);
+    ck_assert_int_eq(cache->meta.sizes[1].value, 8);
+    range = pt2_program_range(program, 0);
+    ck_assert_str_eq(range->symbol, "u0");
+    ck_assert_int_eq(range->min, 0);
+    ck_assert_int_eq(range->max, 7);
+    write_and_open();
+    ck_assert_ptr_null(pt2_archive_find_payload(archive, "causal_mask"));
+    ck_assert_ptr_nonnull(constant_of("model.model.rotary_emb.cos", 3, 8, 4));
+}
+END_TEST
+
 START_TEST(test_export_refuses_what_it_does_not_understand)
 {
     cases_run("config-refused", read_spec);
@@ -680,6 +719,8 @@ static const struct pt2_export_options bad_options[] = {
     {.batch_size = 1024, .seq_len = 2048, .max_cache_len = 4096},
     {.profile = PT2_PROFILE_EDGE, .dtype = PT2_BFLOAT16},
     {.profile = PT2_PROFILE_EDGE, .batch_size = 2},
+    {.custom_ops = true},
+    {.profile = PT2_PROFILE_EDGE, .custom_ops = true, .cache = PT2_CACHE_HYBRID},
 };
 
 START_TEST(test_export_refuses_bad_options)
@@ -733,19 +774,7 @@ START_TEST(test_export_survives_failing_allocations)
     tiny_put(&model, "tokenizer.json", "{}", 2);
     tiny_end(&model);
     OK(pt2_checkpoint_open(model.dir, &checkpoint, &err));
-    for (alloc_fail_begin(); alloc_fail_next();) {
-        struct pt2_err e = {0};
-        int r = pt2_export_new(checkpoint, &asked, &export, &e);
-
-        if (alloc_failed()) {
-            ck_assert_int_eq(r, -1);
-            ck_assert_msg(e.code == PT2_ERR_NOMEM, "%s", e.text);
-        } else {
-            ck_assert_msg(r == 0, "%s", e.text);
-            pt2_export_free(export);
-        }
-        export = NULL;
-    }
+    export_survives_no_memory(checkpoint, &asked);
 }
 END_TEST
 
@@ -757,6 +786,7 @@ int main(void)
     tcase_add_checked_fixture(core, setup, teardown);
     tcase_add_test(core, test_export_graph_is_a_decoder);
     tcase_add_test(core, test_export_edge_is_of_tables_and_products);
+    tcase_add_test(core, test_export_custom_ops_begin_at_the_first_position);
     tcase_add_loop_test(core, test_export_grouped_attention_says_so, 0, 2);
     tcase_add_test(core, test_export_tied_head_takes_the_embedding);
     tcase_add_test(core, test_export_ties_as_the_checkpoint_allows);

@@ -34,7 +34,7 @@ expect 2 'one MODEL' "$export" "$model" "$model" -o "$dir/x.pt2"
 expect 2 'a whole number' "$export" "$model" --batch-size two -o "$dir/x.pt2"
 expect 2 'standard input' "$export" --job --dtype float32 "$model" -o "$dir/x.pt2"
 expect 1 '--dtype: must be one of' "$export" "$model" --dtype int8 -o "$dir/x.pt2"
-expect 1 '--format: format "pte" is not offered' "$export" "$model" --format pte -n
+expect 1 '--format: must be one of' "$export" "$model" --format onnx -n
 expect 1 '"pointer":"/cache/batch_size"' "$export" "$model" --batch-size 0 --json -n
 expect 1 '/problems/not-found' "$export" "$dir/none" --json -n
 expect 1 'sequence length must be 1 to max_cache_len, 8' \
@@ -74,12 +74,57 @@ if command -v taskset >/dev/null; then
     rm -f "$dir/0.pt2" "$dir/0,1.pt2"
 fi
 rm "$dir/b.pt2"
-for body in '{"dtype":"int8"}' '{"a":' '[]' '{"format":"pte"}'; do
+for body in '{"dtype":"int8"}' '{"a":' '[]' '{"pte":{}}'; do
     echo "$body" | "$export" --job "$model" -o "$dir/b.pt2" >"$dir/log" 2>&1
     [ $? -eq 1 ] && tail -1 "$dir/log" | grep -q '^{"error":{"type":"/problems/' ||
         { echo "FAIL: --job with $body"; cat "$dir/log"; failed=1; }
 done
 rm "$dir/log.in"
+only 'a.pt2 '
+
+# an ExecuTorch program: the .pt2 on the way leaves nothing behind
+expect 0 '36 instructions, 7 delegates' "$export" "$model" --format pte -o "$dir/a.pte"
+hex=$(sed -n 's/^sha256: //p' "$dir/log")
+[ "$(sha256sum <"$dir/a.pte")" = "$hex  -" ] || { echo "FAIL: not the .pte's digest"; failed=1; }
+[ "$(head -c 8 "$dir/a.pte" | tail -c 4)" = ET12 ] || { echo "FAIL: no .pte"; failed=1; }
+expect 0 "\"pte_bytes\":$(wc -c <"$dir/a.pte")," "$export" "$model" --format pte --json -n
+expect 0 "\"pte\":{\"backend\":\"xnnpack\",\"sha256\":\"$hex\",\"bytes\":" \
+    "$export" "$model" --format pte --json -o "$dir/b.pte"
+cmp "$dir/a.pte" "$dir/b.pte" || failed=1
+# and the worker makes the same of an archive
+expect 0 '' "$export" "$model" --profile edge --dtype float32 -q -o "$dir/e.pt2"
+echo '{"backend": "xnnpack"}' >"$dir/log.in"
+"$export" --pte-job "$dir/e.pt2" -o "$dir/b.pte" <"$dir/log.in" >"$dir/log" 2>&1 &&
+    grep -q '^{"progress":{"stage":"pte","done":' "$dir/log" &&
+    tail -1 "$dir/log" | grep -q "^{\"result\":{.*\"sha256\":\"$hex\"" ||
+    { echo "FAIL: --pte-job prints"; cat "$dir/log"; failed=1; }
+cmp "$dir/a.pte" "$dir/b.pte" || failed=1
+rm "$dir/b.pte" "$dir/log.in"
+expect 0 'portable, 171 instructions, 0 delegates' \
+    "$export" "$model" --format pte --pte-backend portable -n
+only 'a.pt2 a.pte e.pt2 '
+# what it can not be is said before anything is written
+pte() {
+    text=$1
+    shift
+    expect 1 "$text" "$export" "$model" --format pte "$@" -n
+    expect 1 "$text" "$export" "$model" --format pte "$@" -o "$dir/x.pte"
+}
+pte '--profile: must be edge' --profile torch
+pte 'dtype must be float32' --dtype bfloat16
+pte 'batch_size must be 1' --batch-size 2
+pte 'only weights or only rows are quantised' --quantize-linear 4w
+pte '8 bits in groups' --quantize-linear 8da8w
+pte 'want the backend xnnpack' --quantize-linear 8da4w --pte-backend portable
+pte 'custom_ops is not offered with format pte' --custom-ops
+pte '--verify runs a .pt2' --verify 2
+expect 1 '--format: must be pte' "$export" "$model" --pte-backend portable -n
+pte '--pte-backend: must be one of' --pte-backend coreml
+# a pipe, a device
+expect 1 'no regular file' "$export" "$model" --format pte -o /dev/stdout
+expect 1 'File too large' sh -c "ulimit -f 1000; exec '$export' '$model' --format pte -o '$dir/a.pte'"
+[ "$(sha256sum <"$dir/a.pte")" = "$hex  -" ] || { echo "FAIL: the old .pte went"; failed=1; }
+rm "$dir/e.pt2" "$dir/a.pte"
 only 'a.pt2 '
 
 # interrupted while it writes (by SIGPIPE: nobody reads the progress), or beyond a limit on

@@ -34,7 +34,7 @@ START_TEST(test_request_takes_every_member)
               "\"last\","
               "\"dynamic_shapes\":true,\"attn_implementation\":\"sdpa\",\"profile\":"
               "\"edge\","
-              "\"quantization\":null,\"format\":\"pt2\",\"verify\":0,\"dry_run\":true,"
+              "\"custom_ops\":true,\"quantization\":null,\"format\":\"pt2\",\"verify\":0,\"dry_run\":true,"
               "\"labels\":{\"build\":\"42\"}}",
               &r),
         0);
@@ -48,7 +48,36 @@ START_TEST(test_request_takes_every_member)
     ck_assert_int_eq(r.options.cache, PT2_CACHE_HYBRID);
     ck_assert_int_eq(r.options.logits, PT2_LOGITS_LAST);
     ck_assert_int_eq(r.options.profile, PT2_PROFILE_EDGE);
+    ck_assert(r.options.custom_ops);
     ck_assert_uint_eq(json_object_size(r.labels), 1);
+}
+END_TEST
+
+START_TEST(test_request_takes_a_quantization)
+{
+    struct export_request r;
+    const struct pt2_quantization *q = &r.options.quantization;
+
+    ck_assert_int_eq(
+        parse("{\"model\":\"m\",\"quantization\":{\"linear\":\"8da4w\",\"fallback\":"
+              "\"8w\",\"embedding\":\"4w\",\"group_size\":64,\"embedding_group_size\":"
+              "128,\"skip\":[\"lm_head\"]}}",
+              &r),
+        0);
+    ck_assert_int_eq(q->linear, PT2_QUANT_8DA4W);
+    ck_assert_int_eq(q->fallback, PT2_QUANT_8W);
+    ck_assert_int_eq(q->embedding, PT2_QUANT_4W);
+    ck_assert_int_eq(q->group_size, 64);
+    ck_assert_int_eq(q->embedding_group_size, 128);
+    ck_assert_uint_eq(q->n_skip, 1);
+    ck_assert_str_eq(q->skip[0], "lm_head");
+    ck_assert_int_eq(parse("{\"model\":\"m\",\"quantization\":{\"linear\":\"8w\","
+                           "\"fallback\":null,\"embedding\":null}}",
+                           &r),
+                     0);
+    ck_assert_int_eq(q->group_size, 32);
+    ck_assert_int_eq(q->embedding_group_size, 0);
+    ck_assert_int_eq(q->fallback, PT2_QUANT_NONE);
 }
 END_TEST
 
@@ -116,10 +145,32 @@ static const struct {
      "/cache/implementation", PT2_ERR_INVALID},
     {"{\"model\":\"m\",\"logits_to_keep\":1}", "/logits_to_keep", PT2_ERR_INVALID},
     {"{\"model\":\"m\",\"profile\":\"mobile\"}", "/profile", PT2_ERR_INVALID},
-    {"{\"model\":\"m\",\"format\":\"pte\"}", "/format", PT2_ERR_UNSUPPORTED},
-    {"{\"model\":\"m\",\"pte\":{\"backend\":\"xnnpack\"}}", "/pte", PT2_ERR_UNSUPPORTED},
-    {"{\"model\":\"m\",\"quantization\":{\"linear\":\"8w\"}}", "/quantization",
-     PT2_ERR_UNSUPPORTED},
+    {"{\"model\":\"m\",\"custom_ops\":true}", "/custom_ops", PT2_ERR_INVALID},
+    {"{\"model\":\"m\",\"custom_ops\":1,\"profile\":\"edge\"}", "/custom_ops",
+     PT2_ERR_INVALID},
+    {"{\"model\":\"m\",\"format\":\"onnx\"}", "/format", PT2_ERR_INVALID},
+    {"{\"model\":\"m\",\"pte\":{\"backend\":\"xnnpack\"}}", "/format", PT2_ERR_INVALID},
+    {"{\"model\":\"m\",\"format\":\"pte\",\"profile\":\"torch\"}", "/profile",
+     PT2_ERR_INVALID},
+    {"{\"model\":\"m\",\"format\":\"pte\",\"pte\":{\"backend\":\"coreml\"}}",
+     "/pte/backend", PT2_ERR_INVALID},
+    {"{\"model\":\"m\",\"format\":\"pte\",\"pte\":{\"custom_ops\":true}}",
+     "/pte/custom_ops", PT2_ERR_INVALID},
+    {"{\"model\":\"m\",\"format\":\"pte\",\"pte\":[]}", "/pte", PT2_ERR_INVALID},
+    {"{\"model\":\"m\",\"quantization\":{\"linear\":\"4b\"}}", "/quantization/linear",
+     PT2_ERR_INVALID},
+    {"{\"model\":\"m\",\"quantization\":{\"embedding\":\"8da4w\"}}",
+     "/quantization/embedding", PT2_ERR_INVALID},
+    {"{\"model\":\"m\",\"quantization\":{\"linear\":\"8w\",\"group_size\":48}}",
+     "/quantization/group_size", PT2_ERR_INVALID},
+    {"{\"model\":\"m\",\"quantization\":{\"embedding_group_size\":\"row\"}}",
+     "/quantization/embedding_group_size", PT2_ERR_INVALID},
+    {"{\"model\":\"m\",\"quantization\":{\"linear\":\"8w\",\"skip\":\"lm_head\"}}",
+     "/quantization/skip", PT2_ERR_INVALID},
+    {"{\"model\":\"m\",\"quantization\":{\"linear\":\"8w\",\"skip\":[\"a\",\"\"]}}",
+     "/quantization/skip/1", PT2_ERR_INVALID},
+    {"{\"model\":\"m\",\"quantization\":{\"bits\":8}}", "/quantization/bits",
+     PT2_ERR_INVALID},
 };
 
 START_TEST(test_request_names_the_bad_member)
@@ -138,12 +189,12 @@ START_TEST(test_request_names_the_bad_member)
 }
 END_TEST
 
-/* All at once; one that is wrong for good makes the whole invalid. */
+/* All at once. */
 START_TEST(test_request_says_all_problems)
 {
     struct export_request r;
 
-    ck_assert_int_eq(parse("{\"dtype\":\"int4\",\"format\":\"pte\",\"x\":1}", &r), -1);
+    ck_assert_int_eq(parse("{\"dtype\":\"int4\",\"format\":\"pt\",\"x\":1}", &r), -1);
     ck_assert_uint_eq(problems.n, 4);
     ck_assert_int_eq(err.code, PT2_ERR_INVALID);
 }
@@ -159,12 +210,15 @@ START_TEST(test_request_options_come_back)
                                    .dynamic_shapes = true,
                                    .attn = PT2_ATTN_SDPA,
                                    .verify = 16,
-                                   .profile = PT2_PROFILE_EDGE};
+                                   .profile = PT2_PROFILE_EDGE,
+                                   .custom_ops = true,
+                                   .format = PT2_FORMAT_PTE,
+                                   .pte = {.backend = PT2_PTE_PORTABLE}};
     json_auto_t *json = export_options_to_json(&o);
     struct export_request r;
 
     ck_assert_ptr_nonnull(json);
-    ck_assert_uint_eq(json_object_size(json), 11);
+    ck_assert_uint_eq(json_object_size(json), 13);
     ck_assert_int_eq(
         export_request_parse(json, /* wants_model= */ false, &problems, &r, &err), 0);
     ck_assert_int_eq(r.options.dtype, o.dtype);
@@ -175,6 +229,23 @@ START_TEST(test_request_options_come_back)
     ck_assert_int_eq(r.options.attn, o.attn);
     ck_assert_int_eq(r.options.verify, o.verify);
     ck_assert_int_eq(r.options.profile, o.profile);
+    ck_assert_int_eq(r.options.custom_ops, o.custom_ops);
+    ck_assert_int_eq(r.options.format, o.format);
+    ck_assert_int_eq(r.options.pte.backend, o.pte.backend);
+}
+END_TEST
+
+/* An ExecuTorch program is made of profile edge. */
+START_TEST(test_request_format_chooses_the_profile)
+{
+    struct export_request r;
+
+    ck_assert_int_eq(parse("{\"model\":\"m\",\"format\":\"pte\"}", &r), 0);
+    ck_assert_int_eq(r.options.format, PT2_FORMAT_PTE);
+    ck_assert_int_eq(r.options.profile, PT2_PROFILE_EDGE);
+    ck_assert_int_eq(r.options.pte.backend, PT2_PTE_XNNPACK);
+    ck_assert_int_eq(parse("{\"model\":\"m\",\"format\":\"pt2\",\"pte\":null}", &r), 0);
+    ck_assert_int_eq(r.options.profile, PT2_PROFILE_TORCH);
 }
 END_TEST
 
@@ -185,8 +256,10 @@ int main(void)
 
     tcase_add_checked_fixture(core, NULL, teardown);
     tcase_add_test(core, test_request_takes_every_member);
+    tcase_add_test(core, test_request_takes_a_quantization);
     tcase_add_test(core, test_request_wants_a_model_alone);
     tcase_add_test(core, test_request_options_come_back);
+    tcase_add_test(core, test_request_format_chooses_the_profile);
     suite_add_tcase(suite, core);
     tcase_add_checked_fixture(errors, NULL, teardown);
     tcase_add_loop_test(errors, test_request_names_the_bad_member, 0,

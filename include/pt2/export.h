@@ -14,6 +14,7 @@
 #include <pt2/dtype.h>
 #include <pt2/err.h>
 #include <pt2/program.h>
+#include <pt2/pte.h>
 
 #include <stdint.h>
 
@@ -50,6 +51,40 @@ enum pt2_profile { PT2_PROFILE_TORCH, PT2_PROFILE_EDGE };
 
 PT2_API const char *pt2_profile_name(enum pt2_profile profile); /* "torch", "edge" */
 
+/* What is made in the end: the archive, or an ExecuTorch program (pte.h) of it as well. */
+enum pt2_format { PT2_FORMAT_PT2, PT2_FORMAT_PTE };
+
+PT2_API const char *pt2_format_name(enum pt2_format format); /* "pt2", "pte" */
+
+/* Weights of whole numbers (doc/quantization.md): "8w" and "4w" have 8 or 4 bits, with "8da" what
+ * they multiply becomes numbers of 8 bits too, at each call. */
+enum pt2_quant {
+    PT2_QUANT_NONE,
+    PT2_QUANT_8DA4W,
+    PT2_QUANT_8DA8W,
+    PT2_QUANT_8W,
+    PT2_QUANT_4W,
+};
+
+PT2_API const char *pt2_quant_name(enum pt2_quant quant); /* "8da4w"; NULL: none */
+
+#define PT2_EXPORT_MAX_SKIP      32
+#define PT2_EXPORT_SKIP_SIZE     128 /* of a name, its '\0' too */
+#define PT2_EXPORT_DEFAULT_GROUP 32
+
+struct pt2_quantization {
+    enum pt2_quant linear;
+    enum pt2_quant fallback;  /* of linears that group_size doesn't divide, per channel; NONE:
+                                 these stay floats */
+    enum pt2_quant embedding; /* 8W or 4W */
+    /* Neighbours that share a scale: 32, 64, 128 or 256; 0: all of a row. */
+    int64_t group_size, embedding_group_size;
+    /* Modules that stay floats, as the checkpoint names them: "lm_head", "mlp.down_proj",
+     * "model.layers.0", or all of the path. */
+    char skip[PT2_EXPORT_MAX_SKIP][PT2_EXPORT_SKIP_SIZE];
+    size_t n_skip;
+};
+
 /* What can be chosen.  All zeros: the defaults. */
 struct pt2_export_options {
     enum pt2_dtype dtype; /* float32, bfloat16 or float16; NONE: the checkpoint's,
@@ -67,6 +102,12 @@ struct pt2_export_options {
      * PT2_VERIFY_RECORD. */
     int64_t verify;
     enum pt2_profile profile;
+    bool custom_ops; /* edge: ExecuTorch's llama::update_cache and llama::custom_sdpa */
+    struct pt2_quantization quantization;
+    /* PTE wants profile edge.  The caller makes that file, with pt2_pte_new, of what
+     * pt2_export_write has written; pt2_export_new refuses what that would refuse. */
+    enum pt2_format format;
+    struct pt2_pte_options pte;
 };
 
 struct pt2_export;
@@ -95,6 +136,8 @@ PT2_API uint64_t
 pt2_export_program_bytes(const struct pt2_export *exp); /* of the file, exact */
 PT2_API uint64_t
 pt2_export_cache_bytes(const struct pt2_export *exp); /* of one session */
+/* What pt2_pte_facts will say; all 0 where the format is another. */
+PT2_API struct pt2_pte_facts pt2_export_pte_facts(const struct pt2_export *exp);
 /* Elements of the model's parameters, tied ones counted once. */
 PT2_API uint64_t pt2_export_n_parameters(const struct pt2_export *exp);
 

@@ -7,17 +7,6 @@ struct qkv {
     uint32_t q, k, v; /* (batch, heads, s, head_dim) */
 };
 
-uint32_t part_linear(struct builder *b, uint32_t x, const struct layer_values *layer,
-                     enum weight_role role)
-{
-    struct graph *g = &b->graph;
-    uint32_t weight = layer->weights[role];
-
-    if (layer->spec && b->spec->transposed)
-        weight = graph_transpose(g, weight, 0, 1);
-    return graph_linear(g, x, weight, layer->weights[role + 1]);
-}
-
 /* (batch, s, n * size) -> (batch, s, n, size) */
 static uint32_t split_last(struct builder *b, uint32_t x, int64_t n, int64_t size)
 {
@@ -26,10 +15,11 @@ static uint32_t split_last(struct builder *b, uint32_t x, int64_t n, int64_t siz
     return graph_view(&b->graph, x, 4, sizes, /* is_copy= */ false);
 }
 
-/* (batch, s, n, head_dim) -> (batch, n, s, head_dim) */
+/* (batch, s, n, head_dim) -> (batch, n, s, head_dim), but for ops that want them as they
+ * are: custom_ops */
 static uint32_t heads_first(struct builder *b, uint32_t x)
 {
-    return graph_transpose(&b->graph, x, 1, 2);
+    return b->options->custom_ops ? x : graph_transpose(&b->graph, x, 1, 2);
 }
 
 /* (batch, s, n * head_dim) -> (batch, n, s, head_dim) */
@@ -247,10 +237,13 @@ uint32_t part_attention(struct builder *b, uint32_t x, const struct layer_values
     if (layer->spec->rope != NO_ROPE &&
         b->ropes[layer->spec->rope].query_scale != GRAPH_NO_BIAS)
         y.q = graph_binary(g, "mul", y.q, b->ropes[layer->spec->rope].query_scale);
-    x = b->options->profile == PT2_PROFILE_EDGE
-            ? part_edge_attention(b, y.q, y.k, y.v, layer)
-            : cached_attention(b, y, layer);
-    x = graph_view(g, graph_transpose(g, x, 1, 2), 3, merged, /* is_copy= */ true);
+    if (b->options->custom_ops)
+        x = part_custom_attention(b, y.q, y.k, y.v, layer);
+    else if (b->options->profile == PT2_PROFILE_EDGE)
+        x = part_edge_attention(b, y.q, y.k, y.v, layer);
+    else
+        x = cached_attention(b, y, layer);
+    x = graph_view(g, heads_first(b, x), 3, merged, /* is_copy= */ true);
     if (s->names->attn_sub_norm)
         x = part_norm(b, NORM_RMS, x, layer, WEIGHT_ATTN_SUB_NORM);
     return part_linear(b, x, layer, WEIGHT_O);

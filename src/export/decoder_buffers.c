@@ -96,9 +96,15 @@ static void add_table(struct finding *f, enum decoder_buffer_kind kind, int i,
                       bool is_long, const char *name, int64_t n_rows, int64_t n)
 {
     const struct rope *rope = &f->spec->ropes[i];
-    const int64_t sizes[] = {n_rows, n};
-    struct decoder_buffer *b = add(f, kind, PT2_FLOAT32, n_rows ? 2 : 1,
-                                   n_rows ? sizes : sizes + 1);
+    bool is_beside_heads = f->options->custom_ops && kind != BUFFER_TURN; /* (s, heads, n) */
+    const int64_t sizes[] = {n_rows, n}, apart[] = {n_rows, 1, n};
+    struct decoder_buffer *b = add(f, kind, PT2_FLOAT32,
+                                   !n_rows           ? 1
+                                   : is_beside_heads ? 3
+                                                     : 2,
+                                   !n_rows           ? sizes + 1
+                                   : is_beside_heads ? apart
+                                                     : sizes);
 
     snprintf(b->fqn, sizeof(b->fqn), "model.%s.%s%s%s", f->spec->names->rotary,
              rope->prefix, is_long ? "long_" : "", name);
@@ -184,7 +190,8 @@ static void add_masks(struct finding *f)
 
         while (decoder_window(f->spec, f->options, same) != window)
             same++;
-        if (same < i || decoder_cache_len(f->spec, f->options, i) < len)
+        if (same < i || decoder_cache_len(f->spec, f->options, i) < len ||
+            (window == 0 && f->options->custom_ops))
             continue;
         b = add(f, BUFFER_MASK, PT2_FLOAT32, 2, sizes);
         b->window = window;
@@ -195,16 +202,36 @@ static void add_masks(struct finding *f)
     }
 }
 
-/* (batch, kv_heads, decoder_cache_len, head_dim); edge, whose batch is one: without it. */
+/* decoder_edge.c, what of a row is not its sink's: one for each length of caches. */
+static void add_shares(struct finding *f)
+{
+    for (int64_t i = 0; f->spec->has_sinks && i < f->spec->n_layers; i++) {
+        int64_t len = decoder_cache_len(f->spec, f->options, i), same = 0;
+        const int64_t share[] = {1, len + 1}, column[] = {len + 1};
+
+        while (decoder_cache_len(f->spec, f->options, same) != len)
+            same++;
+        if (same < i)
+            continue;
+        snprintf(add(f, BUFFER_SHARE, PT2_FLOAT32, 2, share)->fqn, 96, "share_%lld",
+                 (long long)len);
+        snprintf(add(f, BUFFER_COLUMN, PT2_FLOAT32, 1, column)->fqn, 96, "column_%lld",
+                 (long long)len);
+    }
+}
+
+/* (batch, kv_heads, decoder_cache_len, head_dim); edge, whose batch is one: without it;
+ * custom_ops: (1, decoder_cache_len, kv_heads, head_dim). */
 static void add_caches(struct finding *f)
 {
     const struct pt2_export_options *o = f->options;
     int64_t sizes[] = {o->batch_size, f->spec->n_kv_heads, o->max_cache_len,
                        f->spec->head_dim};
-    unsigned skip = is_edge(f) ? 1 : 0;
+    unsigned skip = is_edge(f) && !o->custom_ops ? 1 : 0, len = o->custom_ops ? 1 : 2;
 
+    sizes[3 - len] = f->spec->n_kv_heads;
     for (int64_t i = 0; i < f->spec->n_layers; i++) {
-        sizes[2] = decoder_cache_len(f->spec, o, i);
+        sizes[len] = decoder_cache_len(f->spec, o, i);
         for (int is_value = 0; is_value < 2; is_value++) {
             struct decoder_buffer *b =
                 add(f, is_value ? BUFFER_VALUE_CACHE : BUFFER_KEY_CACHE, o->dtype,
@@ -228,6 +255,7 @@ int decoder_buffers_find(const struct decoder_spec *spec,
     if (is_edge(&f)) {
         add_means(&f);
         add_masks(&f);
+        add_shares(&f);
     }
     add_caches(&f);
     if (f.failed) {
@@ -339,6 +367,11 @@ void decoder_buffer_row(const struct decoder_spec *spec, const struct decoder_bu
     case BUFFER_MEAN:
         for (int64_t k = 0; k < n; k++)
             to[k] = 1 / (float)n;
+        return;
+    case BUFFER_SHARE:
+    case BUFFER_COLUMN:
+        for (int64_t k = 0; k < n; k++)
+            to[k] = (k == n - 1) == (b->kind == BUFFER_COLUMN);
         return;
     }
 }

@@ -25,11 +25,13 @@ enum decoder_buffer_kind {
     /* Edge; of all the head, the part that does not rotate by an angle of 0. */
     BUFFER_HEAD_FREQ, /* (head_dim), where the tables would be large */
     BUFFER_HEAD_SCALE, /* (head_dim) attention_scale of what rotates, 1 of the rest */
-    BUFFER_COS,        /* (max_cache_len, head_dim) */
+    BUFFER_COS,        /* (max_cache_len, head_dim); custom_ops: (max_cache_len, 1, head_dim) */
     BUFFER_SIN,
     BUFFER_TURN, /* (head_dim, head_dim): linear(x, it) is x with its pairs turned */
     BUFFER_MASK, /* (max_cache_len, max_cache_len): 0 where seen, else EDGE_MASKED */
     BUFFER_MEAN, /* (1, n): linear(x, it) is the mean over n */
+    BUFFER_SHARE,  /* (1, n): linear(x, it) is the sum of all but the last */
+    BUFFER_COLUMN, /* (n): 1 at the last place alone */
 };
 
 struct decoder_buffer {

@@ -3,20 +3,32 @@
 #include "base/half.h"
 #include "base/log.h"
 #include "export/decoder_parts.h"
+#include "export/weight_parts.h"
 
 #define SEQ_SYMBOL "s0"
 
 /* ---- inputs, in the order of the signature ---- */
 
+/* Of a quantised one the first of three values, which follow one another. */
 static uint32_t add_weight(struct builder *b, const struct weight *w)
 {
-    enum pt2_dtype dtype = weight_dtype(w, b->options->dtype);
+    uint32_t first = 0;
 
     if (w->is_alias)
         return b->top.weights[WEIGHT_EMBED];
-    if (w->is_buffer)
-        return graph_persistent_buffer(&b->graph, w->fqn, dtype, w->n_dims, w->sizes);
-    return graph_parameter(&b->graph, w->fqn, dtype, w->n_dims, w->sizes);
+    for (unsigned part = 0; part < weight_n_parts(w); part++) {
+        struct weight_tensor t;
+        uint32_t value;
+
+        weight_tensor(w, b->options->dtype, part, &t);
+        value = w->is_buffer ? graph_persistent_buffer(&b->graph, t.fqn, t.dtype, t.n_dims,
+                                                       t.sizes)
+                             : graph_parameter(&b->graph, t.fqn, t.dtype, t.n_dims, t.sizes,
+                                               t.requires_grad);
+        if (part == 0)
+            first = value;
+    }
+    return first;
 }
 
 static void add_weights(struct builder *b, const struct weights *weights)
@@ -27,8 +39,10 @@ static void add_weights(struct builder *b, const struct weights *weights)
         uint32_t value;
 
         value = add_weight(b, w);
-        if (w->head == 0)
+        if (w->head == 0) {
             of->weights[w->role] = value;
+            of->sources[w->role] = w;
+        }
         ASSERT(graph_failed(&b->graph) || value == of->weights[w->role] + w->head);
     }
 }
@@ -67,7 +81,9 @@ static void keep_buffer(struct builder *b, const struct decoder_buffer *buffer,
                 b->layers[i].mask = value;
         return;
     case BUFFER_MEAN:
-        return; /* part_mean finds it */
+    case BUFFER_SHARE:
+    case BUFFER_COLUMN:
+        return; /* part_mean and decoder_edge.c find them */
     }
 }
 
@@ -162,14 +178,14 @@ static uint32_t learned_positions(struct builder *b)
 
     if (b->spec->position_offset != 0)
         rows = graph_binary_int(g, "add", rows, b->spec->position_offset);
-    return graph_embedding(g, b->top.weights[WEIGHT_POSITIONS], rows);
+    return graph_embedding(g, part_weight(b, &b->top, WEIGHT_POSITIONS), rows);
 }
 
 static uint32_t embed(struct builder *b)
 {
     const struct decoder_spec *s = b->spec;
     struct graph *g = &b->graph;
-    uint32_t x = graph_embedding(g, b->top.weights[WEIGHT_EMBED], b->input_ids);
+    uint32_t x = graph_embedding(g, part_weight(b, &b->top, WEIGHT_EMBED), b->input_ids);
     double multiplier = s->embed_multiplier;
 
     if (s->embed_multiplier_cast)
@@ -235,7 +251,7 @@ static void set_none(struct builder *b)
 {
     memset(b->top.weights, 0xff, sizeof(b->top.weights)); /* GRAPH_NO_BIAS */
     memset(b->ropes, 0xff, sizeof(b->ropes));
-    b->places = b->column = b->causal = GRAPH_NO_BIAS;
+    b->places = b->column = b->causal = b->first = GRAPH_NO_BIAS;
     for (int64_t i = 0; i < b->spec->n_layers; i++) {
         b->layers[i].spec = &b->spec->layers[i];
         b->layers[i].mask = GRAPH_NO_BIAS;
@@ -272,11 +288,15 @@ int decoder_graph_build(const struct decoder_spec *spec, const struct weights *w
         b.seq.value = MAX(b.seq.value, 2);
     }
     graph_init(&b.graph, program, err);
+    b.graph.no_reshape = options->profile == PT2_PROFILE_EDGE;
     add_weights(&b, weights);
     add_buffers(&b);
     add_user_inputs(&b);
     add_nodes(&b);
     if (graph_failed(&b.graph) ||
+        (options->custom_ops &&
+         pt2_program_add_range(program, FIRST_SYMBOL, 0, options->max_cache_len - 1,
+                               err) < 0) ||
         (options->dynamic_shapes &&
          pt2_program_add_range(program, SEQ_SYMBOL, 1, decoder_max_rows(spec, options),
                                err) < 0)) {

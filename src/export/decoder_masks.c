@@ -55,6 +55,8 @@ static void make_mask(struct builder *b, struct layer_values *layer, int64_t win
                       int64_t len, uint32_t table)
 {
     layer->slots = b->positions;
+    if (window == 0 && b->options->custom_ops)
+        return; /* llama::custom_sdpa knows it */
     if (table != GRAPH_NO_BIAS) { /* a ring has none */
         layer->mask = graph_rows(&b->graph, table, b->positions);
         return;

@@ -16,7 +16,9 @@
 struct layer_values {
     const struct layer_spec *spec;    /* NULL: of no layer */
     uint32_t weights[N_WEIGHT_ROLES]; /* GRAPH_NO_BIAS where there is none; of several,
-                                         the first: they follow one another */
+                                         the first: they follow one another; of a quantised
+                                         one its numbers, scales, zero points */
+    const struct weight *sources[N_WEIGHT_ROLES]; /* NULL where there is none */
     uint32_t key_cache, value_cache;
     uint32_t slots; /* (s): where in the caches the positions lie */
     uint32_t mask;  /* (s, the caches' length): bool, or edge: float32, to be added */
@@ -38,6 +40,7 @@ struct builder {
     const struct decoder_buffers *buffers;
     uint32_t *buffer_values;         /* (buffers->n) */
     uint32_t places, column, causal; /* part_masks's; GRAPH_NO_BIAS: not made yet */
+    uint32_t first; /* custom_ops: the number that is the first position; likewise */
     struct pt2_dim batch, seq;
     uint32_t input_ids, positions;
 };
@@ -59,6 +62,9 @@ uint32_t part_sinusoids(struct builder *b);
 /* Turn x, (batch, heads, s, head_dim). */
 uint32_t part_rotate(struct builder *b, const struct rope_values *rope, uint32_t x);
 
+/* The weight of that role as floats: itself, or what its numbers stand for. */
+uint32_t part_weight(struct builder *b, const struct layer_values *layer,
+                     enum weight_role role);
 /* x times the weight of that role, plus the bias that follows it. */
 uint32_t part_linear(struct builder *b, uint32_t x, const struct layer_values *layer,
                      enum weight_role role);
@@ -70,6 +76,10 @@ uint32_t part_attention(struct builder *b, uint32_t x, const struct layer_values
 /* Profile edge: of (1, heads, s, head_dim) each, turned but not scaled, the same. */
 uint32_t part_edge_attention(struct builder *b, uint32_t q, uint32_t k, uint32_t v,
                              const struct layer_values *layer);
+/* custom_ops: of (1, s, heads, head_dim) each the same. */
+uint32_t part_custom_attention(struct builder *b, uint32_t q, uint32_t k, uint32_t v,
+                               const struct layer_values *layer);
+#define FIRST_SYMBOL "u0"
 uint32_t part_mlp(struct builder *b, uint32_t x, const struct layer_values *layer);
 /* The MLP that all tokens pass beside their experts. */
 uint32_t part_shared_mlp(struct builder *b, uint32_t x, const struct layer_values *layer);

@@ -82,6 +82,17 @@ static void torch_tables(struct builder *b, const struct rope *rope, struct rope
     }
 }
 
+/* What (s, heads, head_dim) is multiplied by: (s, 1, .), as the rows of tables are. */
+static void beside_heads(struct builder *b, struct rope_values *v)
+{
+    if (v->inv_freq != GRAPH_NO_BIAS) {
+        v->cos = graph_unsqueeze(&b->graph, v->cos, 1);
+        v->sin = graph_unsqueeze(&b->graph, v->sin, 1);
+    }
+    if (v->query_scale != GRAPH_NO_BIAS)
+        v->query_scale = graph_unsqueeze(&b->graph, v->query_scale, 1);
+}
+
 void part_rotary_tables(struct builder *b)
 {
     for (int i = 0; i < b->spec->n_ropes; i++) {
@@ -92,6 +103,8 @@ void part_rotary_tables(struct builder *b)
         else
             torch_tables(b, rope, &b->ropes[i]);
         b->ropes[i].query_scale = query_scale(b, rope);
+        if (b->options->custom_ops)
+            beside_heads(b, &b->ropes[i]);
     }
 }
 

@@ -151,6 +151,13 @@ int deviations_find(const struct decoder_spec *spec, const struct weights *weigh
                        "sdpa here.",
                        spec->attn_softcap) < 0)
         return -1;
+    if (options->custom_ops &&
+        deviations_add(deviations, err,
+                       "custom_ops: the program calls llama::update_cache and "
+                       "llama::custom_sdpa, which Python has after importing "
+                       "executorch.extension.llm.custom_ops.custom_ops; without them "
+                       "torch.export.load fails.") < 0)
+        return -1;
     if (options->cache == PT2_CACHE_HYBRID &&
         find_of_cache(spec, options, deviations, err) < 0)
         return -1;

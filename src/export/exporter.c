@@ -7,10 +7,12 @@
 #include "export/exporter.h"
 #include "export/extras.h"
 #include "export/pieces.h"
+#include "export/weight_parts.h"
+#include "export/weight_schemes.h"
 #include "export/weights.h"
 
 #define ROOT        "program" /* the archive's folder */
-#define REVISION    "2"       /* of the bytes that an export makes */
+#define REVISION    "3"       /* of the bytes that an export makes */
 #define SLICE_BYTES ((size_t)1 << 20)
 
 struct pt2_export {
@@ -26,6 +28,7 @@ struct pt2_export {
     size_t json_bytes;
     uint64_t written_bytes; /* of what pt2_export_write writes */
     uint64_t program_bytes, cache_bytes;
+    struct pt2_pte_facts pte;
 };
 
 DEFINE_AUTO(pt2_export)
@@ -38,6 +41,11 @@ const char *pt2_exporter_version(void)
 const char *pt2_profile_name(enum pt2_profile profile)
 {
     return profile == PT2_PROFILE_EDGE ? "edge" : "torch";
+}
+
+const char *pt2_format_name(enum pt2_format format)
+{
+    return format == PT2_FORMAT_PTE ? "pte" : "pt2";
 }
 
 const char *pt2_attn_name(enum pt2_attn attn)
@@ -113,6 +121,26 @@ static int check_range(const char *name, int64_t value, int64_t max, struct pt2_
                        (long long)max, (long long)value);
 }
 
+/* What llama::custom_sdpa does not compute, and llama::update_cache does not write. */
+static int resolve_custom_ops(const struct pt2_export_options *o,
+                              const struct decoder_spec *spec, struct pt2_err *err)
+{
+    const char *what = spec->has_sinks ? "attention sinks"
+                       : spec->attn_softcap != 0 && o->attn == PT2_ATTN_EAGER
+                           ? "a soft cap on attention's scores"
+                           : NULL;
+
+    if (what)
+        return pt2_err_set(err, PT2_ERR_NOT_EXPORTABLE,
+                           "%s: %s: not with custom_ops, llama::custom_sdpa has none",
+                           spec->model_type, what);
+    if (o->cache == PT2_CACHE_HYBRID)
+        return pt2_err_set(err, PT2_ERR_INVALID,
+                           "cache.implementation hybrid is not offered with custom_ops: "
+                           "llama::update_cache writes no rings");
+    return 0;
+}
+
 /* XNNPACK takes float32 (and quantised) linears, a half-precision one runs beside it; the
  * spelling, which views no cache, has no room for a batch. */
 static int resolve_edge(struct pt2_export_options *o, const struct decoder_spec *spec,
@@ -128,11 +156,7 @@ static int resolve_edge(struct pt2_export_options *o, const struct decoder_spec 
         return pt2_err_set(err, PT2_ERR_INVALID,
                            "batch_size must be 1 with profile edge, not %lld",
                            (long long)o->batch_size);
-    if (spec->has_sinks)
-        return pt2_err_set(err, PT2_ERR_NOT_EXPORTABLE,
-                           "%s: attention sinks are not offered with profile edge",
-                           spec->model_type);
-    return 0;
+    return o->custom_ops ? resolve_custom_ops(o, spec, err) : 0;
 }
 
 static int resolve(const struct pt2_export_options *asked,
@@ -169,8 +193,16 @@ static int resolve(const struct pt2_export_options *asked,
                            "not %lld",
                            (long long)MIN(o->max_cache_len, PT2_EXPORT_MAX_VERIFY),
                            PT2_EXPORT_MAX_VERIFY, (long long)o->verify);
+    if (weight_schemes_resolve(&o->quantization, err) < 0)
+        return -1;
     if (o->profile == PT2_PROFILE_EDGE)
         return resolve_edge(o, spec, err);
+    if (o->format == PT2_FORMAT_PTE)
+        return pt2_err_set(err, PT2_ERR_INVALID,
+                           "format pte wants profile edge, not %s",
+                           pt2_profile_name(o->profile));
+    if (o->custom_ops)
+        return pt2_err_set(err, PT2_ERR_INVALID, "custom_ops wants profile edge");
     if (o->dtype == PT2_DTYPE_NONE)
         return export_default_dtype(checkpoint, &o->dtype, err);
     if (!is_offered(o->dtype))
@@ -264,6 +296,17 @@ static int count_bytes(struct pt2_export *exp, bool is_verified, uint64_t *ret_b
     return r;
 }
 
+static int check_format(struct pt2_export *exp, struct pt2_err *err)
+{
+    if (exp->options.format != PT2_FORMAT_PTE)
+        return 0;
+    if (exp->options.custom_ops)
+        return pt2_err_set(err, PT2_ERR_NOT_EXPORTABLE,
+                           "custom_ops is not offered with format pte");
+    return pt2_pte_check(exp->program, extras_metadata(&exp->extras), &exp->options.pte,
+                         &exp->pte, err);
+}
+
 int pt2_export_new(const struct pt2_checkpoint *checkpoint,
                    const struct pt2_export_options *options,
                    struct pt2_export **ret_export, struct pt2_err *err)
@@ -280,10 +323,13 @@ int pt2_export_new(const struct pt2_checkpoint *checkpoint,
         size_caches(exp, err) < 0 ||
         deviations_find(&exp->spec, &exp->weights, &exp->options, &exp->deviations, err) <
             0 ||
+        weight_schemes_set(&exp->weights, &exp->spec, &exp->options, &exp->deviations,
+                           err) < 0 ||
         extras_find(&exp->spec, checkpoint, &exp->options, &exp->extras, &exp->deviations,
                     err) < 0 ||
         decoder_graph_build(&exp->spec, &exp->weights, &exp->buffers, &exp->options,
                             &exp->program, err) < 0 ||
+        check_format(exp, err) < 0 ||
         pt2_program_to_json(exp->program, &exp->json, &exp->json_bytes, err) < 0 ||
         count_bytes(exp, false, &exp->written_bytes, err) < 0 ||
         count_bytes(exp, exp->options.verify > 0, &exp->program_bytes, err) < 0)
@@ -323,6 +369,11 @@ uint64_t pt2_export_cache_bytes(const struct pt2_export *exp)
     return exp->cache_bytes;
 }
 
+struct pt2_pte_facts pt2_export_pte_facts(const struct pt2_export *exp)
+{
+    return exp->pte;
+}
+
 uint64_t pt2_export_n_parameters(const struct pt2_export *exp)
 {
     return exp->weights.n_elements;
@@ -356,34 +407,29 @@ static void count_piece(void *ctx, size_t bytes)
     report(job, "weights");
 }
 
-static int count_weight(struct job *job, const struct weight *w, uint64_t bytes)
+static int count_tensor(struct job *job, const struct weight_tensor *t)
 {
-    if (pt2_writer_begin_tensor(job->writer, PT2_TABLE_WEIGHTS, w->record, bytes,
+    if (pt2_writer_begin_tensor(job->writer, PT2_TABLE_WEIGHTS, t->record, t->bytes,
                                 job->err) < 0 ||
-        pt2_writer_skip(job->writer, bytes, job->err) < 0)
+        pt2_writer_skip(job->writer, t->bytes, job->err) < 0)
         return -1;
     return pt2_writer_end(job->writer, job->err);
 }
 
-static uint64_t weight_bytes(const struct weight *w, enum pt2_dtype dtype)
-{
-    uint64_t bytes = pt2_dtype_size(weight_dtype(w, dtype));
-
-    for (unsigned i = 0; i < w->n_dims; i++)
-        bytes *= (uint64_t)w->sizes[i]; /* fits: its sources' do */
-    return bytes;
-}
-
-static int write_weight(struct job *job, const struct weight *w)
+/* One tensor of a weight: all of its sources, in pieces. */
+static int write_tensor(struct job *job, const struct weight *w, enum weight_part part,
+                        const struct weight_tensor *t)
 {
     const struct pt2_checkpoint_tensor *const *sources =
         job->exp->weights.sources + w->first_source;
-    struct piece piece = {.record = w->record,
-                          .record_bytes = weight_bytes(w, job->exp->options.dtype),
-                          .dtype = weight_dtype(w, job->exp->options.dtype)};
+    struct piece piece = {.record = t->record,
+                          .record_bytes = t->bytes,
+                          .dtype = weight_dtype(w, job->exp->options.dtype),
+                          .scheme = w->scheme,
+                          .part = part};
 
     if (job->is_counting)
-        return count_weight(job, w, piece.record_bytes);
+        return count_tensor(job, t);
     for (size_t i = 0; i < w->n_sources; i++) {
         uint64_t n = sources[i]->bytes / pt2_dtype_size(sources[i]->dtype);
 
@@ -399,37 +445,62 @@ static int write_weight(struct job *job, const struct weight *w)
     return 0;
 }
 
-static int write_weights(struct job *job)
+/* The tensors of all weights, in the order of the signature. */
+static void list_tensors(const struct pt2_export *exp, struct weight_tensor *to,
+                         struct pt2_payload_entry *entries)
 {
-    const struct pt2_export *exp = job->exp;
-    AUTO_PTR struct pt2_payload_entry *entries = calloc(exp->weights.n, sizeof(*entries));
-
-    if (!entries)
-        return pt2_err_set(job->err, PT2_ERR_NOMEM, "%zu weights", exp->weights.n);
-    job->done = 0;
-    job->total = 0;
-    for (size_t i = 0; i < exp->weights.n; i++)
-        if (!exp->weights.list[i].is_alias)
-            job->total += weight_bytes(&exp->weights.list[i], exp->options.dtype);
     for (size_t i = 0; i < exp->weights.n; i++) {
         const struct weight *w = &exp->weights.list[i];
 
-        entries[i] = (struct pt2_payload_entry){
-            .fqn = w->fqn,
-            .record = w->record,
-            .dtype = weight_dtype(w, exp->options.dtype),
-            .n_dims = w->n_dims,
-            .sizes = {w->sizes[0], w->sizes[1], w->sizes[2]},
-            .is_param = !w->is_buffer,
-            .requires_grad = !w->is_buffer,
-        };
-        if (!w->is_alias && write_weight(job, w) < 0)
-            return -1;
+        for (unsigned part = 0; part < weight_n_parts(w); part++, to++, entries++) {
+            weight_tensor(w, exp->options.dtype, part, to);
+            *entries = (struct pt2_payload_entry){
+                .fqn = to->fqn,
+                .record = to->record,
+                .dtype = to->dtype,
+                .n_dims = to->n_dims,
+                .sizes = {to->sizes[0], to->sizes[1], to->sizes[2]},
+                .is_param = !w->is_buffer,
+                .requires_grad = to->requires_grad,
+            };
+        }
     }
-    if (job->pieces && pieces_finish(job->pieces, job->err) < 0)
+}
+
+static int write_tensors(struct job *job, const struct weight_tensor *t)
+{
+    const struct weights *ws = &job->exp->weights;
+
+    for (size_t i = 0; i < ws->n; i++)
+        for (unsigned part = 0; part < weight_n_parts(&ws->list[i]); part++, t++)
+            if (!ws->list[i].is_alias && write_tensor(job, &ws->list[i], part, t) < 0)
+                return -1;
+    return job->pieces ? pieces_finish(job->pieces, job->err) : 0;
+}
+
+static int write_weights(struct job *job)
+{
+    const struct weights *ws = &job->exp->weights;
+    AUTO_PTR struct pt2_payload_entry *entries = NULL;
+    AUTO_PTR struct weight_tensor *tensors = NULL;
+    size_t n = 0;
+
+    for (size_t i = 0; i < ws->n; i++)
+        n += weight_n_parts(&ws->list[i]);
+    entries = calloc(n, sizeof(*entries));
+    tensors = calloc(n, sizeof(*tensors));
+    if (!entries || !tensors)
+        return pt2_err_set(job->err, PT2_ERR_NOMEM, "%zu weights", n);
+    list_tensors(job->exp, tensors, entries);
+    job->done = 0;
+    job->total = 0;
+    for (size_t i = 0, at = 0; i < ws->n; at += weight_n_parts(&ws->list[i++]))
+        for (unsigned part = 0; part < weight_n_parts(&ws->list[i]); part++)
+            if (!ws->list[i].is_alias)
+                job->total += tensors[at + part].bytes;
+    if (write_tensors(job, tensors) < 0)
         return -1;
-    return pt2_writer_payloads(job->writer, PT2_TABLE_WEIGHTS, entries, exp->weights.n,
-                               job->err);
+    return pt2_writer_payloads(job->writer, PT2_TABLE_WEIGHTS, entries, n, job->err);
 }
 
 /* Caches start as zeros, which a record of no bytes stands for. */

@@ -205,6 +205,11 @@ int extras_find(const struct decoder_spec *spec, const struct pt2_checkpoint *ch
     return 0;
 }
 
+const char *extras_metadata(const struct extras *extras)
+{
+    return extras->list[0].text;
+}
+
 void extras_done(struct extras *extras)
 {
     for (size_t i = 0; i < extras->n && extras->list; i++)

@@ -35,6 +35,8 @@ MUST_USE int extras_find(const struct decoder_spec *spec,
                          const struct pt2_export_options *options,
                          struct extras *ret_extras, struct deviations *deviations,
                          struct pt2_err *err);
+/* The text of extra/executorch_metadata.json; borrowed. */
+const char *extras_metadata(const struct extras *extras);
 void extras_done(struct extras *extras);
 
 /* Write one record. buf is for the caller's slices: (buf_bytes), at least 64 KiB.

@@ -9,19 +9,41 @@ void graph_init(struct graph *g, struct pt2_program *program, struct pt2_err *er
 
 /* ---- adding ---- */
 
-uint32_t graph_add_node(struct graph *g, const char *op, const char *overload,
-                        const struct pt2_named_arg *args, uint32_t n_args,
-                        const struct pt2_tensor_meta *meta)
+uint32_t graph_add_node_of(struct graph *g, const char *library, const char *op,
+                           const char *overload, const struct pt2_named_arg *args,
+                           uint32_t n_args, const struct pt2_tensor_meta *meta)
 {
     char target[80];
     uint32_t value = 0;
 
     if (g->failed)
         return 0;
-    snprintf(target, sizeof(target), "torch.ops.aten.%s.%s", op, overload);
+    snprintf(target, sizeof(target), "torch.ops.%s.%s.%s", library, op, overload);
     g->failed = pt2_program_add_node(g->program, target, op, args, n_args, meta, &value,
                                      g->err) < 0;
     return value;
+}
+
+uint32_t graph_add_node(struct graph *g, const char *op, const char *overload,
+                        const struct pt2_named_arg *args, uint32_t n_args,
+                        const struct pt2_tensor_meta *meta)
+{
+    return graph_add_node_of(g, "aten", op, overload, args, n_args, meta);
+}
+
+void graph_add_tuple_of(struct graph *g, const char *library, const char *op,
+                        const char *overload, const struct pt2_named_arg *args,
+                        uint32_t n_args, const struct pt2_tensor_meta *metas, uint32_t n,
+                        uint32_t *ret_values)
+{
+    char target[80];
+
+    memset(ret_values, 0, n * sizeof(*ret_values));
+    if (g->failed)
+        return;
+    snprintf(target, sizeof(target), "torch.ops.%s.%s.%s", library, op, overload);
+    g->failed = pt2_program_add_tuple(g->program, target, op, args, n_args, metas, n,
+                                      ret_values, g->err) < 0;
 }
 
 void graph_add_tuple(struct graph *g, const char *op, const char *overload,
@@ -29,14 +51,7 @@ void graph_add_tuple(struct graph *g, const char *op, const char *overload,
                      const struct pt2_tensor_meta *metas, uint32_t n,
                      uint32_t *ret_values)
 {
-    char target[80];
-
-    memset(ret_values, 0, n * sizeof(*ret_values));
-    if (g->failed)
-        return;
-    snprintf(target, sizeof(target), "torch.ops.aten.%s.%s", op, overload);
-    g->failed = pt2_program_add_tuple(g->program, target, op, args, n_args, metas, n,
-                                      ret_values, g->err) < 0;
+    graph_add_tuple_of(g, "aten", op, overload, args, n_args, metas, n, ret_values);
 }
 
 struct pt2_tensor_meta graph_contiguous(struct graph *g, enum pt2_dtype dtype,
@@ -79,7 +94,7 @@ struct pt2_tensor_meta graph_like(struct graph *g, uint32_t x, enum pt2_dtype dt
 /* ---- inputs ---- */
 
 static uint32_t add_input(struct graph *g, enum pt2_input_kind kind, bool is_persistent,
-                          const char *fqn, enum pt2_dtype dtype, unsigned n_dims,
+                          bool requires_grad, const char *fqn, enum pt2_dtype dtype, unsigned n_dims,
                           const int64_t *sizes)
 {
     struct pt2_dim dims[PT2_MAX_DIMS];
@@ -90,7 +105,7 @@ static uint32_t add_input(struct graph *g, enum pt2_input_kind kind, bool is_per
     for (unsigned i = 0; i < n_dims; i++)
         dims[i] = dim_of(sizes[i]);
     meta = graph_contiguous(g, dtype, n_dims, dims);
-    meta.requires_grad = kind == PT2_INPUT_PARAMETER;
+    meta.requires_grad = requires_grad;
     snprintf(name, sizeof(name), "%s%s", kind == PT2_INPUT_PARAMETER ? "p_" : "b_", fqn);
     for (char *c = name; *c; c++)
         if (*c == '.')
@@ -102,21 +117,21 @@ static uint32_t add_input(struct graph *g, enum pt2_input_kind kind, bool is_per
 }
 
 uint32_t graph_parameter(struct graph *g, const char *fqn, enum pt2_dtype dtype,
-                         unsigned n_dims, const int64_t *sizes)
+                         unsigned n_dims, const int64_t *sizes, bool requires_grad)
 {
-    return add_input(g, PT2_INPUT_PARAMETER, false, fqn, dtype, n_dims, sizes);
+    return add_input(g, PT2_INPUT_PARAMETER, false, requires_grad, fqn, dtype, n_dims, sizes);
 }
 
 uint32_t graph_persistent_buffer(struct graph *g, const char *fqn, enum pt2_dtype dtype,
                                  unsigned n_dims, const int64_t *sizes)
 {
-    return add_input(g, PT2_INPUT_BUFFER, true, fqn, dtype, n_dims, sizes);
+    return add_input(g, PT2_INPUT_BUFFER, true, false, fqn, dtype, n_dims, sizes);
 }
 
 uint32_t graph_buffer(struct graph *g, const char *fqn, enum pt2_dtype dtype,
                       unsigned n_dims, const int64_t *sizes)
 {
-    return add_input(g, PT2_INPUT_BUFFER, false, fqn, dtype, n_dims, sizes);
+    return add_input(g, PT2_INPUT_BUFFER, false, false, fqn, dtype, n_dims, sizes);
 }
 
 uint32_t graph_user_input(struct graph *g, const char *name, unsigned n_dims,

@@ -16,6 +16,9 @@ struct graph {
     struct pt2_program *program; /* borrowed */
     struct pt2_err *err;         /* borrowed; may be NULL */
     bool failed;
+    /* To symbolic sizes contiguous and view, not reshape: of these ExecuTorch makes a view to
+     * the symbol's value, which XNNPACK does not take; the other's -1 stays. */
+    bool no_reshape;
 };
 
 static inline struct pt2_dim dim_of(int64_t n)
@@ -32,7 +35,7 @@ static inline bool graph_failed(const struct graph *g)
 /* ---- inputs ---- */
 
 uint32_t graph_parameter(struct graph *g, const char *fqn, enum pt2_dtype dtype,
-                         unsigned n_dims, const int64_t *sizes);
+                         unsigned n_dims, const int64_t *sizes, bool requires_grad);
 /* A buffer that the checkpoint holds, as it does the parameters. */
 uint32_t graph_persistent_buffer(struct graph *g, const char *fqn, enum pt2_dtype dtype,
                                  unsigned n_dims, const int64_t *sizes);
@@ -115,6 +118,10 @@ uint32_t graph_repeat_heads(struct graph *g, uint32_t x, int64_t n_repeats);
 uint32_t graph_expand_as(struct graph *g, uint32_t x, uint32_t like);
 /* The last dimension, of size 1, as often as it takes; the others alike: (..., size). */
 uint32_t graph_expand_last(struct graph *g, uint32_t x, int64_t size);
+/* A 0 more at the end of the last dimension. */
+uint32_t graph_pad_last(struct graph *g, uint32_t x);
+/* x (a, b, 1, 1) times y (n): (a, b, 1, n). */
+uint32_t graph_outer_product(struct graph *g, uint32_t x, uint32_t y);
 uint32_t graph_transpose(struct graph *g, uint32_t x, unsigned a, unsigned b);
 /* One size at most may be symbolic; it is written as -1.  is_copy: reshape; otherwise x
  * is contiguous, or only its last dimension becomes two, whose first stays the same. */
@@ -141,13 +148,36 @@ uint32_t graph_ones_at(struct graph *g, uint32_t x, uint32_t indices);
 /* x where the bool mask isn't, else value. */
 uint32_t graph_masked_fill(struct graph *g, uint32_t x, uint32_t mask, double value);
 
+/* ---- whole numbers, by torchao's ops ---- */
+
+/* x, int8 (..., k), as the floats that it stands for: scale and zero_point, int8, are of each
+ * group of neighbours, of the last dimension; bits: 8 or 4. */
+uint32_t graph_dequantize(struct graph *g, uint32_t x, uint32_t scale, uint32_t zero_point,
+                          int64_t group, unsigned bits);
+/* x by way of numbers of 8 bits, each row of its last dimension by its own scale and zero
+ * point. */
+uint32_t graph_round_rows(struct graph *g, uint32_t x);
+
 /* ---- the rest ---- */
 
 #define GRAPH_NO_BIAS UINT32_MAX
 
-/* Rows of a table (n, d) at indices (s): (s, d). */
+/* Rows of a table (n, ...) at indices (s): (s, ...). */
 uint32_t graph_rows(struct graph *g, uint32_t table, uint32_t indices);
 uint32_t graph_embedding(struct graph *g, uint32_t weight, uint32_t ids);
+/* ---- graph_llama.c: for ops of ExecuTorch's namespace llama ---- */
+
+/* The first of x (n), a number that only the run knows. */
+uint32_t graph_first_item(struct graph *g, uint32_t x, const char *symbol);
+/* Write value (1, s, kv, d) into cache (1, l, kv, d) from that number on. */
+void graph_update_cache(struct graph *g, uint32_t value, uint32_t cache, uint32_t first);
+/* q (1, s, h, d), k and v (1, l, kv, d): (1, s, h, d).  mask (s, l), added; GRAPH_NO_BIAS:
+ * a row sees the positions up to its own, the first row's being that number. */
+uint32_t graph_custom_sdpa(struct graph *g, uint32_t q, uint32_t k, uint32_t v,
+                           uint32_t first, uint32_t mask, double scale);
+
+/* ---- and of aten ---- */
+
 /* Over the last dimension; weight, bias: GRAPH_NO_BIAS for none. */
 uint32_t graph_layer_norm(struct graph *g, uint32_t x, uint32_t weight, uint32_t bias,
                           double eps);

@@ -72,11 +72,20 @@ uint32_t graph_add_node(struct graph *g, const char *op, const char *overload,
                         const struct pt2_named_arg *args, uint32_t n_args,
                         const struct pt2_tensor_meta *meta);
 
+/* The same of another library than aten: "torchao". */
+uint32_t graph_add_node_of(struct graph *g, const char *library, const char *op,
+                           const char *overload, const struct pt2_named_arg *args,
+                           uint32_t n_args, const struct pt2_tensor_meta *meta);
+
 /* The same of a node that makes n tensors. */
 void graph_add_tuple(struct graph *g, const char *op, const char *overload,
                      const struct pt2_named_arg *args, uint32_t n_args,
                      const struct pt2_tensor_meta *metas, uint32_t n,
                      uint32_t *ret_values);
+void graph_add_tuple_of(struct graph *g, const char *library, const char *op,
+                        const char *overload, const struct pt2_named_arg *args,
+                        uint32_t n_args, const struct pt2_tensor_meta *metas, uint32_t n,
+                        uint32_t *ret_values);
 
 struct pt2_tensor_meta graph_contiguous(struct graph *g, enum pt2_dtype dtype,
                                         unsigned n_dims, const struct pt2_dim *sizes);

@@ -41,6 +41,17 @@ static uint32_t add_binary(struct graph *g, const char *op, uint32_t x,
     return graph_add_node(g, op, "Tensor", args, 2, &meta);
 }
 
+uint32_t graph_outer_product(struct graph *g, uint32_t x, uint32_t y)
+{
+    struct pt2_named_arg args[] = {arg_tensor("self", x), arg_tensor("other", y)};
+    struct pt2_tensor_meta meta;
+
+    if (g->failed)
+        return 0;
+    meta = graph_like(g, x, meta_of(g, x)->dtype, last_size(g, y));
+    return graph_add_node(g, "mul", "Tensor", args, 2, &meta);
+}
+
 uint32_t graph_binary(struct graph *g, const char *op, uint32_t x, uint32_t y)
 {
     bool is_wide;
@@ -217,13 +228,12 @@ uint32_t graph_rows(struct graph *g, uint32_t table, uint32_t indices)
     struct pt2_named_arg args[] = {arg_tensor("self", table), arg_int("dim", 0),
                                    arg_tensor("index", indices)};
     struct pt2_tensor_meta meta;
-    struct pt2_dim sizes[2];
 
     if (g->failed)
         return 0;
-    sizes[0] = meta_of(g, indices)->sizes[0];
-    sizes[1] = last_size(g, table);
-    meta = graph_contiguous(g, meta_of(g, table)->dtype, 2, sizes);
+    meta = *meta_of(g, table);
+    meta.sizes[0] = meta_of(g, indices)->sizes[0];
+    meta = graph_contiguous(g, meta.dtype, meta.n_dims, meta.sizes);
     return graph_add_node(g, "index_select", "default", args, 3, &meta);
 }
 

@@ -313,20 +313,42 @@ uint32_t graph_transpose(struct graph *g, uint32_t x, unsigned a, unsigned b)
     return graph_add_node(g, "transpose", "int", args, 3, &meta);
 }
 
+static bool is_symbolic(unsigned n_dims, const struct pt2_dim *sizes)
+{
+    for (unsigned i = 0; i < n_dims; i++)
+        if (sizes[i].expr)
+            return true;
+    return false;
+}
+
+static uint32_t contiguous(struct graph *g, uint32_t x)
+{
+    struct pt2_named_arg arg = arg_tensor("self", x);
+    struct pt2_tensor_meta meta = *meta_of(g, x);
+
+    meta = graph_contiguous(g, meta.dtype, meta.n_dims, meta.sizes);
+    return graph_add_node(g, "contiguous", "default", &arg, 1, &meta);
+}
+
 uint32_t graph_view(struct graph *g, uint32_t x, unsigned n_dims,
                     const struct pt2_dim *sizes, bool is_copy)
 {
     struct pt2_arg items[PT2_MAX_DIMS];
     struct pt2_named_arg args[2];
     struct pt2_tensor_meta meta;
+    bool is_reshape = is_copy;
 
     if (g->failed)
         return 0;
+    if (is_copy && g->no_reshape && is_symbolic(n_dims, sizes)) {
+        x = contiguous(g, x);
+        is_reshape = false;
+    }
     for (unsigned i = 0; i < n_dims; i++)
         items[i] = (struct pt2_arg){.kind = PT2_ARG_INT,
                                     .i = sizes[i].expr ? -1 : sizes[i].value};
     args[0] = arg_tensor("self", x);
-    args[1] = arg_list(is_copy ? "shape" : "size", PT2_ARG_INTS, items, n_dims);
+    args[1] = arg_list(is_reshape ? "shape" : "size", PT2_ARG_INTS, items, n_dims);
     meta = *meta_of(g, x);
     if (is_copy || n_dims != meta.n_dims + 1 ||
         meta.sizes[0].value != sizes[0].value) {
@@ -340,5 +362,17 @@ uint32_t graph_view(struct graph *g, uint32_t x, unsigned n_dims,
         memcpy(meta.sizes, sizes, n_dims * sizeof(sizes[0]));
         meta.n_dims = n_dims;
     }
-    return graph_add_node(g, is_copy ? "reshape" : "view", "default", args, 2, &meta);
+    return graph_add_node(g, is_reshape ? "reshape" : "view", "default", args, 2, &meta);
+}
+
+uint32_t graph_pad_last(struct graph *g, uint32_t x)
+{
+    const struct pt2_arg pad[] = {{.kind = PT2_ARG_INT, .i = 0}, {.kind = PT2_ARG_INT, .i = 1}};
+    struct pt2_named_arg args[] = {arg_tensor("self", x), arg_list("pad", PT2_ARG_INTS, pad, 2)};
+    struct pt2_tensor_meta meta;
+
+    if (g->failed)
+        return 0;
+    meta = graph_like(g, x, meta_of(g, x)->dtype, dim_of(last_size(g, x).value + 1));
+    return graph_add_node(g, "constant_pad_nd", "default", args, 2, &meta);
 }

@@ -3,6 +3,7 @@
 #include "base/cores.h"
 #include "base/log.h"
 #include "export/convert.h"
+#include "export/quantize.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -39,14 +40,63 @@ struct pieces {
     bool stop;
 };
 
+/* What is written of it. */
 static size_t bytes_of(const struct piece *piece)
 {
-    return piece->n * pt2_dtype_size(piece->dtype);
+    return (size_t)weight_part_bytes(&piece->scheme, piece->part, piece->dtype, piece->n);
 }
 
 /* ---- threads ---- */
 
-static int prepare(const struct pieces *p, struct slot *s)
+/* s.data in that dtype; it and the other buffer change places. */
+static void convert(struct slot *s, enum pt2_dtype from, enum pt2_dtype to)
+{
+    uint8_t *other = s->data == s->from ? s->to : s->from;
+
+    if (from == to)
+        return;
+    convert_elements(from, s->data, to, other, s->piece.n);
+    s->data = other;
+}
+
+/* s.data are the elements as float32, rounded to the dtype of the weight. */
+static void quantize(struct slot *s)
+{
+    const struct piece *piece = &s->piece;
+    size_t group = (size_t)piece->scheme.group, n_groups = piece->n / group;
+    const float *x = (const float *)(const void *)s->data;
+    uint8_t *other = s->data == s->from ? s->to : s->from;
+
+    if (piece->part == WEIGHT_SCALE)
+        quantize_scales(piece->dtype, piece->scheme.bits, x, n_groups, group, other);
+    else
+        quantize_values(piece->dtype, piece->scheme.bits, x, n_groups, group,
+                        (int8_t *)other);
+    s->data = other;
+}
+
+/* Groups as the checkpoint has them. */
+static int read_stored(const struct pieces *p, struct slot *s)
+{
+    const struct piece *piece = &s->piece;
+    uint64_t first = piece->first / PT2_CHECKPOINT_GROUP;
+    size_t n = piece->n / PT2_CHECKPOINT_GROUP;
+    bool is_scale = piece->part == WEIGHT_SCALE;
+
+    s->data = s->to;
+    if (pt2_checkpoint_read_groups(p->checkpoint, piece->source, first, n,
+                                   is_scale ? NULL : (int8_t *)s->to,
+                                   is_scale ? (float *)(void *)s->to : NULL, &s->err) < 0)
+        return -1;
+    if (is_scale && piece->dtype != PT2_FLOAT32) {
+        convert_elements(PT2_FLOAT32, s->to, piece->dtype, s->from, n);
+        s->data = s->from;
+    }
+    return 0;
+}
+
+/* Elements of the checkpoint in the dtype and scheme of the weight. */
+static int read_elements(const struct pieces *p, struct slot *s)
 {
     const struct piece *piece = &s->piece;
     enum pt2_dtype from = piece->source->dtype;
@@ -56,10 +106,22 @@ static int prepare(const struct pieces *p, struct slot *s)
                             piece->n * size, &s->err) < 0)
         return -1;
     s->data = s->from;
-    if (from != piece->dtype) {
-        convert_elements(from, s->from, piece->dtype, s->to, piece->n);
-        s->data = s->to;
+    convert(s, from, piece->dtype);
+    if (piece->scheme.bits > 0) {
+        convert(s, piece->dtype, PT2_FLOAT32);
+        quantize(s);
     }
+    return 0;
+}
+
+static int prepare(const struct pieces *p, struct slot *s)
+{
+    const struct piece *piece = &s->piece;
+
+    if (piece->part == WEIGHT_ZERO_POINT)
+        s->data = memset(s->to, 0, bytes_of(piece));
+    else if ((piece->scheme.is_stored ? read_stored : read_elements)(p, s) < 0)
+        return -1;
     s->crc32 = (uint32_t)crc32_z(0, s->data, bytes_of(piece));
     return 0;
 }
@@ -160,8 +222,12 @@ int pieces_new(const struct pt2_checkpoint *checkpoint, struct pt2_writer *write
 
 size_t pieces_max(const struct piece *piece)
 {
-    return PIECE_BYTES /
-           MAX(pt2_dtype_size(piece->source->dtype), pt2_dtype_size(piece->dtype));
+    size_t size = MAX(pt2_dtype_size(piece->source->dtype), pt2_dtype_size(piece->dtype));
+    size_t group = (size_t)piece->scheme.group;
+
+    if (piece->scheme.bits == 0)
+        return PIECE_BYTES / size;
+    return PIECE_BYTES / MAX(size, sizeof(float)) / group * group;
 }
 
 /* ---- writing ---- */

@@ -9,6 +9,7 @@
 #define EXPORT_PIECES_H
 
 #include "base/util.h"
+#include "export/weight_parts.h"
 
 #include <pt2/archive.h>
 #include <pt2/checkpoint.h>
@@ -16,10 +17,14 @@
 #define PIECE_BYTES ((size_t)1 << 20) /* at most, before and after the conversion */
 
 /* Elements of one tensor, and where they go: into the record of a weight, which the first
- * piece begins and the last one ends; between them there may be several tensors. */
+ * piece begins and the last one ends; between them there may be several tensors.  Of a
+ * quantised weight a piece holds whole groups, and becomes the numbers, scales or zero points
+ * of these. */
 struct piece {
     const struct pt2_checkpoint_tensor *source;
     enum pt2_dtype dtype; /* of the weight: float32, bfloat16 or float16 */
+    struct weight_scheme scheme;
+    enum weight_part part;
     uint64_t first;
     size_t n;
     uint32_t record;
@@ -40,7 +45,7 @@ MUST_USE int pieces_new(const struct pt2_checkpoint *checkpoint, struct pt2_writ
 void pieces_free(struct pieces *pieces);
 DEFINE_AUTO(pieces)
 
-/* The most elements that a piece of this source and dtype may have. */
+/* The most elements that a piece of this source, dtype and scheme may have. */
 size_t pieces_max(const struct piece *piece);
 
 /* Put one more into the queue; waits for a place, and writes what is ready by then.

@@ -1,8 +1,7 @@
 /* request.h - the body of POST /v1/exports, and the options in it.
  *
  * The daemon's endpoint and `pt2-export --job` read the same members with the same
- * messages.  Members of later versions (quantization, the edge profile, ...) are known by
- * name and refused by name.  Any thread. */
+ * messages.  Any thread. */
 #ifndef EXPORT_REQUEST_H
 #define EXPORT_REQUEST_H
 
@@ -23,12 +22,14 @@ struct export_request {
 
 /* Read a body.  wants_model: "model" is required (POST), otherwise optional and unused (a
  * worker's job).  Every problem is put into problems; then the answer is -1 and err says
- * the first of them. Errors: INVALID, UNSUPPORTED (all that is wrong is that it comes in
- * a later version), NOMEM. */
+ * the first of them. Errors: INVALID, NOMEM. */
 MUST_USE int export_request_parse(const json_t *body, bool wants_model,
                                   struct json_problems *problems,
                                   struct export_request *ret_request,
                                   struct pt2_err *err);
+
+/* The members of "pte". */
+void export_request_pte(struct json_obj *o, struct pt2_pte_options *options);
 
 /* The options as an object with every member of the body but model, dry_run and labels:
  * what a job shows as its `options`, and what --job reads on standard input.  Two
@@ -37,8 +38,8 @@ MUST_USE int export_request_parse(const json_t *body, bool wants_model,
 json_t *export_options_to_json(const struct pt2_export_options *options);
 
 /* What a dry run answers, and what a job's result says beside its digest: {"options",
- * "program_bytes", "cache_bytes", "parameters", "deviations"}.  new; NULL: out of
- * memory. */
+ * "program_bytes", "pte_bytes" (null where format is pt2), "cache_bytes", "parameters",
+ * "deviations"}.  new; NULL: out of memory. */
 json_t *export_summary_to_json(const struct pt2_export *exp);
 
 #endif

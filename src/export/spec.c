@@ -1,7 +1,7 @@
 #include "export/spec.h"
 
 #include "export/families.h"
-#include "export/quantization.h"
+#include "export/quantized_checkpoint.h"
 #include "export/refusals.h"
 #include "export/text_part.h"
 #include "export/windows.h"
@@ -295,7 +295,7 @@ static int read_family(const struct family *family, const struct fields *config,
 {
     set_kinds(family, spec);
     if (check_architecture(family->model_type, family->architecture, config, err) < 0 ||
-        check_knobs(family, config, err) < 0 || quantization_check(config, err) < 0 ||
+        check_knobs(family, config, err) < 0 || quantized_checkpoint_check(config, err) < 0 ||
         read_shared(family, config, spec, err) < 0 ||
         windows_check_types(family, config, spec->n_layers,
                             family_understands(family, "layer_types"), err) < 0)
@@ -319,7 +319,7 @@ static int read_text_part(const struct text_part *part, const struct fields *who
     family = family_find(type);
     if (!family)
         return refuse_type(&text, type, err);
-    if (check_knobs(family, whole, err) < 0 || quantization_check(whole, err) < 0 ||
+    if (check_knobs(family, whole, err) < 0 || quantized_checkpoint_check(whole, err) < 0 ||
         read_family(family, &text, spec, err) < 0)
         return -1;
     spec->part_of = part->model_type;

@@ -80,6 +80,14 @@ enum weight_role {
 #define WEIGHTS_MAX_LEFT_OUT 8
 #define WEIGHTS_MAX_NAMED    3 /* tensors in a message */
 
+/* Whole numbers that stand for floats. */
+struct weight_scheme {
+    unsigned bits;   /* 8 or 4; 0: floats */
+    int64_t group;   /* neighbours in a row that share a scale; divides the row */
+    bool is_dynamic; /* what it multiplies is made whole numbers too */
+    bool is_stored;  /* the checkpoint has such groups, and they are taken as they are */
+};
+
 struct weight {
     enum weight_role role;
     int64_t layer;             /* -1: of no layer */
@@ -89,7 +97,8 @@ struct weight {
     size_t first_source, n_sources; /* of weights.sources: its values, one behind another */
     unsigned n_dims;
     int64_t sizes[3];
-    uint32_t record; /* number of its record in the archive */
+    struct weight_scheme scheme;
+    uint32_t record; /* number of its record in the archive, of quantised the first of three */
     bool is_alias;  /* a tied head: the record is the embedding's, the graph takes that */
     bool is_buffer; /* a persistent buffer, no parameter */
     bool is_wide, is_wide_f16; /* float32 whatever the export's dtype, or if float16 */
@@ -109,7 +118,7 @@ struct weights {
     size_t n_sources;
     uint32_t n_records;
     uint64_t n_elements;    /* of all records */
-    bool is_tied;           /* the head is an alias */
+    bool is_tied; /* the head is the embedding: an alias, or quantised in another way */
     bool is_untied_by_data; /* config.json ties, but the checkpoint holds both */
     size_t n_left_out; /* tensors of a whole that is more than its text part */
     const char *left_out[WEIGHTS_MAX_LEFT_OUT]; /* the modules that they are of, static */

@@ -1,4 +1,4 @@
-#include "export/quantization.h"
+#include "export/quantized_checkpoint.h"
 
 #define FIELD "quantization_config"
 #define READ                                                                             \
@@ -92,7 +92,7 @@ static int check_compressed(const struct fields *quantization, struct pt2_err *e
     return check_groups(quantization, err);
 }
 
-int quantization_check(const struct fields *config, struct pt2_err *err)
+int quantized_checkpoint_check(const struct fields *config, struct pt2_err *err)
 {
     const json_t *object = field_get(config, FIELD);
     struct fields f = fields_of(object, FIELD);
