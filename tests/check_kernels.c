@@ -5,9 +5,12 @@
 #include "seed.h"
 #include "suite.h"
 
+#include <float.h>
 #include <math.h>
 
 static const enum pt2_dtype dtypes[] = {PT2_FLOAT32, PT2_BFLOAT16, PT2_FLOAT16};
+/* of what linear and mix read */
+static const enum pt2_dtype row_dtypes[] = {PT2_FLOAT32, PT2_BFLOAT16, PT2_FLOAT16, PT2_INT8};
 static const size_t inner_sizes[] = {1, 3, 7, 8, 9, 15, 16, 17, 31, 33, 64, 100, 576};
 
 static uint64_t state;
@@ -41,7 +44,10 @@ static uint8_t *weights(enum pt2_dtype dtype, size_t n, float **ret_values)
     float *values = floats(n);
 
     ck_assert_ptr_nonnull(w);
-    kernels_at(0)->narrow[dtype](values, n, w + size);
+    for (size_t i = 0; dtype == PT2_INT8 && i < n; i++)
+        w[1 + i] = (uint8_t)(i < 256 ? i : (size_t)(random_unit() * 127.9 + 128));
+    if (dtype != PT2_INT8)
+        kernels_at(0)->narrow[dtype](values, n, w + size);
     kernels_at(0)->widen[dtype](w + size, n, values);
     *ret_values = values;
     return w;
@@ -106,10 +112,10 @@ static void check_linear(const struct kernels *kernels, enum pt2_dtype dtype, si
 START_TEST(test_kernels_linear_sums_each_row_alike)
 {
     EACH_SET(kernels)
-    for (size_t d = 0; d < ARRAY_LEN(dtypes); d++)
+    for (size_t d = 0; d < ARRAY_LEN(row_dtypes); d++)
         for (size_t i = 0; i < ARRAY_LEN(inner_sizes); i++)
             for (size_t rows = 1; rows <= 65; rows += rows < 9 ? 1 : 14)
-                check_linear(kernels, dtypes[d], inner_sizes[i], rows, 29);
+                check_linear(kernels, row_dtypes[d], inner_sizes[i], rows, 29);
 }
 END_TEST
 
@@ -141,27 +147,29 @@ END_TEST
 START_TEST(test_kernels_mix_adds_in_order)
 {
     EACH_SET(kernels)
-    for (size_t d = 0; d < ARRAY_LEN(dtypes); d++)
+    for (size_t d = 0; d < ARRAY_LEN(row_dtypes); d++)
         for (size_t n_d = 1; n_d < 70; n_d += 11) {
             float *p = floats(3 * 16), *whole = calloc(3 * n_d, 4), *parts, *values;
-            uint8_t *at = weights(dtypes[d], 16 * n_d, &values);
-            uint8_t *v = at + pt2_dtype_size(dtypes[d]);
+            uint8_t *at = weights(row_dtypes[d], 16 * n_d, &values);
+            uint8_t *v = at + pt2_dtype_size(row_dtypes[d]);
 
             parts = calloc(3 * n_d, 4);
-            kernels->mix[dtypes[d]](p, 16, 3, v, n_d, 16, n_d, whole, n_d, v);
+            kernels->mix[row_dtypes[d]](p, 16, 3, v, n_d, 16, n_d, whole, n_d, v);
             for (size_t j = 0; j < 16; j += 4) /* the same in four cuts, a head at a time */
                 for (size_t h = 0; h < 3; h++)
-                    kernels->mix[dtypes[d]](p + h * 16 + j, 16, 1,
-                                            v + j * n_d * pt2_dtype_size(dtypes[d]), n_d, 4,
+                    kernels->mix[row_dtypes[d]](p + h * 16 + j, 16, 1,
+                                            v + j * n_d * pt2_dtype_size(row_dtypes[d]), n_d, 4,
                                             n_d, parts + h * n_d, n_d, at);
             ck_assert_mem_eq(whole, parts, 3 * n_d * 4);
             for (size_t h = 0; h < 3; h++)
                 for (size_t i = 0; i < n_d; i++) {
-                    double sum = 0;
+                    double sum = 0, most = 0;
 
-                    for (size_t j = 0; j < 16; j++)
+                    for (size_t j = 0; j < 16; j++) {
                         sum += (double)p[h * 16 + j] * values[j * n_d + i];
-                    ck_assert_double_eq_tol(whole[h * n_d + i], sum, 1e-5);
+                        most = fmax(most, fabs(values[j * n_d + i]));
+                    }
+                    ck_assert_double_eq_tol(whole[h * n_d + i], sum, 1e-5 * (1 + most));
                 }
             free(p);
             free(whole);
@@ -256,6 +264,68 @@ START_TEST(test_kernels_narrow_rounds_as_base_does)
     }
     free(x);
     free(half);
+}
+END_TEST
+
+/* The scale is the smallest bfloat16 that leaves none beyond 127; no element is further from
+ * what it becomes than half of one; all sets have the same bits. */
+START_TEST(test_kernels_narrow_to_whole_numbers)
+{
+    enum { N = 300 };
+    float *x = floats(N), by;
+    int8_t got[N], want[N];
+
+    for (int power = -160; power <= 120; power += 7)
+        for (size_t n = 1; n <= N; n += n < 40 ? 1 : 37) {
+            float from[N], most = 0;
+            uint16_t scale = 0, first = 0;
+            const struct kernels *kernels;
+
+            for (size_t i = 0; i < n; i++) {
+                from[i] = ldexpf(x[i], power);
+                most = fmaxf(most, fabsf(from[i]));
+            }
+            for (size_t set = 0; (kernels = kernels_at(set)); set++) {
+                scale = kernels->narrow_i8(from, n, got);
+                first = set == 0 ? scale : first;
+                memcpy(want, set == 0 ? got : want, sizeof(want));
+                ck_assert_uint_eq(scale, first);
+                ck_assert_mem_eq(got, want, n);
+            }
+            by = bf16_to_float(scale);
+            if (scale > 0)
+                ck_assert(127.0 * bf16_to_float((uint16_t)(scale - 1)) < most * (1 + 1e-6));
+            ck_assert(127.0 * by >= most * (1 - 1e-6) || most < 0x1p-140f);
+            for (size_t i = 0; i < n; i++) {
+                ck_assert(got[i] >= -127);
+                ck_assert(fabs((double)got[i] * by - from[i]) <= 0.5000001 * by + 0x1p-140);
+            }
+        }
+    free(x);
+}
+END_TEST
+
+/* Zeros are zeros; what is not finite makes a row that is not, wherever it stands. */
+START_TEST(test_kernels_narrow_to_whole_numbers_of_odd_ones)
+{
+    EACH_SET(kernels)
+    for (size_t bad = 0; bad < 40; bad++) {
+        float x[40] = {0};
+        int8_t to[40];
+
+        memset(to, 1, sizeof(to));
+        ck_assert_uint_eq(kernels->narrow_i8(x, 40, to), 0);
+        for (size_t i = 0; i < 40; i++)
+            ck_assert_int_eq(to[i], 0);
+        x[bad] = NAN;
+        ck_assert(isnan(bf16_to_float(kernels->narrow_i8(x, 40, to))));
+        x[bad] = -INFINITY;
+        ck_assert(isnan(bf16_to_float(kernels->narrow_i8(x, 40, to))));
+        x[bad] = -FLT_MAX;
+        ck_assert(kernels->narrow_i8(x, 40, to) < 0x7f80);
+        ck_assert(to[bad] <= -126);
+        ck_assert_int_eq(to[(bad + 1) % 40], 0);
+    }
 }
 END_TEST
 
@@ -448,6 +518,8 @@ int main(void)
     tcase_add_test(core, test_kernels_half_precision_converts_exactly);
     tcase_add_test(core, test_kernels_half_precision_rounds_to_nearest_even);
     tcase_add_test(core, test_kernels_narrow_rounds_as_base_does);
+    tcase_add_test(core, test_kernels_narrow_to_whole_numbers);
+    tcase_add_test(core, test_kernels_narrow_to_whole_numbers_of_odd_ones);
     tcase_add_test(core, test_kernels_functions_are_libms);
     tcase_add_test(core, test_kernels_softmax);
     tcase_add_test(core, test_kernels_norms);

@@ -25,8 +25,13 @@ fi
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 cd "$top"
-aarch64-linux-gnu-gcc -std=gnu17 -D_GNU_SOURCE -O2 -static -Wall -Wextra -Werror \
-    -Itests/cross -Itests -Iinclude -Isrc -o "$out/check_kernels" \
-    tests/check_kernels.c src/native/isa.c src/native/kern_math.c \
-    src/native/kern_neon.c src/native/kern_portable.c src/base/dtype.c src/base/err.c -lm
-qemu-aarch64 "$out/check_kernels"
+for suite in check_kernels check_quant_kernels; do
+    aarch64-linux-gnu-gcc -std=gnu17 -D_GNU_SOURCE -O2 -static -Wall -Wextra -Werror \
+        -Itests/cross -Itests -Iinclude -Isrc -o "$out/$suite" \
+        "tests/$suite.c" src/native/isa.c src/native/kern_math.c src/native/kern_neon.c \
+        src/native/kern_neondot.c src/native/kern_portable.c src/native/quant_pack.c \
+        src/base/dtype.c src/base/err.c -lm
+    for cpu in cortex-a72 max; do # without dot products of bytes, and with them
+        qemu-aarch64 -cpu $cpu "$out/$suite"
+    done
+done

@@ -131,6 +131,9 @@ static const struct toy toys[] = {
     {.seq_len = 0, .last_row = true},
     {.seq_len = 4, .batch = 2, .last_row = true},
     {.seq_len = 1, .dim = 20, .vocab = 37, .length = 23},
+    {.seq_len = 1, .updates = true},
+    {.seq_len = 0, .updates = true, .batch = 2},
+    {.seq_len = 1, .updates = true, .not_causal = true}, /* one row sees what it may */
 };
 
 /* Where the kernels round activations as torch does, logits are as good as bfloat16 is. */
@@ -244,6 +247,24 @@ START_TEST(test_plan_cuts_of_demo)
 }
 END_TEST
 
+/* The second of the batch in a cache of whole numbers: near what it was, and the same by all
+ * cuts; the first, beside it, bit for bit what it was. */
+static void check_int8_beside(struct plan_run *r, const int64_t *ids, const float *plain)
+{
+    size_t n = 600 * 37;
+    float *logits = malloc(2 * n * sizeof(*logits)), most = 0;
+    struct pt2_err err = {0};
+
+    ck_assert_int_eq(plan_run_form(r, 1, BLOCKS_INT8, &err), 0);
+    plan_run_tokens(r, ids, 600, 1, logits);
+    ck_assert_mem_eq(logits, plain, n * sizeof(*logits));
+    for (size_t i = n; i < 2 * n; i++)
+        most = fmaxf(most, fabsf(logits[i] - plain[i]));
+    ck_assert_msg(most > 1e-6f && most < 0.05f, "%g", most);
+    check_cuts(r, ids, 600, logits);
+    free(logits);
+}
+
 /* The toy has no positions, so that a window of the last tokens is the toy on these alone. */
 START_TEST(test_plan_cuts_of_long_contexts)
 {
@@ -272,6 +293,7 @@ START_TEST(test_plan_cuts_of_long_contexts)
                                     1e-4 * (1 + fabs(want[v])));
     }
     check_cuts(&r, ids, 600, logits);
+    check_int8_beside(&r, ids, logits);
     free(logits);
     plan_run_close(&r);
     unlink(plan_scratch());
@@ -286,6 +308,9 @@ START_TEST(test_plan_toys_refused)
     } refused[] = {
         {{.seq_len = 1, .rolls = true}, "copy_"},
         {{.seq_len = 1, .filled = true}, "does not begin with zeros"},
+        {{.seq_len = 0, .updates = true, .start = -1}, "is not the run's first position"},
+        {{.seq_len = 3, .updates = true, .start = 1}, "is not the run's first position"},
+        {{.seq_len = 0, .updates = true, .not_causal = true}, "or neither"},
     };
     struct pt2_err err = {0};
     struct plan_run r;
@@ -363,7 +388,7 @@ int main(void)
     tcase_set_timeout(errors, 60);
     tcase_add_test(errors, test_plan_no_memory);
     tcase_add_test(errors, test_plan_of_too_many_positions);
-    tcase_add_loop_test(errors, test_plan_toys_refused, 0, 2);
+    tcase_add_loop_test(errors, test_plan_toys_refused, 0, 5);
     suite_add_tcase(s, core);
     suite_add_tcase(s, errors);
     return suite_run(s);

@@ -534,7 +534,8 @@ static void check_spelling(const struct plan_run *r, enum twist twist, int resul
     ck_assert_float_eq_tol(attend->attend.soft_cap, twist == SOFT_CAP ? 20 : 0, 1e-5f);
     ck_assert_float_eq_tol(attend->attend.scale,
                            twist == SCALED || twist == SOFT_CAP ||
-                                   twist == SCALED_IN_PLACE || twist == ADDED_TO_ZEROS
+                                   twist == SCALED_IN_PLACE || twist == ADDED_TO_ZEROS ||
+                                   twist == IN_PLACE /* the queries */
                                ? 2
                            : twist == SDPA                      ? 0.5f /* 1 / sqrt(4) */
                                                                 : 1,

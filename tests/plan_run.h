@@ -2,6 +2,7 @@
 #ifndef TESTS_PLAN_RUN_H
 #define TESTS_PLAN_RUN_H
 
+#include "native/pack.h"
 #include "native/run.h"
 
 #include <stdio.h>
@@ -28,6 +29,8 @@ static inline int plan_run_threads(struct plan_run *r, unsigned n_threads,
     team_free(r->team);
     r->team = NULL;
     return kernels_choose(&kernels, err) < 0 || team_new(n_threads, &r->team, err) < 0 ||
+                   (!r->plan->packing &&
+                    plan_pack(r->plan, r->archive, r->team, NULL, NULL, err) < 0) ||
                    plan_runner_new(r->plan, &r->store, kernels, r->team, &r->runner, err) < 0
                ? -1
                : 0;
@@ -43,12 +46,25 @@ static inline int plan_run_start(struct plan_run *r, struct pt2_err *err)
         plan_run_threads(r, 1, err) < 0)
         return -1;
     for (int64_t b = 0; b < batch; b++)
-        if (block_table_init(&r->tables[b], r->plan->decoder.max_cache_len, err) <
-                0 ||
+        if (block_table_init(&r->tables[b], BLOCKS_PLAIN, r->plan->decoder.max_cache_len,
+                             err) < 0 ||
             block_table_own(&r->tables[b], &r->store, 0, r->plan->decoder.max_cache_len,
                             err) < 0)
             return -1;
     return 0;
+}
+
+/* An empty cache of that form for a batch element. */
+static inline int plan_run_form(struct plan_run *r, int64_t b, enum block_form form,
+                                struct pt2_err *err)
+{
+    int64_t length = r->plan->decoder.max_cache_len;
+
+    block_table_done(&r->tables[b], &r->store);
+    return block_table_init(&r->tables[b], form, length, err) < 0 ||
+                   block_table_own(&r->tables[b], &r->store, 0, length, err) < 0
+               ? -1
+               : 0;
 }
 
 /* Errors: those of opening, and of plan_compile. */

@@ -9,40 +9,59 @@ static uint64_t aligned(uint64_t n)
 
 /* ---- stores ---- */
 
-static int lay_out(struct block_store *store, const struct plan *plan, struct pt2_err *err)
+/* One more part at the end of a block's data.  False: too large. */
+static bool add_part(enum pt2_dtype dtype, uint64_t heads, uint64_t dim, uint64_t *end,
+                     struct block_part *ret)
+{
+    uint64_t head, bytes;
+
+    ret->dtype = dtype;
+    ret->offset = *end;
+    if (!size_mul(dim, pt2_dtype_size(dtype), &ret->row_bytes) ||
+        !size_mul(ret->row_bytes, BLOCK_POSITIONS, &head) ||
+        !size_add(head, dtype == PT2_INT8 ? BLOCK_POSITIONS * sizeof(uint16_t) : 0, &head) ||
+        !size_mul(head, heads, &bytes) || bytes > SIZE_MAX / 8)
+        return false;
+    ret->head_bytes = head;
+    return size_add(*end, aligned(bytes), end);
+}
+
+static int lay_out(struct block_store *store, enum block_form form, const struct plan *plan,
+                   struct pt2_err *err)
 {
     for (size_t l = 0; l < plan->n_caches; l++) {
         const struct plan_cache *c = &plan->caches[l];
-        bool is_short = c->length < plan->decoder.max_cache_len;
-        uint64_t rows = (uint64_t)c->kv_heads * BLOCK_POSITIONS, keys, values, at;
+        enum pt2_dtype dtype = form == BLOCKS_INT8 ? PT2_INT8 : c->dtype;
+        uint64_t *end = &store->block_bytes[form][store->kinds[l]];
 
-        store->kinds[l] = is_short ? BLOCKS_WINDOW : BLOCKS_WHOLE;
-        at = store->block_bytes[store->kinds[l]];
-        if (!size_mul(rows * pt2_dtype_size(c->dtype), c->head_dim, &keys) ||
-            !size_mul(rows * pt2_dtype_size(c->dtype), c->v_head_dim, &values) ||
-            keys > SIZE_MAX / 8 || values > SIZE_MAX / 8 ||
-            !size_add(at, aligned(keys) + aligned(values),
-                      &store->block_bytes[store->kinds[l]]))
+        if (!add_part(dtype, c->kv_heads, c->head_dim, end, &store->parts[form][2 * l]) ||
+            !add_part(dtype, c->kv_heads, c->v_head_dim, end, &store->parts[form][2 * l + 1]))
             return pt2_err_set(err, PT2_ERR_LIMIT, "the cache of layer %zu is too large", l);
-        store->key_offsets[l] = at;
-        store->value_offsets[l] = at + aligned(keys);
-        if (is_short)
-            store->window = MAX(store->window, c->length);
     }
     return 0;
 }
 
 int block_store_init(struct block_store *store, const struct plan *plan, struct pt2_err *err)
 {
+    bool have = true;
+
     *store = (struct block_store){0};
-    store->kinds = calloc(plan->n_caches + 1, sizeof(*store->kinds));
-    store->key_offsets = calloc(plan->n_caches + 1, sizeof(*store->key_offsets));
-    store->value_offsets = calloc(plan->n_caches + 1, sizeof(*store->value_offsets));
-    if (!store->kinds || !store->key_offsets || !store->value_offsets) {
+    have = (store->kinds = calloc(plan->n_caches + 1, sizeof(*store->kinds))) != NULL;
+    for (size_t f = 0; f < N_BLOCK_FORMS && have; f++)
+        have = (store->parts[f] =
+                    calloc(2 * plan->n_caches + 1, sizeof(*store->parts[f]))) != NULL;
+    if (!have) {
         block_store_done(store);
         return pt2_err_set(err, PT2_ERR_NOMEM, "%zu layers", plan->n_caches);
     }
-    if (lay_out(store, plan, err) == 0)
+    for (size_t l = 0; l < plan->n_caches; l++) {
+        if (plan->caches[l].length >= plan->decoder.max_cache_len)
+            continue;
+        store->kinds[l] = BLOCKS_WINDOW;
+        store->window = MAX(store->window, plan->caches[l].length);
+    }
+    if (lay_out(store, BLOCKS_PLAIN, plan, err) == 0 &&
+        lay_out(store, BLOCKS_INT8, plan, err) == 0)
         return 0;
     block_store_done(store);
     return -1;
@@ -50,53 +69,58 @@ int block_store_init(struct block_store *store, const struct plan *plan, struct 
 
 void block_store_done(struct block_store *store)
 {
-    for (size_t k = 0; k < N_BLOCK_KINDS; k++)
-        ASSERT(store->n_blocks[k] == 0);
+    for (size_t f = 0; f < N_BLOCK_FORMS; f++) {
+        for (size_t k = 0; k < N_BLOCK_KINDS; k++)
+            ASSERT(store->n_blocks[f][k] == 0);
+        free(store->parts[f]);
+    }
     free(store->kinds);
-    free(store->key_offsets);
-    free(store->value_offsets);
     *store = (struct block_store){0};
 }
 
 /* Memory that one block takes; 0 of a kind that no layer is of. */
-static uint64_t block_size(const struct block_store *store, size_t kind)
+static uint64_t block_size(const struct block_store *store, enum block_form form, size_t kind)
 {
-    return store->block_bytes[kind] ? aligned(sizeof(struct block) + store->block_bytes[kind])
-                                    : 0;
+    uint64_t bytes = store->block_bytes[form][kind];
+
+    return bytes ? aligned(sizeof(struct block) + bytes) : 0;
 }
 
 uint64_t block_store_bytes(const struct block_store *store)
 {
     uint64_t bytes = 0;
 
-    for (size_t k = 0; k < N_BLOCK_KINDS; k++)
-        bytes += store->n_blocks[k] * block_size(store, k);
+    for (size_t f = 0; f < N_BLOCK_FORMS; f++)
+        for (size_t k = 0; k < N_BLOCK_KINDS; k++)
+            bytes += store->n_blocks[f][k] * block_size(store, f, k);
     return bytes;
 }
 
 /* ---- blocks ---- */
 
-static struct block *block_new(struct block_store *store, size_t kind, const struct block *from)
+static struct block *block_new(struct block_store *store, enum block_form form, size_t kind,
+                               const struct block *from)
 {
-    struct block *block = aligned_alloc(64, block_size(store, kind));
+    struct block *block = aligned_alloc(64, block_size(store, form, kind));
 
     if (!block)
         return NULL;
     memset(block, 0, sizeof(*block));
     block->n_refs = 1;
     if (from)
-        memcpy(block->data, from->data, store->block_bytes[kind]);
+        memcpy(block->data, from->data, store->block_bytes[form][kind]);
     else
-        memset(block->data, 0, store->block_bytes[kind]);
-    store->n_blocks[kind]++;
+        memset(block->data, 0, store->block_bytes[form][kind]);
+    store->n_blocks[form][kind]++;
     return block;
 }
 
-static void block_unref(struct block *block, size_t kind, struct block_store *store)
+static void block_unref(struct block *block, enum block_form form, size_t kind,
+                        struct block_store *store)
 {
     if (!block || --block->n_refs > 0)
         return;
-    store->n_blocks[kind]--;
+    store->n_blocks[form][kind]--;
     free(block);
 }
 
@@ -107,12 +131,12 @@ static bool is_own(const struct block *block)
 
 /* ---- tables ---- */
 
-int block_table_init(struct block_table *table, int64_t max_cache_len,
+int block_table_init(struct block_table *table, enum block_form form, int64_t max_cache_len,
                      struct pt2_err *err)
 {
     size_t n = (size_t)(max_cache_len + BLOCK_POSITIONS - 1) / BLOCK_POSITIONS;
 
-    *table = (struct block_table){0};
+    *table = (struct block_table){.form = form};
     for (size_t k = 0; k < N_BLOCK_KINDS; k++)
         table->blocks[k] = calloc(n + 1, sizeof(struct block *));
     if (!table->blocks[BLOCKS_WHOLE] || !table->blocks[BLOCKS_WINDOW]) {
@@ -129,7 +153,7 @@ void block_table_done(struct block_table *table, struct block_store *store)
 {
     for (size_t k = 0; k < N_BLOCK_KINDS; k++) {
         for (size_t i = 0; i < table->n; i++)
-            block_unref(table->blocks[k][i], k, store);
+            block_unref(table->blocks[k][i], table->form, k, store);
         free(table->blocks[k]);
     }
     *table = (struct block_table){0};
@@ -139,7 +163,7 @@ int block_table_fork(const struct block_table *from, struct block_table *ret,
                      struct block_store *store, struct pt2_err *err)
 {
     (void)store;
-    if (block_table_init(ret, (int64_t)from->n * BLOCK_POSITIONS, err) < 0)
+    if (block_table_init(ret, from->form, (int64_t)from->n * BLOCK_POSITIONS, err) < 0)
         return -1;
     ret->first = from->first;
     for (size_t k = 0; k < N_BLOCK_KINDS; k++)
@@ -169,7 +193,7 @@ uint64_t block_table_lacking_bytes(const struct block_table *table,
     blocks_of(table, first, n, &low, &high);
     for (size_t k = 0; k < N_BLOCK_KINDS; k++)
         for (size_t i = low; i <= high; i++)
-            bytes += is_own(table->blocks[k][i]) ? 0 : block_size(store, k);
+            bytes += is_own(table->blocks[k][i]) ? 0 : block_size(store, table->form, k);
     return bytes;
 }
 
@@ -177,12 +201,14 @@ uint64_t block_table_lacking_bytes(const struct block_table *table,
 static int make_kind(const struct block_table *table, struct block_store *store, size_t kind,
                      size_t low, size_t high, struct block **made, struct pt2_err *err)
 {
-    for (size_t i = low; store->block_bytes[kind] > 0 && i <= high; i++) {
+    uint64_t bytes = store->block_bytes[table->form][kind];
+
+    for (size_t i = low; bytes > 0 && i <= high; i++) {
         struct block *have = table->blocks[kind][i];
 
-        if (!is_own(have) && !(made[i - low] = block_new(store, kind, have)))
+        if (!is_own(have) && !(made[i - low] = block_new(store, table->form, kind, have)))
             return pt2_err_set(err, PT2_ERR_NOMEM, "a cache block of %llu bytes",
-                               (unsigned long long)store->block_bytes[kind]);
+                               (unsigned long long)bytes);
     }
     return 0;
 }
@@ -211,7 +237,7 @@ int block_table_own(struct block_table *table, struct block_store *store, int64_
 
         if (!made[i])
             continue;
-        block_unref(r < 0 ? made[i] : *at, kind, store);
+        block_unref(r < 0 ? made[i] : *at, table->form, kind, store);
         if (r == 0)
             *at = made[i];
     }
@@ -224,7 +250,7 @@ void block_table_forget(struct block_table *table, struct block_store *store, in
     size_t end = MIN((size_t)MAX(before, 0) / BLOCK_POSITIONS, table->n);
 
     for (; table->first < end; table->first++) {
-        block_unref(blocks[table->first], BLOCKS_WINDOW, store);
+        block_unref(blocks[table->first], table->form, BLOCKS_WINDOW, store);
         blocks[table->first] = NULL;
     }
 }

@@ -13,6 +13,12 @@
  *     BLOCKS_WHOLE    | block 0 | block 1 | block 2 | block 3 | NULL | ...
  *     BLOCKS_WINDOW   | NULL    | NULL    | block 2 | block 3 | NULL | ...
  *
+ * A block has one of two forms, that of its table.  BLOCKS_INT8 takes half of bfloat16: each
+ * row of a head and position is whole numbers of -127 to 127 times a scale of its own, and a
+ * part is, for each head,
+ *
+ *     | 16 rows of head_dim int8 | 16 scales, bfloat16 |
+ *
  * One thread at a time for all tables of one store. */
 #ifndef NATIVE_BLOCKS_H
 #define NATIVE_BLOCKS_H
@@ -24,6 +30,15 @@
 enum block_kind { BLOCKS_WHOLE, BLOCKS_WINDOW };
 #define N_BLOCK_KINDS 2
 
+enum block_form { BLOCKS_PLAIN, BLOCKS_INT8 }; /* the program's dtype; see above */
+#define N_BLOCK_FORMS 2
+
+/* A layer's keys or values in a block's data. */
+struct block_part {
+    enum pt2_dtype dtype; /* of the rows */
+    uint64_t offset, head_bytes, row_bytes; /* head_bytes: from one head to the next */
+};
+
 struct block {
     unsigned n_refs;
     _Alignas(64) uint8_t data[];
@@ -31,14 +46,15 @@ struct block {
 
 /* Where the parts lie in a block's data; and how many blocks there are. */
 struct block_store {
-    uint8_t *kinds;                        /* enum block_kind, by layer */
-    uint64_t *key_offsets, *value_offsets; /* by layer, in data of that kind */
-    uint64_t block_bytes[N_BLOCK_KINDS];   /* of data; 0: no layer is of the kind */
-    uint64_t n_blocks[N_BLOCK_KINDS];      /* that exist */
+    uint8_t *kinds; /* enum block_kind, by layer */
+    struct block_part *parts[N_BLOCK_FORMS]; /* (n_layers, 2): keys, values */
+    uint64_t block_bytes[N_BLOCK_FORMS][N_BLOCK_KINDS]; /* of data; 0: no layer is of it */
+    uint64_t n_blocks[N_BLOCK_FORMS][N_BLOCK_KINDS];    /* that exist */
     int64_t window; /* positions that the layers of BLOCKS_WINDOW need, at most; 0: none */
 };
 
 struct block_table {
+    enum block_form form;
     struct block **blocks[N_BLOCK_KINDS]; /* NULL where nothing was written, or is left */
     size_t n;                             /* of each kind */
     size_t first;                         /* of BLOCKS_WINDOW: those below are NULL */
@@ -51,10 +67,10 @@ void block_store_done(struct block_store *store); /* its tables go first */
 /* Memory that all blocks take. */
 uint64_t block_store_bytes(const struct block_store *store);
 
-MUST_USE int block_table_init(struct block_table *table, int64_t max_cache_len,
-                              struct pt2_err *err);
+MUST_USE int block_table_init(struct block_table *table, enum block_form form,
+                              int64_t max_cache_len, struct pt2_err *err);
 void block_table_done(struct block_table *table, struct block_store *store);
-/* The same contents, shared.  Errors: NOMEM. */
+/* The same contents and form, shared.  Errors: NOMEM. */
 MUST_USE int block_table_fork(const struct block_table *from, struct block_table *ret,
                               struct block_store *store, struct pt2_err *err);
 /* Memory that block_table_own would take for positions first .. first + n - 1: for blocks that
@@ -74,6 +90,23 @@ static inline struct block *block_at(const struct block_table *table,
                                      size_t position)
 {
     return table->blocks[store->kinds[layer]][position / BLOCK_POSITIONS];
+}
+static inline const struct block_part *block_part(const struct block_store *store,
+                                                  enum block_form form, uint32_t layer,
+                                                  bool is_value)
+{
+    return &store->parts[form][2 * layer + is_value];
+}
+/* A head's rows of the block's positions. */
+static inline uint8_t *block_rows(struct block *block, const struct block_part *part,
+                                  size_t head)
+{
+    return block->data + part->offset + head * part->head_bytes;
+}
+/* Of the head with these rows, in blocks of BLOCKS_INT8, the scales. */
+static inline uint16_t *block_scales(const uint8_t *rows, const struct block_part *part)
+{
+    return (uint16_t *)(uintptr_t)(rows + BLOCK_POSITIONS * part->row_bytes);
 }
 
 #endif

@@ -1,4 +1,5 @@
 #include "native/lift.h"
+#include "native/pack.h"
 
 void plan_free(struct plan *p)
 {
@@ -17,6 +18,8 @@ void plan_free(struct plan *p)
     free(p->constants);
     free(p->constant_sizes);
     free(p->copies);
+    packing_free(p->packing);
+    free(p->quants);
     free(p->caches);
     free(p->buffers);
     free(p);
@@ -148,6 +151,8 @@ static int lift_node(struct lift *l, uint32_t i)
     if (!is && lift_choice(l, &op, &is) < 0)
         return -1;
     if (!is && lift_experts(l, &op, &is) < 0)
+        return -1;
+    if (!is && lift_quant(l, &op, &is) < 0)
         return -1;
     if (!is && lift_rows(l, &op, &is) < 0)
         return -1;

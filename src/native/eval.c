@@ -176,6 +176,7 @@ static void find_fns(struct eval *e)
         e->fns[i] = eval_math_find(op.name);
         e->fns[i] = e->fns[i] ? e->fns[i] : eval_shape_find(op.name);
         e->fns[i] = e->fns[i] ? e->fns[i] : eval_make_find(op.name);
+        e->fns[i] = e->fns[i] ? e->fns[i] : eval_quant_find(op.name);
     }
 }
 

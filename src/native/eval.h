@@ -101,6 +101,9 @@ MUST_USE int eval_mask(struct eval *eval, uint32_t value, struct eval_cache cach
  * length of a ring?  (s) or (1, s) elements. */
 MUST_USE int eval_is_positions(struct eval *eval, uint32_t value, struct eval_cache cache,
                                bool *ret_is, struct pt2_err *err);
+/* Is it one number, the run's first position, but not beyond length - 1? */
+MUST_USE int eval_is_first(struct eval *eval, uint32_t value, int64_t length, bool *ret_is,
+                           struct pt2_err *err);
 /* Is it the slots that a cache's rows come from as it rolls: 0 .. length - 1 while there is
  * room, 1 .. length - 1, 0 from then on? */
 MUST_USE int eval_is_rolling(struct eval *eval, uint32_t value, int64_t length, bool *ret_is,

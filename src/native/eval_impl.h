@@ -3,6 +3,7 @@
  *     eval.c        classes, runs: which nodes a value needs, in the graph's order
  *     eval_tensor.c strided tensors over shared memory, as torch has them: views share
  *     eval_math.c   ops on elements      eval_shape.c  views, and what makes tensors
+ *     eval_quant.c  constants kept as whole numbers
  *     eval_table.c  a value for every position: tables, masks, positions */
 #ifndef NATIVE_EVAL_IMPL_H
 #define NATIVE_EVAL_IMPL_H
@@ -145,5 +146,6 @@ int64_t tensor_at(const struct tensor *t, const int64_t *at);
 eval_fn *eval_math_find(const char *op);
 eval_fn *eval_shape_find(const char *op);
 eval_fn *eval_make_find(const char *op);
+eval_fn *eval_quant_find(const char *op);
 
 #endif

@@ -382,6 +382,26 @@ int eval_is_positions(struct eval *e, uint32_t value, struct eval_cache cache, b
     return 0;
 }
 
+static int first_run(void *context, struct eval *e, const struct tensor *t, int64_t first,
+                     int64_t s, struct pt2_err *err)
+{
+    (void)e;
+    (void)err;
+    compare_slots(context, t, position_slot, 1, first, s);
+    return 0;
+}
+
+int eval_is_first(struct eval *e, uint32_t value, int64_t length, bool *ret_is,
+                  struct pt2_err *err)
+{
+    struct slots slots = {{length, false}, true};
+
+    if (each_run(e, value, INT64_MAX, 0, first_run, &slots, err) < 0)
+        return -1;
+    *ret_is = slots.is;
+    return 0;
+}
+
 static int64_t rolled_slot(const struct slots *slots, int64_t i, int64_t first, int64_t s)
 {
     return first + s > slots->cache.length ? (i + s) % slots->cache.length : i;

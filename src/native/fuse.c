@@ -258,7 +258,7 @@ static void fuse_mix(struct lift *l, struct plan_step *s, const uint32_t *uses)
 
 static bool same_input(const struct plan_step *a, const struct plan_step *b)
 {
-    return a->linear.k == b->linear.k && a->in.i == b->in.i && a->in.offset == b->in.offset;
+    return a->linear.of_whole == b->linear.of_whole && a->linear.k == b->linear.k && a->in.i == b->in.i && a->in.offset == b->in.offset;
 }
 
 static void merge_linears(struct lift *l)

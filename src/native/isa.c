@@ -2,12 +2,18 @@
 
 extern const struct kernels kernels_portable;
 #if defined(__x86_64__)
-extern const struct kernels kernels_avx2, kernels_avx512, kernels_avx512bf16;
+extern const struct kernels kernels_avx2, kernels_avx2vnni, kernels_avx512,
+    kernels_avx512vnni, kernels_avx512bf16;
 
 static bool has_avx2(void)
 {
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
            __builtin_cpu_supports("f16c");
+}
+
+static bool has_avx2vnni(void)
+{
+    return has_avx2() && __builtin_cpu_supports("avxvnni");
 }
 
 static bool has_avx512(void)
@@ -16,12 +22,24 @@ static bool has_avx512(void)
            __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
 }
 
+static bool has_avx512vnni(void)
+{
+    return has_avx512() && __builtin_cpu_supports("avx512vnni");
+}
+
 static bool has_avx512bf16(void)
 {
-    return has_avx512() && __builtin_cpu_supports("avx512bf16");
+    return has_avx512vnni() && __builtin_cpu_supports("avx512bf16");
 }
 #elif defined(__aarch64__)
-extern const struct kernels kernels_neon;
+#include <sys/auxv.h>
+
+extern const struct kernels kernels_neon, kernels_neondot;
+
+static bool has_neondot(void)
+{
+    return getauxval(AT_HWCAP) & HWCAP_ASIMDDP;
+}
 #endif
 
 static bool has_any(void)
@@ -35,9 +53,12 @@ static const struct {
 } all[] = {
 #if defined(__x86_64__)
     {&kernels_avx512bf16, has_avx512bf16},
+    {&kernels_avx512vnni, has_avx512vnni},
     {&kernels_avx512, has_avx512},
+    {&kernels_avx2vnni, has_avx2vnni},
     {&kernels_avx2, has_avx2},
 #elif defined(__aarch64__)
+    {&kernels_neondot, has_neondot},
     {&kernels_neon, has_any},
 #endif
     {&kernels_portable, has_any},

@@ -5,10 +5,12 @@
  *     LANES       floats in a vector        ROWS, OUTS the tile of many rows
  *     WIDE_OUTS   outputs at once for one row
  * and for what the processor does better than plain C
- *     KERN_WIDEN_BF16(p), KERN_WIDEN_F16(p)   LANES of that type at p as a vec
+ *     KERN_WIDEN_BF16(p), KERN_WIDEN_F16(p), KERN_WIDEN_I8(p)   LANES of that type at p as
+ *                 a vec
  *     KERN_DOT_BF16(sum, x, w)   in each lane sum + the products of a pair of bfloat16
  *     KERN_MAX(a, b), KERN_MIN(a, b)   by lanes; b where one is NaN
  *     KERN_SCALE(y, n)                 y * 2^n by lanes, rounded once
+ *     KERN_DOT_U8 and others of kern_quant.h
  *     KERN_LOAD_PART(p, n), KERN_STORE_PART(p, v, n)   the first n < LANES floats at p */
 #include "base/half.h"
 #include "native/kern_math.h"
@@ -33,6 +35,11 @@ static void widen_all_bf16(const void *from, size_t n, float *to)
 static void widen_all_f16(const void *from, size_t n, float *to)
 {
     widen_all(WEIGHTS_F16, from, n, to);
+}
+
+static void widen_all_i8(const void *from, size_t n, float *to)
+{
+    widen_all(WEIGHTS_I8, from, n, to);
 }
 
 static void narrow_f32(const float *from, size_t n, void *to)
@@ -90,9 +97,51 @@ static void narrow_f16(const float *from, size_t n, void *to)
         out[i] = f16_of_float(from[i]);
 }
 
+/* The largest magnitude; infinite or NaN where one element is. */
+INLINE float largest_magnitude(const float *x, size_t n)
+{
+    uvec most = {};
+    uint32_t largest = 0;
+    size_t i = 0;
+
+    /* without their sign, floats are ordered as their bits are */
+    for (; i + LANES <= n; i += LANES) {
+        uvec a = (uvec)load(x + i) & 0x7fffffff;
+
+        most = where(a > most, a, most);
+    }
+    for (int l = 0; l < LANES; l++)
+        largest = MAX(largest, most[l]);
+    for (; i < n; i++)
+        largest = MAX(largest, float_bits(x[i]) & 0x7fffffff);
+    return float_of_bits(largest);
+}
+
+#define TO_WHOLE 0x1.8p23f /* what is added to it loses its fraction, to nearest even */
+
+static uint16_t narrow_i8(const float *x, size_t n, int8_t *to)
+{
+    float most = largest_magnitude(x, n), by;
+    uint32_t scale = (float_bits(most / 127) + 0xffff) >> 16; /* up: 127 * scale >= most */
+    size_t i = 0;
+
+    if (scale == 0 || scale >= 0x7f80) { /* of no use to divide by */
+        memset(to, 0, n);
+        return scale == 0 ? 0 : 0x7fc0;
+    }
+    by = float_of_bits(scale << 16);
+    for (; i + LANES <= n; i += LANES)
+        *(bvec *)(to + i) =
+            __builtin_convertvector((ivec)(load(x + i) / by + TO_WHOLE), bvec);
+    for (; i < n; i++)
+        to[i] = (int8_t)float_bits(x[i] / by + TO_WHOLE);
+    return (uint16_t)scale;
+}
+
 #include "native/kern_funcs.h"
 #include "native/kern_linear.h"
 #include "native/kern_mix.h"
+#include "native/kern_quant.h"
 
 /* ---- elementwise ---- */
 
@@ -383,17 +432,24 @@ const struct kernels KERN_NAME = {
     .name = KERN_TEXT,
     .pack = {[PT2_FLOAT32] = rows_as_they_are,
              [PT2_BFLOAT16] = rows_bf16,
-             [PT2_FLOAT16] = rows_as_they_are},
+             [PT2_FLOAT16] = rows_as_they_are,
+             [PT2_INT8] = rows_as_they_are},
     .linear = {[PT2_FLOAT32] = linear_f32,
                [PT2_BFLOAT16] = linear_bf16,
-               [PT2_FLOAT16] = linear_f16},
-    .mix = {[PT2_FLOAT32] = mix_f32, [PT2_BFLOAT16] = mix_bf16, [PT2_FLOAT16] = mix_f16},
+               [PT2_FLOAT16] = linear_f16,
+               [PT2_INT8] = linear_i8},
+    .mix = {[PT2_FLOAT32] = mix_f32,
+            [PT2_BFLOAT16] = mix_bf16,
+            [PT2_FLOAT16] = mix_f16,
+            [PT2_INT8] = mix_i8},
     .widen = {[PT2_FLOAT32] = widen_all_f32,
               [PT2_BFLOAT16] = widen_all_bf16,
-              [PT2_FLOAT16] = widen_all_f16},
+              [PT2_FLOAT16] = widen_all_f16,
+              [PT2_INT8] = widen_all_i8},
     .narrow = {[PT2_FLOAT32] = narrow_f32,
                [PT2_BFLOAT16] = narrow_bf16,
                [PT2_FLOAT16] = narrow_f16},
+    .narrow_i8 = narrow_i8,
     .unary = unary,
     .binary = binary,
     .rms_norm = rms_norm,
@@ -403,4 +459,7 @@ const struct kernels KERN_NAME = {
     .merge = merge,
     .rope = rope,
     .gate = gate,
+    .quantize_rows = quantize_rows,
+    .linear_q8 = linear_q8,
+    .linear_w = linear_w,
 };

@@ -152,6 +152,7 @@ INLINE void linear(enum kern_weights kind, struct kernel_rows x, size_t n_rows,
     }
 DEFINE_LINEAR(linear_f32, WEIGHTS_F32)
 DEFINE_LINEAR(linear_f16, WEIGHTS_F16)
+DEFINE_LINEAR(linear_i8, WEIGHTS_I8)
 #ifdef KERN_DOT_BF16
 DEFINE_LINEAR(linear_bf16, WEIGHTS_DOT)
 #else

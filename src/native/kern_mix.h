@@ -86,3 +86,4 @@ INLINE void mix(enum kern_weights kind, const float *p, size_t ldp, size_t n_row
 DEFINE_MIX(mix_f32, WEIGHTS_F32)
 DEFINE_MIX(mix_bf16, WEIGHTS_BF16)
 DEFINE_MIX(mix_f16, WEIGHTS_F16)
+DEFINE_MIX(mix_i8, WEIGHTS_I8)

@@ -5,6 +5,7 @@ typedef float vec __attribute__((vector_size(LANES * 4), aligned(4), may_alias))
 typedef int32_t ivec __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
 typedef uint32_t uvec __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
 typedef uint16_t hvec __attribute__((vector_size(LANES * 2), aligned(2), may_alias));
+typedef int8_t bvec __attribute__((vector_size(LANES), aligned(1), may_alias));
 typedef uint16_t pairs __attribute__((vector_size(LANES * 4), aligned(2), may_alias));
 
 /* The loops of a tile's sums, whose trip counts are constants. */
@@ -149,11 +150,11 @@ INLINE bool any_lane(ivec mask)
 /* ---- elements of a dtype as vectors of floats ---- */
 
 /* WEIGHTS_DOT: bfloat16 by KERN_DOT_BF16, where there is one. */
-enum kern_weights { WEIGHTS_F32, WEIGHTS_BF16, WEIGHTS_F16, WEIGHTS_DOT };
+enum kern_weights { WEIGHTS_F32, WEIGHTS_BF16, WEIGHTS_F16, WEIGHTS_I8, WEIGHTS_DOT };
 
 INLINE size_t weight_size(enum kern_weights kind)
 {
-    return kind == WEIGHTS_F32 ? 4 : 2;
+    return kind == WEIGHTS_F32 ? 4 : kind == WEIGHTS_I8 ? 1 : 2;
 }
 
 /* As bf16_to_float and f16_to_float. */
@@ -173,8 +174,14 @@ INLINE vec widen_f16(const uint8_t *p)
 #define KERN_WIDEN_F16 widen_f16
 #endif
 
+#ifndef KERN_WIDEN_I8
+#define KERN_WIDEN_I8(p) __builtin_convertvector(*(const bvec *)(p), vec)
+#endif
+
 INLINE vec widen(enum kern_weights kind, const uint8_t *p)
 {
+    if (kind == WEIGHTS_I8)
+        return KERN_WIDEN_I8(p);
     if (kind == WEIGHTS_BF16)
         return KERN_WIDEN_BF16(p);
     if (kind == WEIGHTS_F16)

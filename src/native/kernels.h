@@ -2,7 +2,8 @@
  * set, chosen at start by the CPU, or by $PT2_ISA.
  *
  * Activations are float32 rows.  Weights are float32, bfloat16 or float16, row-major as they
- * lie in the archive, on any alignment of their element.  Sums are float32.  "avx512bf16"
+ * lie in the archive, on any alignment of their element; rows of caches may be int8, too, as
+ * whole numbers whose scales are the caller's.  Sums are float32.  "avx512bf16"
  * rounds the rows to bfloat16, as torch does, where they meet weights of bfloat16.
  *
  * What a result is does not depend on how the work was cut: each output element of linear is
@@ -18,6 +19,7 @@
 #include <pt2/err.h>
 
 #include "base/util.h"
+#include "native/quant.h"
 
 /* Rows as linear reads them: floats, or what `pack` of its dtype has made of them. */
 struct kernel_rows {
@@ -65,13 +67,18 @@ enum kernel_binary {
 };
 
 struct kernels {
-    const char *name; /* "portable", "avx2", "avx512", "avx512bf16", "neon" */
-    /* by dtype: PT2_FLOAT32, PT2_BFLOAT16, PT2_FLOAT16; NULL for all others */
+    const char *name; /* "portable", "avx2", ...: see isa.c */
+    /* by dtype: PT2_FLOAT32, PT2_BFLOAT16, PT2_FLOAT16, PT2_INT8 (not narrow); NULL for all
+     * others */
     kernel_pack *pack[PT2_N_DTYPES];
     kernel_linear *linear[PT2_N_DTYPES];
     kernel_mix *mix[PT2_N_DTYPES];
     kernel_widen *widen[PT2_N_DTYPES];
     kernel_narrow *narrow[PT2_N_DTYPES];
+    /* n floats as whole numbers of -127 to 127 times a scale, the bits of a bfloat16: the
+     * smallest of these that is at least the largest magnitude / 127.  Rounded to nearest even
+     * of the quotient, the same bits by all instruction sets.  Not finite: the scale is NaN. */
+    uint16_t (*narrow_i8)(const float *from, size_t n, int8_t *to);
 
     /* y[i] = f(x[i]); y may be x */
     void (*unary)(enum kernel_unary f, const float *x, size_t n, float *y);
@@ -98,6 +105,27 @@ struct kernels {
                  bool interleaved, float *y);
     /* y[i] = silu(a[i]) * b[i], and gelu's two kinds the same way (f: KERNEL_SILU, ...) */
     void (*gate)(enum kernel_unary f, const float *a, const float *b, size_t n, float *y);
+
+    /* n_rows rows of k floats, ldx apart, to whole numbers, each by its own scale and zero
+     * point: as torchao's choose_qparams_affine (ASYMMETRIC, int8, -128 .. 127) and
+     * quantize_affine for blocks of one row.  eps: the least scale, at least FLT_MIN, which
+     * is torchao's where its eps is None.  A row with a number that is not finite, or whose
+     * range is not, gets the scale NaN, so that all that comes of it is NaN, as in torch.  to: n_rows * QUANT_ROW_BYTES(k),
+     * 64-aligned (quant.h).  All instruction sets give the same bits. */
+    void (*quantize_rows)(const float *x, size_t ldx, size_t n_rows, size_t k, float eps,
+                          void *to);
+    /* y[r * ldy + o - first] = sum over groups g of
+     *     x_scale[r] * scale[o][g] * sum over i in g of (x[r][i] - x_zero[r]) * w[o][i]
+     * for the outputs o = first .. first + n - 1 of a packed matrix; first: a multiple of
+     * QUANT_PANEL.  rows: of quantize_rows, n_rows of them.  The same bits in all
+     * instruction sets. */
+    void (*linear_q8)(const void *rows, size_t n_rows, const struct quant_shape *shape,
+                      const void *packed, uint32_t first, uint32_t n, float *y, size_t ldy);
+    /* y[r * ldy + o - first] = sum over i of x[r * ldx + i] * scale[o][group of i] * w[o][i];
+     * otherwise as linear_q8. */
+    void (*linear_w)(const float *x, size_t ldx, size_t n_rows,
+                     const struct quant_shape *shape, const void *packed, uint32_t first,
+                     uint32_t n, float *y, size_t ldy);
 };
 
 /* The best for this CPU; or the one that $PT2_ISA names.

@@ -8,8 +8,10 @@
  *     lift_rows.c    ops on rows: elements, reductions, norms, linears, embeddings
  *     lift_caches.c  caches and how they are written
  *     lift_pick.c    products with constants that pick elements, or average them
- *     lift_attend.c  scores, attention      lift_sinks.c  logits beside the scores
+ *     lift_attend.c  scores, attention      lift_sdpa.c   ops that are attention as a whole
+ *     lift_sinks.c   logits beside the scores
  *     lift_weights.c weights where they lie, constants, tables
+ *     lift_quant.c   rows and weights of whole numbers
  *     fuse.c, fuse_gelu.c, fuse_rope.c   several steps as one
  *     place.c        dead steps, registers, the tail
  *
@@ -81,6 +83,7 @@ enum kind {
     KIND_CACHE,
     KIND_SCORES,
     KIND_LARGEST, /* a score for each row and head: the largest, or any, for its shape */
+    KIND_SHARE,   /* for each row and head: what of a softmax with a sink is not the sink's */
     KIND_CHOICE,  /* which of n: whole numbers, in a register */
     KIND_ORDER,   /* of pairs, by what was chosen: places of pairs, or of their rows */
     KIND_COUNTS,  /* of the pairs in such an order, for each of n; or sums of these so far */
@@ -124,6 +127,7 @@ struct cache {
     enum pt2_dtype dtype;
     unsigned n_dims;
     struct dim dims[PT2_MAX_DIMS];
+    unsigned pos_dim, heads_dim;
     int64_t length;     /* positions; below max_cache_len: it rolls, or (eval.h) */
     bool is_ring;       /* known once it is written */
     uint32_t kv_heads, head_dim;
@@ -268,13 +272,32 @@ MUST_USE int lift_experts(struct lift *l, const struct node_op *op, bool *ret_is
 /* Is the dimension the last one of those that a row has? */
 bool lift_is_last_in_row(const struct lifted *v, unsigned dim);
 
-/* ---- lift_rows.c, lift_attend.c, lift_sinks.c ---- */
+/* ---- lift_rows.c, lift_attend.c, lift_sdpa.c, lift_sinks.c ---- */
 
 /* May the node's write in place be taken for a new value?  It may where nobody reads the old
  * one, or a view of it, any more; so may a node that writes nothing.
  * Errors: PROGRAM_REFUSED. */
 MUST_USE int lift_check_write(struct lift *l);
 MUST_USE int lift_sinks(struct lift *l, const struct node_op *op, bool *ret_is);
+/* Do the leading dimensions of the queries (or probabilities) and of a cache mean that
+ * head h sees key head h / (heads / kv_heads)?  Both without their last two. */
+bool lift_heads_match(const struct lift *l, const struct lifted *q, const struct lifted *c,
+                      bool may_group, uint32_t *ret_heads);
+/* Scores of the queries over the keys k, neither scaled nor masked.
+ * Errors: PROGRAM_REFUSED, NOMEM. */
+MUST_USE int lift_queries(struct lift *l, const struct lifted *q, const struct lifted *k,
+                          bool may_group, struct scores *ret);
+/* The scores masked by that value of the graph. */
+MUST_USE int lift_mask_of(struct lift *l, uint32_t value, struct scores *s);
+/* Attend by the scores to the values, a cache; what comes of it is shaped like `like`. */
+MUST_USE int lift_put_attend(struct lift *l, const struct scores *s,
+                             const struct lifted *values, const struct lifted *like,
+                             struct lifted *ret);
+/* scaled_dot_product_attention, and what it becomes on a CPU; llama::custom_sdpa. */
+MUST_USE int lift_sdpa(struct lift *l);
+MUST_USE int lift_custom_sdpa(struct lift *l);
+/* Is the step attention by these scores, but for their sinks?  (lift_attend.c) */
+bool lift_attends_by(const struct lift *l, const struct plan_step *step, const struct scores *s);
 /* Scores without the sinks behind them; of scores that have none, what shows their shape. */
 MUST_USE int lift_drop_sinks(struct lift *l, const struct lifted *in, unsigned dim,
                              int64_t from, int64_t to);
@@ -293,6 +316,10 @@ MUST_USE int lift_caches_done(struct lift *l);
 MUST_USE int lift_roll(struct lift *l, const struct lifted *self);
 /* index_copy, index_put of rows into a cache; in place or not. */
 MUST_USE int lift_write(struct lift *l, const struct lifted *self, bool is_in_place);
+/* llama::update_cache */
+MUST_USE int lift_update(struct lift *l);
+/* Is `start_pos` the first of the run's positions?  Errors: PROGRAM_REFUSED where not. */
+MUST_USE int lift_start_is_first(struct lift *l, int64_t length);
 /* copy_ of the new contents, made out of place, to the buffer. */
 MUST_USE int lift_write_back(struct lift *l, const struct lifted *self);
 /* Keys and values that are attended together are a layer: which? */
@@ -309,6 +336,10 @@ struct weights {
 /* A matrix as linear wants it: as it is, or (is_transposed) given as (k, n_out). */
 MUST_USE int lift_weights(struct lift *l, uint32_t value, bool is_transposed,
                           struct weights *ret);
+/* The value that one is through views and conversions that lose nothing, perhaps transposed. */
+uint32_t lift_source(const struct lift *l, uint32_t value, bool *ret_is_turned);
+/* The tensor of the archive that a value is, through such; NULL: none. */
+const struct pt2_payload *lift_payload(const struct lift *l, uint32_t value);
 /* Matrices that one is chosen of: (n, n_out, k), or (n, k, n_out) where they are transposed;
  * is_transposed: they are given so. */
 struct expert_weights {
@@ -325,9 +356,20 @@ MUST_USE int lift_expert_weights(struct lift *l, uint32_t value, bool is_transpo
 MUST_USE int lift_pick(struct lift *l, const struct lifted *in, const struct weights *w,
                        struct lifted *ret, bool *ret_is);
 MUST_USE int lift_constant(struct lift *l, uint32_t value, uint32_t *ret);
+/* A constant of these numbers. */
+MUST_USE int lift_numbers(struct lift *l, const float *numbers, uint32_t n, uint32_t *ret);
 /* A constant that is one number. */
 MUST_USE int lift_number(struct lift *l, uint32_t value, bool *ret_is, double *ret);
 MUST_USE int lift_table(struct lift *l, uint32_t value, int s_dim, uint32_t *ret);
+
+/* ---- lift_quant.c ---- */
+
+MUST_USE int lift_quant(struct lift *l, const struct node_op *op, bool *ret_is);
+/* A matrix of whole numbers as linear (is_transposed: given as (k, n_out)) and embedding want
+ * it: which of the plan's; *ret is -1 where it is none, or none that kernels have. */
+MUST_USE int lift_quant_weights(struct lift *l, uint32_t value, bool is_transposed, int32_t *ret);
+/* Are the contiguous rows whole numbers dequantised?  Then the register that has those. */
+bool lift_quantized_rows(const struct lift *l, const struct lifted *x, uint32_t *ret);
 
 /* ---- fuse.c, fuse_rope.c, place.c ---- */
 

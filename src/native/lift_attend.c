@@ -4,10 +4,8 @@
 
 /* ---- queries, scores ---- */
 
-/* Do the leading dimensions of the queries (or probabilities) and of a cache mean that
- * head h sees key head h / (heads / kv_heads)?  Both without their last two. */
-static bool heads_match(const struct lift *l, const struct lifted *q, const struct lifted *c,
-                        bool may_group, uint32_t *ret_heads)
+bool lift_heads_match(const struct lift *l, const struct lifted *q, const struct lifted *c,
+                      bool may_group, uint32_t *ret_heads)
 {
     const struct cache *cache = &l->caches[c->cache];
     unsigned nq = q->n_dims - 2, nc = c->n_dims - 2, n = MAX(nq, nc);
@@ -65,8 +63,35 @@ static bool head_stride(const struct lifted *q, int32_t *ret)
     return true;
 }
 
-static int queries(struct lift *l, const struct lifted *q_in, const struct lifted *k,
-                   bool may_group, struct scores *ret)
+/* Queries that were multiplied by a number before: read them from where they were not yet, and
+ * answer the number, which goes to the scores.  1 where they were not. */
+static double take_factor(const struct lift *l, struct plan_view *q, uint32_t heads,
+                          uint32_t head_dim)
+{
+    int64_t maker = l->makers[q->i];
+    const struct plan_step *s = maker < 0 ? NULL : &l->steps[maker].s;
+    int64_t width = (int64_t)heads * head_dim;
+    bool is_one_line, is_of_heads;
+
+    if (!s || s->op != PLAN_BINARY || s->binary != KERNEL_MUL || s->out != q->i ||
+        s->out_offset != 0 || q->offset != 0 || s->b.source != PLAN_NUMBER ||
+        s->in.source != PLAN_REGISTER || !(s->b.number > 0) ||
+        !isfinite((double)s->b.number) || s->sizes[0] != 1 || s->sizes[1] != 1 || s->in.strides[3] != 1 ||
+        (heads > 1 && q->strides[0] != (int32_t)head_dim))
+        return 1;
+    is_one_line = s->sizes[2] == 1 && s->sizes[3] == width;
+    is_of_heads = s->sizes[2] == heads && s->sizes[3] == head_dim;
+    if (!is_one_line && !is_of_heads)
+        return 1;
+    if (is_of_heads && !is_one_line)
+        q->strides[0] = s->in.strides[2];
+    q->i = s->in.i;
+    q->offset = s->in.offset;
+    return (double)s->b.number;
+}
+
+int lift_queries(struct lift *l, const struct lifted *q_in, const struct lifted *k,
+                 bool may_group, struct scores *ret)
 {
     struct lifted q = *q_in;
     const struct cache *cache = &l->caches[k->cache];
@@ -84,7 +109,7 @@ static int queries(struct lift *l, const struct lifted *q_in, const struct lifte
     if (!lift_cache_is_ready(l, k))
         return lift_refuse(l, "cache '%s' is read before it is written", cache->fqn);
     memset(ret, 0, sizeof(*ret));
-    if (!heads_match(l, &q, k, may_group, &ret->heads))
+    if (!lift_heads_match(l, &q, k, may_group, &ret->heads))
         return lift_refuse(l, "heads of queries and keys that do not go together");
     if ((last->stride != 1 || !head_stride(&q, &stride)) &&
         (lift_copy(l, q_in, &q) < 0 || !head_stride(&q, &stride)))
@@ -93,7 +118,7 @@ static int queries(struct lift *l, const struct lifted *q_in, const struct lifte
     ret->head_dim = cache->head_dim;
     ret->q = (struct plan_view){.source = PLAN_REGISTER, .i = q.reg, .offset = q.offset,
                                 .strides = {stride, 1}};
-    ret->inner = k->factor;
+    ret->inner = k->factor * take_factor(l, &ret->q, ret->heads, ret->head_dim);
     ret->outer = 1;
     return 0;
 }
@@ -149,7 +174,7 @@ static int make_scores(struct lift *l, const struct lifted *q_in, const struct l
         return lift_refuse(l, "keys that are not transposed");
     turned.dims[n - 2] = k->dims[n - 1];
     turned.dims[n - 1] = k->dims[n - 2];
-    if (queries(l, q, &turned, false, &v.scores) < 0)
+    if (lift_queries(l, q, &turned, false, &v.scores) < 0)
         return -1;
     if (q->n_dims < n)
         return lift_refuse(l, "fewer dimensions than the keys");
@@ -200,8 +225,32 @@ static int scaled_scores(struct lift *l)
     return 0;
 }
 
-static int attend(struct lift *l, const struct scores *s, const struct lifted *values,
-                  const struct lifted *like, struct lifted *ret)
+static struct plan_attend attention_of(const struct scores *s, const struct cache *values,
+                                       uint32_t layer)
+{
+    return (struct plan_attend){
+        .layer = layer, .heads = s->heads, .kv_heads = values->kv_heads,
+        .head_dim = s->head_dim, .v_head_dim = values->head_dim,
+        .scale = (float)(s->has_tanh ? s->inner * s->outer : s->inner),
+        .soft_cap = s->has_tanh ? (float)s->outer : 0, .window = s->window,
+        .sinks = s->has_sinks ? (int32_t)s->sinks : -1};
+}
+
+bool lift_attends_by(const struct lift *l, const struct plan_step *step, const struct scores *s)
+{
+    const struct plan_attend *a = &step->attend, want = attention_of(
+        s, &(struct cache){.kv_heads = a->kv_heads, .head_dim = a->v_head_dim}, a->layer);
+
+    return step->op == PLAN_ATTEND && l->caches[s->cache].layer == (int32_t)a->layer &&
+           !l->caches[s->cache].is_value && a->heads == want.heads &&
+           a->head_dim == want.head_dim && a->scale == want.scale &&
+           a->soft_cap == want.soft_cap && a->window == want.window && a->sinks < 0 &&
+           step->in.source == s->q.source && step->in.i == s->q.i &&
+           step->in.offset == s->q.offset && step->in.strides[0] == s->q.strides[0];
+}
+
+int lift_put_attend(struct lift *l, const struct scores *s, const struct lifted *values,
+                    const struct lifted *like, struct lifted *ret)
 {
     const struct cache *cache = &l->caches[values->cache];
     struct lifted out = *like;
@@ -223,12 +272,7 @@ static int attend(struct lift *l, const struct scores *s, const struct lifted *v
     step->out = ret->reg;
     step->sizes[2] = s->heads;
     step->sizes[3] = cache->head_dim;
-    step->attend = (struct plan_attend){
-        .layer = layer, .heads = s->heads, .kv_heads = cache->kv_heads,
-        .head_dim = s->head_dim, .v_head_dim = cache->head_dim,
-        .scale = (float)(s->has_tanh ? s->inner * s->outer : s->inner),
-        .soft_cap = s->has_tanh ? (float)s->outer : 0, .window = s->window,
-        .sinks = s->has_sinks ? (int32_t)s->sinks : -1};
+    step->attend = attention_of(s, cache, layer);
     if (values->factor != 1) {
         struct lifted scaled;
 
@@ -252,7 +296,7 @@ static int mix(struct lift *l, const struct lifted *p_in, const struct lifted *v
     if (!p->scores.is_probability || v->n_dims < 3 ||
         v->dims[v->n_dims - 2].label != DIM_POS || v->dims[v->n_dims - 1].label != DIM_DATA)
         return lift_refuse(l, "no softmax times values");
-    if (p->n_dims < v->n_dims || !heads_match(l, p, v, false, &heads) ||
+    if (p->n_dims < v->n_dims || !lift_heads_match(l, p, v, false, &heads) ||
         heads != p->scores.heads)
         return lift_refuse(l, "heads of scores and values that do not go together");
     for (unsigned d = p->n_dims - 2, want = 1; d-- > 0;)
@@ -261,7 +305,7 @@ static int mix(struct lift *l, const struct lifted *p_in, const struct lifted *v
                 return lift_refuse(l, "heads in another order");
             want *= (unsigned)p->dims[d].size;
         }
-    if (attend(l, &p->scores, v, p, &out) < 0)
+    if (lift_put_attend(l, &p->scores, v, p, &out) < 0)
         return -1;
     if (is_grouped)
         group(l, &out);
@@ -271,7 +315,7 @@ static int mix(struct lift *l, const struct lifted *p_in, const struct lifted *v
 
 /* ---- masks ---- */
 
-static int mask_of(struct lift *l, uint32_t value, struct scores *s)
+int lift_mask_of(struct lift *l, uint32_t value, struct scores *s)
 {
     struct of_length *known = &l->known[l->same[value]];
     const struct cache *cache = &l->caches[s->cache];
@@ -361,7 +405,7 @@ static int on_scores(struct lift *l, const char *op, const struct lifted *in, bo
         r = v.scores.has_tanh || v.scores.is_masked ? lift_refuse(l, "a second tanh") : 0;
         v.scores.has_tanh = true;
     } else if (streq(op, "add") && other >= 0 && !node_arg(l->node, "alpha")) {
-        r = mask_of(l, (uint32_t)other, &v.scores);
+        r = lift_mask_of(l, (uint32_t)other, &v.scores);
         if (r == 0 && !pt2_dtype_is_float(
                           pt2_program_value(l->program, (uint32_t)other)->meta.dtype))
             r = lift_refuse(l, "a mask of booleans added");
@@ -392,7 +436,7 @@ static int where(struct lift *l, const struct lifted *scores)
         !is_lowest(l, node_arg(l->node, "other"), l->eval) ||
         pt2_program_value(l->program, (uint32_t)mask)->meta.dtype != PT2_BOOL)
         return lift_refuse(l, "not a mask's");
-    if (mask_of(l, (uint32_t)mask, &v.scores) < 0)
+    if (lift_mask_of(l, (uint32_t)mask, &v.scores) < 0)
         return -1;
     *lift_out(l) = v;
     return 0;
@@ -414,55 +458,13 @@ static int masked_fill(struct lift *l, const struct lifted *scores)
         !is_lowest(l, node_arg(l->node, "value"), l->eval) ||
         pt2_program_value(l->program, (uint32_t)mask)->meta.dtype != PT2_BOOL)
         return lift_refuse(l, "not a mask's");
-    if (mask_of(l, (uint32_t)mask, &out.scores) < 0)
+    if (lift_mask_of(l, (uint32_t)mask, &out.scores) < 0)
         return -1;
     *lift_out(l) = out;
     return 0;
 }
 
-/* ---- scaled_dot_product_attention ---- */
-
-/* Also of the op that it becomes on a CPU, whose logarithms of sums are the second output. */
-static int sdpa(struct lift *l)
-{
-    const struct lifted *q = lift_arg(l, "query"), *k = lift_arg(l, "key"),
-                        *v = lift_arg(l, "value");
-    int64_t mask = node_value(l->node, "attn_mask");
-    bool is_causal, groups;
-    double p, scale;
-    uint32_t heads;
-    int64_t sums = node_out_at(l->node, 1);
-    struct scores s;
-    struct lifted out;
-
-    if (sums >= 0 && l->needed[sums])
-        return lift_refuse(l, "attention's logarithms of sums");
-    if (!lift_is_rows(q) || q->n_dims < 3 || !k || k->kind != KIND_CACHE || !v || v->kind != KIND_CACHE)
-        return lift_refuse(l, "attention that is not over caches");
-    if (!node_float(l->node, "dropout_p", 0, &p) || p != 0 ||
-        !node_bool(l->node, "is_causal", false, &is_causal) ||
-        !node_bool(l->node, "enable_gqa", false, &groups) || is_causal || mask < 0)
-        return lift_refuse(l, "attention without a mask, or with a dropout");
-    if (!node_float(l->node, "scale", 1 / sqrt((double)q->dims[q->n_dims - 1].size), &scale) ||
-        !(scale > 0))
-        return lift_refuse(l, "a scale that is no number");
-    if (k->n_dims < 3 || v->n_dims < 3 || k->dims[k->n_dims - 2].label != DIM_POS ||
-        v->dims[v->n_dims - 2].label != DIM_POS || v->dims[v->n_dims - 1].label != DIM_DATA)
-        return lift_refuse(l, "caches that are shown otherwise");
-    if (queries(l, q, k, groups, &s) < 0)
-        return -1;
-    if (!heads_match(l, q, v, groups, &heads) || heads != s.heads)
-        return lift_refuse(l, "heads of queries and values that do not go together");
-    s.inner *= scale;
-    if (mask_of(l, (uint32_t)mask, &s) < 0 || attend(l, &s, v, q, &out) < 0)
-        return -1;
-    for (unsigned d = out.n_dims - 1; d-- > 0;) /* heads side by side, as lift_new_rows has */
-        if (out.dims[d].label != DIM_ROW && out.dims[d].label != DIM_ONE &&
-            out.dims[d].label != DIM_BATCH && out.dims[d].label != DIM_SEQ)
-            return lift_refuse(l, "queries of another shape");
-    *lift_out(l) = out;
-    return 0;
-}
+/* ---- the ops ---- */
 
 /* repeat_interleave of the key heads */
 static int repeat(struct lift *l, const struct lifted *in)
@@ -496,7 +498,11 @@ int lift_attend(struct lift *l, const struct node_op *op, bool *ret_is)
     *ret_is = true;
     if (streq(name, "scaled_dot_product_attention") ||
         streq(name, "_scaled_dot_product_flash_attention_for_cpu"))
-        return sdpa(l);
+        return lift_sdpa(l);
+    if (streq(name, "llama.custom_sdpa"))
+        return lift_custom_sdpa(l);
+    if (streq(name, "llama.update_cache"))
+        return lift_update(l);
     if (streq(name, "baddbmm") && is_kind(lift_arg(l, "batch2"), KIND_CACHE))
         return scaled_scores(l);
     if (streq(name, "bmm"))

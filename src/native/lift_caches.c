@@ -56,37 +56,54 @@ static int check_alone(struct lift *l, const struct pt2_input *in)
     return 0;
 }
 
+/* Does llama::update_cache write it?  Its caches are (batch, positions, heads, head_dim). */
+static bool is_updated(const struct lift *l, uint32_t value)
+{
+    for (uint32_t i = 0; i < pt2_program_n_nodes(l->program); i++) {
+        const struct pt2_node *node = pt2_program_node(l->program, i);
+        int64_t cache = node_is(node, "llama.update_cache") ? node_value(node, "cache") : -1;
+
+        if (cache >= 0 && l->roots[cache] == value)
+            return true;
+    }
+    return false;
+}
+
 static int add_cache(struct lift *l, const struct pt2_input *in)
 {
     const struct pt2_value *value = pt2_program_value(l->program, in->value);
     struct cache *c = &l->caches[l->n_caches];
     int64_t sizes[PT2_MAX_DIMS];
-    unsigned n = value->meta.n_dims, first = n == 4;
+    unsigned n = value->meta.n_dims, first = n == 4, pos = n - 2, heads = first;
 
     for (unsigned d = 0; d < n; d++)
         sizes[d] = value->meta.sizes[d].expr ? -1 : value->meta.sizes[d].value;
+    if (n == 4 && is_updated(l, in->value)) {
+        pos = 1;
+        heads = 2;
+    }
     if ((n != 4 && n != 3) || (n == 3 && l->decoder->batch_size != 1) ||
-        (n == 4 && sizes[0] != l->decoder->batch_size) ||
-        sizes[n - 2] < 1 || sizes[n - 2] > PLAN_MAX_POSITIONS || sizes[first] < 1 ||
-        sizes[n - 1] < 1)
+        (n == 4 && sizes[0] != l->decoder->batch_size) || sizes[pos] < 1 ||
+        sizes[pos] > PLAN_MAX_POSITIONS || sizes[heads] < 1 || sizes[n - 1] < 1)
         return pt2_err_set(l->err, PT2_ERR_PROGRAM_REFUSED,
                            "buffer '%s' is written and is no cache of (batch, heads, "
                            "positions, head_dim)",
                            in->fqn);
-    if (sizes[first] > LIFT_MAX_WIDTH || sizes[n - 1] > LIFT_MAX_WIDTH / sizes[first])
+    if (sizes[heads] > LIFT_MAX_WIDTH || sizes[n - 1] > LIFT_MAX_WIDTH / sizes[heads])
         return pt2_err_set(l->err, PT2_ERR_PROGRAM_REFUSED,
                            "cache '%s' has rows of more than %d elements", in->fqn,
                            LIFT_MAX_WIDTH);
     *c = (struct cache){.value = in->value, .fqn = state_name(l, in), .dtype = value->meta.dtype,
-                        .n_dims = n, .length = sizes[n - 2], .kv_heads = (uint32_t)sizes[first],
-                        .head_dim = (uint32_t)sizes[n - 1], .layer = -1};
+                        .n_dims = n, .pos_dim = pos, .heads_dim = heads, .length = sizes[pos],
+                        .kv_heads = (uint32_t)sizes[heads], .head_dim = (uint32_t)sizes[n - 1],
+                        .layer = -1};
     if (c->dtype != PT2_FLOAT32 && c->dtype != PT2_BFLOAT16 && c->dtype != PT2_FLOAT16)
         return pt2_err_set(l->err, PT2_ERR_PROGRAM_REFUSED, "cache '%s' is %s", in->fqn,
                            pt2_dtype_name(c->dtype));
     if (first)
         c->dims[0] = new_dim(sizes[0] == 1 ? DIM_ONE : DIM_BATCH, sizes[0], 0);
-    c->dims[first] = new_dim(c->kv_heads == 1 ? DIM_ONE : DIM_KV, sizes[first], 0);
-    c->dims[n - 2] = new_dim(DIM_POS, sizes[n - 2], 0);
+    c->dims[heads] = new_dim(c->kv_heads == 1 ? DIM_ONE : DIM_KV, sizes[heads], 0);
+    c->dims[pos] = new_dim(DIM_POS, sizes[pos], 0);
     c->dims[n - 1] = new_dim(DIM_DATA, sizes[n - 1], 0);
     l->values[in->value] = (struct lifted){.kind = KIND_CACHE, .n_dims = n, .factor = 1,
                                            .cache = (uint32_t)l->n_caches++};
@@ -205,7 +222,7 @@ static int write_place(struct lift *l, unsigned n_dims, unsigned *ret_dim, uint3
 static int source_view(struct lift *l, const struct cache *c, const struct lifted *src,
                        struct plan_view *ret)
 {
-    unsigned kv = c->n_dims - 3;
+    unsigned kv = c->heads_dim;
     struct lifted v, copy;
 
     if (!lift_is_rows(src) || src->n_dims != c->n_dims || src->is_last)
@@ -268,13 +285,67 @@ int lift_roll(struct lift *l, const struct lifted *self)
     return 0;
 }
 
+static int add_store(struct lift *l, uint32_t cache, const struct lifted *src)
+{
+    const struct cache *c = &l->caches[cache];
+    struct plan_view view;
+    struct plan_step *step;
+
+    if (source_view(l, c, src, &view) < 0)
+        return -1;
+    step = lift_step(l, PLAN_STORE);
+    if (!step)
+        return -1;
+    step->in = view;
+    step->sizes[2] = c->kv_heads;
+    step->sizes[3] = c->head_dim;
+    step->store.layer = cache; /* the cache, until the layers are known */
+    return 0;
+}
+
+int lift_start_is_first(struct lift *l, int64_t length)
+{
+    int64_t start = node_value(l->node, "start_pos");
+    struct of_length *known;
+
+    if (start < 0 || l->values[start].kind != KIND_EVAL)
+        return lift_refuse(l, "a 'start_pos' that is a plain number, or depends on tokens");
+    known = &l->known[l->same[start]];
+    if (known->positions != length) {
+        if (eval_is_first(l->eval, (uint32_t)start, length, &known->is_positions, l->err) < 0)
+            return -1;
+        known->positions = length;
+    }
+    return known->is_positions
+               ? 0
+               : lift_refuse(l, "'%s' is not the run's first position",
+                             pt2_program_value(l->program, (uint32_t)start)->name);
+}
+
+int lift_update(struct lift *l)
+{
+    const struct lifted *self = lift_arg(l, "cache"), *src = lift_arg(l, "value");
+    struct cache *c = self && self->kind == KIND_CACHE ? &l->caches[self->cache] : NULL;
+
+    if (!c || !is_whole(c, self) || self->is_fresh || self->is_rolled ||
+        l->values[c->value].n_dims != 4)
+        return lift_refuse(l, "a write to what is no cache, or one that is shown otherwise");
+    if (c->is_stored)
+        return lift_refuse(l, "cache '%s' is written twice", c->fqn);
+    if (c->length < l->decoder->max_cache_len)
+        return lift_refuse(l, "cache '%s' holds %lld of %lld positions", c->fqn,
+                           (long long)c->length, (long long)l->decoder->max_cache_len);
+    if (lift_start_is_first(l, c->length) < 0 || add_store(l, self->cache, src) < 0)
+        return -1;
+    c->is_stored = c->is_in_place = true;
+    return 0; /* what it answers is nothing */
+}
+
 int lift_write(struct lift *l, const struct lifted *self, bool is_in_place)
 {
     struct cache *c = &l->caches[self->cache];
     const struct lifted *src =
         lift_arg(l, node_arg(l->node, "source") ? "source" : "values");
-    struct plan_view view;
-    struct plan_step *step;
     uint32_t index = 0;
     unsigned dim;
 
@@ -288,15 +359,8 @@ int lift_write(struct lift *l, const struct lifted *self, bool is_in_place)
         return lift_refuse(l, "dimension %u is not the cache's positions", dim);
     c->is_ring = c->length < l->decoder->max_cache_len && !self->is_rolled;
     if ((c->is_ring ? check_ring(l, c, index) : index_is_positions(l, index, c->length)) < 0 ||
-        source_view(l, c, src, &view) < 0)
+        add_store(l, self->cache, src) < 0)
         return -1;
-    step = lift_step(l, PLAN_STORE);
-    if (!step)
-        return -1;
-    step->in = view;
-    step->sizes[2] = c->kv_heads;
-    step->sizes[3] = c->head_dim;
-    step->store.layer = self->cache; /* the cache, until the layers are known */
     c->is_stored = true;
     c->is_in_place = is_in_place && !self->is_rolled;
     *lift_out(l) = *self;
@@ -373,6 +437,7 @@ static int list_buffers(struct lift *l)
             b->sizes[d] = meta->sizes[d].value;
         if (c) {
             b->length = c->length;
+            b->position_dim = c->pos_dim;
             b->is_ring = c->is_ring;
             b->layer = (uint32_t)c->layer;
             b->is_value = c->is_value;

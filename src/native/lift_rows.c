@@ -350,17 +350,34 @@ static int norm(struct lift *l, enum plan_op op, const struct lifted *in, struct
 
 /* ---- weights ---- */
 
+/* Of whole numbers (then which of the plan's), or of floats. */
+static int find_weights(struct lift *l, uint32_t value, bool is_transposed, struct weights *ret,
+                        int32_t *ret_quant)
+{
+    const struct plan_quant *q;
+
+    if (lift_quant_weights(l, value, is_transposed, ret_quant) < 0)
+        return -1;
+    if (*ret_quant < 0)
+        return lift_weights(l, value, is_transposed, ret);
+    q = &l->plan->quants[*ret_quant];
+    *ret = (struct weights){.dtype = PT2_INT8, .n_out = q->shape.n_out, .k = q->shape.k,
+                            .fqn = q->fqn};
+    return 0;
+}
+
 static int embedding(struct lift *l, struct lifted *ret)
 {
     const struct lifted *ids = lift_arg(l, "indices");
     int64_t weight = node_value(l->node, "weight");
     struct lifted like;
     struct plan_step *step;
-    struct weights w;
+    struct weights w = {0};
+    int32_t quant;
 
     if (!ids || ids->kind != KIND_IDS || weight < 0 || ids->n_dims >= PT2_MAX_DIMS)
         return lift_refuse(l, "not of the token ids");
-    if (lift_weights(l, (uint32_t)weight, false, &w) < 0)
+    if (find_weights(l, (uint32_t)weight, false, &w, &quant) < 0)
         return -1;
     like = *ids;
     like.dims[like.n_dims++] = new_dim(DIM_ROW, w.k, 1);
@@ -371,6 +388,7 @@ static int embedding(struct lift *l, struct lifted *ret)
     step->sizes[3] = w.k;
     step->embed.weights = w.data;
     step->embed.dtype = w.dtype;
+    step->embed.quant = quant;
     step->embed.n_rows = w.n_out;
     step->embed.width = w.k;
     step->embed.scale = 1;
@@ -384,13 +402,14 @@ static int linear(struct lift *l, const struct lifted *in, uint32_t weight,
     struct lifted x, like;
     struct plan_step *step;
     struct weights w;
-    int32_t bias_i;
-    bool is_pick;
+    int32_t bias_i, quant;
+    uint32_t whole;
+    bool is_pick, of_whole;
 
-    if (lift_weights(l, weight, is_transposed, &w) < 0 ||
+    if (find_weights(l, weight, is_transposed, &w, &quant) < 0 ||
         norm_constant(l, bias, w.n_out, &bias_i) < 0)
         return -1;
-    if (bias_i < 0 && (lift_pick(l, in, &w, ret, &is_pick) < 0 || is_pick))
+    if (bias_i < 0 && quant < 0 && (lift_pick(l, in, &w, ret, &is_pick) < 0 || is_pick))
         return is_pick ? 0 : -1;
     for (unsigned d = 0; d + 1 < in->n_dims; d++)
         if (dim_in_row(&in->dims[d]) > 1)
@@ -402,17 +421,24 @@ static int linear(struct lift *l, const struct lifted *in, uint32_t weight,
         return -1;
     like = x;
     like.dims[like.n_dims - 1].size = w.n_out;
+    of_whole = quant >= 0 && lift_quantized_rows(l, &x, &whole);
+    if (quant >= 0)
+        l->plan->quants[quant].is_linear = true;
     step = lift_step(l, PLAN_LINEAR);
     if (!step || lift_new_rows(l, &like, ret) < 0)
         return -1;
     step->in = (struct plan_view){.source = PLAN_REGISTER, .i = x.reg, .offset = x.offset,
                                   .strides = {0, 0, 0, 1}};
+    if (of_whole)
+        step->in = (struct plan_view){.source = PLAN_REGISTER, .i = whole,
+                                      .strides = {0, 0, 0, 1}};
+    step->linear.of_whole = of_whole;
     step->out = ret->reg;
     step->sizes[3] = w.n_out;
     step->linear.k = w.k;
     step->linear.n_outs = 1;
     step->linear.outs[0] =
-        (struct plan_linear_out){ret->reg, w.n_out, w.data, w.dtype, bias_i, w.fqn};
+        (struct plan_linear_out){ret->reg, w.n_out, w.data, w.dtype, bias_i, quant, w.fqn};
     return 0;
 }
 

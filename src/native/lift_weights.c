@@ -70,6 +70,14 @@ static struct source source_of(const struct lift *l, uint32_t value)
     }
 }
 
+uint32_t lift_source(const struct lift *l, uint32_t value, bool *ret_is_turned)
+{
+    struct source s = source_of(l, value);
+
+    *ret_is_turned = s.is_turned;
+    return s.value;
+}
+
 static const struct pt2_payload *payload_of(const struct lift *l, uint32_t value)
 {
     for (uint32_t i = 0; i < pt2_program_n_inputs(l->program); i++) {
@@ -79,6 +87,14 @@ static const struct pt2_payload *payload_of(const struct lift *l, uint32_t value
             return pt2_archive_find_payload(l->archive, in->fqn);
     }
     return NULL;
+}
+
+const struct pt2_payload *lift_payload(const struct lift *l, uint32_t value)
+{
+    struct source s = source_of(l, value);
+    const struct pt2_payload *p = s.is_turned ? NULL : payload_of(l, s.value);
+
+    return p && p->dtype == pt2_program_value(l->program, value)->meta.dtype ? p : NULL;
 }
 
 /* Memory that goes with the plan. */
@@ -268,9 +284,36 @@ static bool grow(void **array, size_t n, size_t size)
     return more != NULL;
 }
 
-int lift_constant(struct lift *l, uint32_t value, uint32_t *ret)
+/* Room for n numbers as a constant; NULL: no memory. */
+static float *add_constant(struct lift *l, int64_t n, uint32_t *ret)
 {
     struct plan *p = l->plan;
+    float *to;
+
+    if (n < 1 || n > INT32_MAX / 4 ||
+        !grow((void **)&p->constants, p->n_constants, sizeof(*p->constants)) ||
+        !grow((void **)&p->constant_sizes, p->n_constants, sizeof(*p->constant_sizes)) ||
+        !(to = aligned_alloc(64, ((size_t)n * sizeof(float) + 63) / 64 * 64)))
+        return NULL;
+    p->constants[p->n_constants] = to;
+    p->constant_sizes[p->n_constants] = (uint32_t)n;
+    p->private_bytes += (uint64_t)n * sizeof(float);
+    *ret = (uint32_t)p->n_constants++;
+    return to;
+}
+
+int lift_numbers(struct lift *l, const float *numbers, uint32_t n, uint32_t *ret)
+{
+    float *to = add_constant(l, n, ret);
+
+    if (!to)
+        return lift_no_memory(l);
+    memcpy(to, numbers, n * sizeof(*to));
+    return 0;
+}
+
+int lift_constant(struct lift *l, uint32_t value, uint32_t *ret)
+{
     struct eval_tensor t;
     float *to;
 
@@ -280,14 +323,9 @@ int lift_constant(struct lift *l, uint32_t value, uint32_t *ret)
     }
     if (eval_class(l->eval, value) != EVAL_CONSTANT)
         return lift_refuse(l, "a constant that depends on the position");
-    if (!grow((void **)&p->constants, p->n_constants, sizeof(*p->constants)) ||
-        !grow((void **)&p->constant_sizes, p->n_constants, sizeof(*p->constant_sizes)))
-        return lift_no_memory(l);
     if (eval_value(l->eval, value, 0, MAX(l->decoder->seq_len, 1), &t, l->err) < 0)
         return -1;
-    to = t.n < 1 || t.n > INT32_MAX / 4
-             ? NULL
-             : aligned_alloc(64, ((size_t)t.n * sizeof(float) + 63) / 64 * 64);
+    to = add_constant(l, t.n, ret);
     for (int64_t i = 0; to && i < t.n; i++)
         to[i] = pt2_dtype_is_float(t.dtype) ? t.f[i]
                 : t.dtype == PT2_BOOL       ? (float)t.b[i]
@@ -295,11 +333,7 @@ int lift_constant(struct lift *l, uint32_t value, uint32_t *ret)
     eval_tensor_done(&t);
     if (!to)
         return lift_no_memory(l);
-    p->constants[p->n_constants] = to;
-    p->constant_sizes[p->n_constants] = (uint32_t)t.n;
-    p->private_bytes += (uint64_t)t.n * sizeof(float);
-    l->constant_of[value] = (int32_t)p->n_constants;
-    *ret = (uint32_t)p->n_constants++;
+    l->constant_of[value] = (int32_t)*ret;
     return 0;
 }
 

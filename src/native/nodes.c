@@ -16,16 +16,28 @@ struct node_op node_op(const struct pt2_node *node)
     struct node_op op = {""};
     const char *aten = after_prefix(node->target, "torch.ops.aten."), *dot;
     const char *scalar = aten ? NULL : after_prefix(node->target, "_operator."),
-               *own = after_prefix(node->target, "torch.ops.transformers.");
+               *own = after_prefix(node->target, "torch.ops.transformers."),
+               *llama = after_prefix(node->target, "torch.ops.llama."),
+               *ao = after_prefix(node->target, "torch.ops.torchao.");
 
     if (aten) {
         dot = strchr(aten, '.');
         put_name(&op, "", aten, dot ? (size_t)(dot - aten) : strlen(aten));
         return op;
     }
+    if (llama) {
+        dot = strchr(llama, '.');
+        put_name(&op, "llama.", llama, dot ? (size_t)(dot - llama) : strlen(llama));
+        return op;
+    }
     if (own) {
         dot = strchr(own, '.');
         put_name(&op, "transformers.", own, dot ? (size_t)(dot - own) : strlen(own));
+        return op;
+    }
+    if (ao) {
+        dot = strchr(ao, '.');
+        put_name(&op, "torchao.", ao, dot ? (size_t)(dot - ao) : strlen(ao));
         return op;
     }
     if (!scalar)
@@ -178,6 +190,8 @@ int64_t node_written(const struct pt2_node *node)
     size_t n = strlen(op.name);
     int64_t self = node_value(node, "self");
 
+    if (streq(op.name, "llama.update_cache"))
+        return node_value(node, "cache");
     if (n < 2 || op.name[n - 1] != '_' || op.name[n - 2] == '_' || streq(op.name, "detach_"))
         return -1;
     return self;
@@ -222,7 +236,8 @@ void nodes_roots(const struct pt2_program *program, uint32_t *roots)
     for (uint32_t i = 0; i < pt2_program_n_nodes(program); i++) {
         const struct pt2_node *node = pt2_program_node(program, i);
         struct node_op op = node_op(node);
-        int64_t self = node_written(node), out;
+        bool answers_self = !streq(op.name, "llama.update_cache");
+        int64_t self = answers_self ? node_written(node) : -1, out;
 
         if (self < 0 && node_is_view(&op)) {
             self = node_value(node, "self");

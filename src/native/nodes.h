@@ -11,7 +11,8 @@
 #define NODE_MAX_OP 48
 
 /* "add" of "torch.ops.aten.add.Tensor", "scalar.add" of "_operator.add" and the like,
- * "transformers.f" of "torch.ops.transformers.f.default"; "" for all else. */
+ * "transformers.f" of "torch.ops.transformers.f.default", "torchao.f", "llama.f" likewise; "" for all
+ * else. */
 struct node_op {
     char name[NODE_MAX_OP];
 };

@@ -10,6 +10,7 @@ struct places {
     uint32_t *place;   /* by registers: the plan's; UINT32_MAX: none yet */
     size_t *last_use;  /* by registers: the plan's step */
     bool *is_free;     /* by the plan's registers */
+    bool *is_whole;    /* by the plan's: of rows of whole numbers, as wide as those are */
     size_t at;         /* the step */
 };
 
@@ -106,7 +107,7 @@ static void find_last_uses(struct places *p)
 
 /* The smallest free register that is wide enough; else the widest free one, made wider.  In
  * the tail none of the others is: few rows go through it, and logits are wide. */
-static uint32_t choose(const struct places *p, uint32_t width)
+static uint32_t choose(const struct places *p, uint32_t width, bool is_whole)
 {
     const struct plan *plan = p->l->plan;
     uint32_t best = UINT32_MAX;
@@ -115,7 +116,8 @@ static uint32_t choose(const struct places *p, uint32_t width)
         bool fits = plan->widths[i] >= width,
              best_fits = best != UINT32_MAX && plan->widths[best] >= width;
 
-        if (!p->is_free[i])
+        if (!p->is_free[i] || p->is_whole[i] != is_whole ||
+            (is_whole && plan->widths[i] != width))
             continue;
         if (best == UINT32_MAX || (fits && !best_fits) ||
             (fits && best_fits && plan->widths[i] < plan->widths[best]) ||
@@ -127,15 +129,16 @@ static uint32_t choose(const struct places *p, uint32_t width)
     return best;
 }
 
-static void take(struct places *p, uint32_t *out)
+static void take(struct places *p, uint32_t *out, bool is_whole)
 {
     struct plan *plan = p->l->plan;
     uint32_t width = (p->l->widths[*out] + 15) / 16 * 16, place = p->place[*out];
 
     if (place == UINT32_MAX) {
-        place = choose(p, width);
+        place = choose(p, width, is_whole);
         if (place == UINT32_MAX)
             place = (uint32_t)plan->n_registers++;
+        p->is_whole[place] = is_whole;
         plan->widths[place] = MAX(plan->widths[place], width);
         p->is_free[place] = false;
         p->place[*out] = place;
@@ -173,13 +176,13 @@ static void place_step(struct places *p, struct plan_step *s)
         for (uint32_t o = 0; o < s->linear.n_outs; o++) {
             bool is_unused = p->last_use[s->linear.outs[o].out] == p->at;
 
-            take(p, &s->linear.outs[o].out);
+            take(p, &s->linear.outs[o].out, false);
             if (is_unused)
                 unused[n_unused++] = s->linear.outs[o].out;
         }
         s->out = s->linear.outs[0].out;
     } else if (s->op != PLAN_STORE && s->op != PLAN_LOGITS) {
-        take(p, &s->out);
+        take(p, &s->out, s->op == PLAN_QUANTIZE);
     }
     give_back(p, done[0]);
     give_back(p, done[1]);
@@ -193,10 +196,11 @@ static int place_registers(struct lift *l)
     AUTO_PTR uint32_t *place = malloc(n * sizeof(*place));
     AUTO_PTR size_t *last_use = calloc(n, sizeof(*last_use));
     AUTO_PTR bool *is_free = calloc(n, sizeof(*is_free));
-    struct places p = {l, place, last_use, is_free, 0};
+    AUTO_PTR bool *is_whole = calloc(n, sizeof(*is_whole));
+    struct places p = {l, place, last_use, is_free, is_whole, 0};
 
     l->plan->widths = calloc(n, sizeof(*l->plan->widths));
-    if (!place || !last_use || !is_free || !l->plan->widths)
+    if (!place || !last_use || !is_free || !is_whole || !l->plan->widths)
         return lift_no_memory(l);
     memset(place, 0xff, n * sizeof(*place));
     find_last_uses(&p);
@@ -221,10 +225,10 @@ static void find_facts(struct plan *p)
     for (size_t i = 0; i < p->n_steps; i++) {
         const struct plan_step *s = &p->steps[i];
 
-        p->weight_bytes += plan_step_bytes(s);
         if (s->op == PLAN_LINEAR)
             p->dtype = s->linear.outs[s->linear.n_outs - 1].dtype;
     }
+    plan_count_bytes(p);
     p->private_bytes += p->n_steps * sizeof(*p->steps);
 }
 

@@ -7,7 +7,7 @@
  *     registers   float32, for each row `width` elements; the steps read and write these
  *     tables      float32, (max_cache_len, width): values that depend on the position alone
  *                 (rotary cos and sin), computed when the plan is made
- *     weights     in the mapped archive, in their dtype
+ *     weights     in the mapped archive, in their dtype; of whole numbers: packed (pack.h)
  *     constants   float32, small, widened when the plan is made (norm weights, biases)
  *     caches      blocks.h: pairs of key and value rows for each layer
  *
@@ -17,6 +17,7 @@
 #define NATIVE_PLAN_H
 
 #include "native/kernels.h"
+#include "native/quant.h"
 
 #include <pt2/archive.h>
 #include <pt2/program.h>
@@ -40,7 +41,7 @@ enum plan_source { PLAN_REGISTER, PLAN_TABLE, PLAN_CONSTANT, PLAN_NUMBER };
  *     MIX                         strides[0] from one summand to the next
  *     RMS_NORM, LAYER_NORM, ROPE, STORE, ATTEND   strides[0] from one group or head to the
  *                                 next; what is in a head lies side by side
- *     LINEAR, LOGITS              side by side */
+ *     LINEAR, LOGITS, QUANTIZE, DEQUANTIZE   side by side */
 struct plan_view {
     enum plan_source source;
     uint32_t i;    /* the register, table or constant */
@@ -71,15 +72,28 @@ enum plan_op {
     PLAN_PICK,    /* out: (sizes[2], sizes[3]) rows of a constant, where in says */
     PLAN_EXPERTS, /* out: (n_chosen, n_out); row c is in's row c by the weights of expert b[c] */
     PLAN_MIX,     /* out: the sum of n rows of in, each times an element of b */
+    PLAN_QUANTIZE,   /* out: the row as whole numbers, as kernels have it (quant.h) */
+    PLAN_DEQUANTIZE, /* out: such a row as floats again */
     PLAN_LOGITS,  /* the row's answer: in, (vocab_size) */
+};
+
+/* A matrix of whole numbers, times a scale for each group along a row. */
+struct plan_quant {
+    const int8_t *data;  /* (n_out, k), in the mapped archive */
+    const float *scale;  /* (n_out, k / group), there too, or a constant */
+    struct quant_shape shape; /* bits as the program says; 8 where pack.c finds larger numbers */
+    bool is_linear;      /* some linear reads it, so it is packed */
+    const void *packed;  /* for linears; NULL: not packed yet */
+    const char *fqn;     /* for printing; borrowed from the program */
 };
 
 struct plan_linear_out {
     uint32_t out;      /* register */
     uint32_t n_out;
-    const void *weights; /* (n_out, k), in the mapped archive */
+    const void *weights; /* (n_out, k), in the mapped archive; NULL: of whole numbers */
     enum pt2_dtype dtype;
     int32_t bias;      /* constant (n_out); -1: none */
+    int32_t quant;     /* those, of plan.quants */
     const char *fqn;   /* of the weights, for printing; borrowed from the program */
 };
 
@@ -118,10 +132,12 @@ struct plan_step {
         struct {
             struct plan_linear_out outs[PLAN_MAX_OUTS];
             uint32_t n_outs, k;
+            bool of_whole; /* in is what QUANTIZE made; then all weights are whole numbers */
         } linear; /* in is contiguous, k elements */
         struct {
-            const void *weights; /* (n_rows, width) */
+            const void *weights; /* (n_rows, width); NULL: of whole numbers */
             enum pt2_dtype dtype;
+            int32_t quant; /* those, of plan.quants */
             uint32_t n_rows, width;
             float scale;
             const char *fqn;
@@ -155,6 +171,7 @@ struct plan_step {
         uint32_t pick; /* the constant, (rows, sizes[3]) */
         struct plan_experts experts;
         uint32_t mix_n;
+        float quantize_eps; /* the smallest scale of a row */
     };
 };
 
@@ -171,8 +188,13 @@ static inline bool plan_has_first(const struct plan_step *s)
     return s->op != PLAN_EMBED;
 }
 
+struct plan;
+
 /* Bytes of weights that the step reads for one row. */
-uint64_t plan_step_bytes(const struct plan_step *s);
+uint64_t plan_step_bytes(const struct plan *plan, const struct plan_step *s);
+
+/* Sum them up in weight_bytes. */
+void plan_count_bytes(struct plan *plan);
 
 struct plan_cache { /* a layer's pair */
     const char *key_fqn, *value_fqn; /* borrowed from the program */
@@ -193,6 +215,7 @@ struct plan_buffer {
     int64_t sizes[PT2_MAX_DIMS]; /* of a cache ([batch,] kv_heads, max_cache_len, head_dim) */
     bool is_counter;
     int64_t length; /* positions of a cache; below max_cache_len it rolls, or */
+    unsigned position_dim; /* of a cache; those of llama::update_cache have it before the heads */
     bool is_ring;   /* position p is row p mod length */
     uint32_t layer; /* of a cache, and which of the pair it is */
     bool is_value;
@@ -218,6 +241,9 @@ struct plan {
     size_t n_caches;
     struct plan_buffer *buffers; /* in the order of the program's inputs */
     size_t n_buffers;
+    struct plan_quant *quants;
+    size_t n_quants;
+    struct packing *packing;       /* of these, once they are packed (pack.h) */
     void **copies;                 /* matrices that do not lie in the file as steps want them */
     size_t n_copies;
     uint64_t private_bytes;        /* tables, constants and all else that is not mapped */

@@ -42,7 +42,15 @@ static void put_view(struct buf *b, const struct plan_view *v)
         buf_printf(b, "+%u", v->offset);
 }
 
-static void put_linear(struct buf *b, const struct plan_step *s)
+/* "8da4w g32", "8w"; per channel there is a group for each row. */
+static void put_quant(struct buf *b, const struct plan_quant *q, bool of_whole)
+{
+    buf_printf(b, "%s %s%uw", q->fqn, of_whole ? "8da" : "", q->shape.bits);
+    if (q->shape.group != q->shape.k)
+        buf_printf(b, " g%u", q->shape.group);
+}
+
+static void put_linear(struct buf *b, const struct plan *plan, const struct plan_step *s)
 {
     for (uint32_t o = 0; o < s->linear.n_outs; o++) {
         const struct plan_linear_out *out = &s->linear.outs[o];
@@ -55,7 +63,11 @@ static void put_linear(struct buf *b, const struct plan_step *s)
     for (uint32_t o = 0; o < s->linear.n_outs; o++) {
         const struct plan_linear_out *out = &s->linear.outs[o];
 
-        buf_printf(b, ", %s %s", out->fqn, pt2_dtype_name(out->dtype));
+        buf_str(b, ", ");
+        if (!out->weights)
+            put_quant(b, &plan->quants[out->quant], s->linear.of_whole);
+        else
+            buf_printf(b, "%s %s", out->fqn, pt2_dtype_name(out->dtype));
         if (out->bias >= 0)
             buf_printf(b, " + constant%d", out->bias);
     }
@@ -122,12 +134,24 @@ static void put_topk(struct buf *b, const struct plan_step *s)
                s->topk.is_sorted ? "" : ", in any order");
 }
 
-static void put_step(struct buf *b, const struct plan_step *s)
+static void put_embed(struct buf *b, const struct plan *plan, const struct plan_step *s)
+{
+    buf_str(b, "embed(");
+    if (!s->embed.weights)
+        put_quant(b, &plan->quants[s->embed.quant], false);
+    else
+        buf_printf(b, "%s %s", s->embed.fqn, pt2_dtype_name(s->embed.dtype));
+    if (s->embed.scale != 1)
+        buf_printf(b, ", scale %.9g", (double)s->embed.scale);
+    buf_str(b, ")");
+}
+
+static void put_step(struct buf *b, const struct plan *plan, const struct plan_step *s)
 {
     char name[32];
 
     if (s->op == PLAN_LINEAR) {
-        put_linear(b, s);
+        put_linear(b, plan, s);
         return;
     }
     if (s->op == PLAN_STORE) {
@@ -152,10 +176,13 @@ static void put_step(struct buf *b, const struct plan_step *s)
     buf_str(b, " = ");
     switch (s->op) {
     case PLAN_EMBED:
-        buf_printf(b, "embed(%s %s", s->embed.fqn, pt2_dtype_name(s->embed.dtype));
-        if (s->embed.scale != 1)
-            buf_printf(b, ", scale %.9g", (double)s->embed.scale);
-        buf_str(b, ")");
+        put_embed(b, plan, s);
+        break;
+    case PLAN_QUANTIZE:
+        put_call(b, "quantize", s, false);
+        break;
+    case PLAN_DEQUANTIZE:
+        put_call(b, "dequantize", s, false);
         break;
     case PLAN_RMS_NORM:
     case PLAN_LAYER_NORM:
@@ -221,19 +248,39 @@ static void put_step(struct buf *b, const struct plan_step *s)
     }
 }
 
-uint64_t plan_step_bytes(const struct plan_step *s)
+/* A row of an embedding, or all that a linear's outputs are packed in. */
+static uint64_t quant_bytes(const struct plan *plan, int32_t quant, bool is_row)
+{
+    const struct quant_shape *shape = &plan->quants[quant].shape;
+
+    return is_row ? shape->k + shape->k / shape->group * sizeof(float)
+                  : quant_packed_bytes(shape);
+}
+
+uint64_t plan_step_bytes(const struct plan *plan, const struct plan_step *s)
 {
     uint64_t bytes = 0;
 
     if (s->op == PLAN_EXPERTS)
         return (uint64_t)s->experts.n_chosen * s->experts.n_out * s->experts.k *
                pt2_dtype_size(s->experts.dtype);
+    if (s->op == PLAN_EMBED && !s->embed.weights)
+        return quant_bytes(plan, s->embed.quant, true);
     if (s->op == PLAN_EMBED)
         return (uint64_t)s->embed.width * pt2_dtype_size(s->embed.dtype);
     for (uint32_t o = 0; s->op == PLAN_LINEAR && o < s->linear.n_outs; o++)
-        bytes += (uint64_t)s->linear.outs[o].n_out * s->linear.k *
-                 pt2_dtype_size(s->linear.outs[o].dtype);
+        bytes += !s->linear.outs[o].weights
+                     ? quant_bytes(plan, s->linear.outs[o].quant, false)
+                     : (uint64_t)s->linear.outs[o].n_out * s->linear.k *
+                           pt2_dtype_size(s->linear.outs[o].dtype);
     return bytes;
+}
+
+void plan_count_bytes(struct plan *plan)
+{
+    plan->weight_bytes = 0;
+    for (size_t i = 0; i < plan->n_steps; i++)
+        plan->weight_bytes += plan_step_bytes(plan, &plan->steps[i]);
 }
 
 int plan_print(const struct plan *plan, const struct kernels *kernels, char **ret_text,
@@ -259,11 +306,11 @@ int plan_print(const struct plan *plan, const struct kernels *kernels, char **re
         buf_str(&b, "\n");
     }
     for (size_t i = 0; i < plan->n_steps; i++) {
-        uint64_t bytes = plan_step_bytes(&plan->steps[i]);
+        uint64_t bytes = plan_step_bytes(plan, &plan->steps[i]);
 
         if (i == plan->tail)
             buf_str(&b, "for rows whose logits are wanted:\n");
-        put_step(&b, &plan->steps[i]);
+        put_step(&b, plan, &plan->steps[i]);
         if (bytes)
             buf_printf(&b, "  %llu bytes", (unsigned long long)bytes);
         buf_str(&b, "\n");

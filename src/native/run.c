@@ -22,7 +22,7 @@ static size_t widest_inner(const struct plan *plan)
     for (size_t i = 0; i < plan->n_steps; i++) {
         const struct plan_step *s = &plan->steps[i];
 
-        k = MAX(k, s->op == PLAN_LINEAR    ? s->linear.k
+        k = MAX(k, s->op == PLAN_LINEAR && !s->linear.of_whole ? s->linear.k
                    : s->op == PLAN_EXPERTS ? s->experts.k
                                            : 1);
     }

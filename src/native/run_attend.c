@@ -2,7 +2,10 @@
  * largest score, the sum of e^(score - largest), and the values weighed by these.  Chunks are
  * then joined in their order.  As they begin at the same positions for every row, a row's
  * result does not depend on whether one thread does them all (`whole_items`) or each some
- * (`split_pairs`: few rows), nor on the rows beside it. */
+ * (`split_pairs`: few rows), nor on the rows beside it.
+ *
+ * Rows of whole numbers (BLOCKS_INT8) are read as they lie: a key's scale multiplies its
+ * scores, and a value's what weighs it. */
 #include "native/run_impl.h"
 
 #include <math.h>
@@ -21,6 +24,7 @@ struct room {
     float *queries; /* (n, head_dim) */
     void *packed;   /* the same as linear reads them */
     float *scores;  /* (n, CHUNK) */
+    float *scales;  /* (CHUNK), of keys or values of whole numbers */
     float *values;  /* (n, v_head_dim), of a chunk */
     float *max, *sum, *all_max, *all_sum; /* (n), of a chunk and of those joined */
 };
@@ -48,6 +52,7 @@ static size_t room_lay_out(const struct plan_attend *a, uint8_t *base, struct ro
         {&ret->queries, n * a->head_dim * sizeof(float)},
         {&ret->packed, n * KERNEL_ROW_BYTES(a->head_dim)},
         {&ret->scores, n * CHUNK * sizeof(float)},
+        {&ret->scales, CHUNK * sizeof(float)},
         {&ret->values, n * a->v_head_dim * sizeof(float)},
         {&ret->max, n * sizeof(float)},
         {&ret->sum, n * sizeof(float)},
@@ -112,18 +117,19 @@ static size_t first_seen(const struct plan_runner *r, const struct plan_attend *
     return a->window > 0 && n > (size_t)a->window ? n - (size_t)a->window : 0;
 }
 
+static const struct block_part *part_of(const struct plan_runner *r,
+                                        const struct plan_attend *a, const struct item *item,
+                                        bool is_value)
+{
+    return block_part(r->store, r->rows[item->row].table->form, a->layer, is_value);
+}
+
 /* A block's keys or values of a head. */
 static const uint8_t *head_rows(const struct plan_runner *r, const struct plan_attend *a,
                                 const struct item *item, size_t position, bool is_value)
 {
-    const struct block *block =
-        block_at(r->rows[item->row].table, r->store, a->layer, position);
-    const uint64_t *offsets = is_value ? r->store->value_offsets : r->store->key_offsets;
-    size_t dim = is_value ? a->v_head_dim : a->head_dim;
-
-    return block->data + offsets[a->layer] +
-           item->group * BLOCK_POSITIONS * dim *
-               pt2_dtype_size(r->plan->caches[a->layer].dtype);
+    return block_rows(block_at(r->rows[item->row].table, r->store, a->layer, position),
+                      part_of(r, a, item, is_value), item->group);
 }
 
 /* Of a chunk's positions from..to - 1 first the keys are read, then the values: what comes
@@ -142,12 +148,34 @@ static const uint8_t *ahead(const struct plan_runner *r, const struct plan_atten
     return head_rows(r, a, item, then < to ? then : at, is_value);
 }
 
+/* Columns of the positions from..to - 1 times the scales of these, where their rows are of
+ * whole numbers.  Of whole blocks: what nobody sees is no matter. */
+static void scale(const struct plan_runner *r, const struct plan_attend *a,
+                  const struct item *item, const struct room *room, size_t base, size_t from,
+                  size_t to, bool is_value)
+{
+    const struct block_part *part = part_of(r, a, item, is_value);
+    size_t first = from / BLOCK_POSITIONS * BLOCK_POSITIONS, n = item->n_rows * per_group(a);
+
+    if (part->dtype != PT2_INT8)
+        return;
+    for (size_t at = first; at < to; at += BLOCK_POSITIONS)
+        r->kernels->widen[PT2_BFLOAT16](
+            block_scales(head_rows(r, a, item, at, is_value), part), BLOCK_POSITIONS,
+            room->scales + (at - first));
+    for (size_t q = 0; q < n; q++) {
+        float *columns = room->scores + q * CHUNK + (first - base);
+
+        r->kernels->binary(KERNEL_MUL, columns, 1, room->scales, 1, to - first, columns);
+    }
+}
+
 /* Of all queries with the positions from..to - 1, into columns from `base` on. */
 static void score(const struct plan_runner *r, const struct plan_attend *a,
                   const struct item *item, const struct room *room, size_t base, size_t from,
                   size_t to)
 {
-    enum pt2_dtype dtype = r->plan->caches[a->layer].dtype;
+    enum pt2_dtype dtype = part_of(r, a, item, /* is_value= */ false)->dtype;
     size_t n = item->n_rows * per_group(a);
     struct kernel_rows queries = r->kernels->pack[dtype](room->queries, a->head_dim, n,
                                                          a->head_dim, room->packed);
@@ -157,6 +185,7 @@ static void score(const struct plan_runner *r, const struct plan_attend *a,
         r->kernels->linear[dtype](queries, n, head_rows(r, a, item, at, false), a->head_dim,
                                   BLOCK_POSITIONS, room->scores + (at - base), CHUNK,
                                   ahead(r, a, item, from, to, at, false));
+    scale(r, a, item, room, base, from, to, /* is_value= */ false);
 }
 
 /* n scores become e^(score - max). */
@@ -180,25 +209,24 @@ static void weigh(const struct plan_runner *r, const struct plan_attend *a,
                   const struct item *item, const struct room *room, size_t base, size_t at,
                   const uint8_t *next)
 {
-    enum pt2_dtype dtype = r->plan->caches[a->layer].dtype;
-    size_t heads = per_group(a), end = at + BLOCK_POSITIONS, row_bytes;
+    const struct block_part *part = part_of(r, a, item, /* is_value= */ true);
+    size_t heads = per_group(a), end = at + BLOCK_POSITIONS;
     const uint8_t *rows = head_rows(r, a, item, at, true);
     size_t step = first_seen(r, a, item->row + item->n_rows - 1) <= at &&
                           last_seen(r, item->row) + 1 >= end
                       ? item->n_rows
                       : 1;
 
-    row_bytes = a->v_head_dim * pt2_dtype_size(dtype);
     for (size_t i = 0; i < item->n_rows; i += step) {
         size_t from = MAX(at, first_seen(r, a, item->row + i));
         size_t to = MIN(end, last_seen(r, item->row + i) + 1);
 
         if (from < to)
-            r->kernels->mix[dtype](room->scores + i * heads * CHUNK + (from - base), CHUNK,
-                                   step * heads, rows + (from - at) * row_bytes,
-                                   a->v_head_dim, to - from, a->v_head_dim,
-                                   room->values + i * heads * a->v_head_dim,
-                                   a->v_head_dim, next);
+            r->kernels->mix[part->dtype](
+                room->scores + i * heads * CHUNK + (from - base), CHUNK, step * heads,
+                rows + (from - at) * part->row_bytes, a->v_head_dim, to - from,
+                a->v_head_dim, room->values + i * heads * a->v_head_dim, a->v_head_dim,
+                next);
     }
 }
 
@@ -222,6 +250,7 @@ static void attend_chunk(const struct plan_runner *r, const struct plan_attend *
             soften(r, a, room->scores + q * CHUNK + (first - base), end - first,
                    &room->max[q], &room->sum[q]);
     }
+    scale(r, a, item, room, base, from, to, /* is_value= */ true);
     memset(room->values, 0, n * a->v_head_dim * sizeof(float));
     for (size_t at = from / BLOCK_POSITIONS * BLOCK_POSITIONS; at < to; at += BLOCK_POSITIONS)
         weigh(r, a, item, room, base, at, ahead(r, a, item, from, to, at, true));

@@ -24,8 +24,34 @@ float *run_out(const struct plan_runner *r, const struct plan_step *s, size_t ro
 
 /* ---- linear ---- */
 
-/* Outputs are dealt in blocks, so that no two parts write in one cache line. */
+/* Outputs are dealt in blocks, so that no two parts write in one cache line, nor read in one
+ * panel. */
 #define OUT_BLOCK 16
+_Static_assert(OUT_BLOCK == QUANT_PANEL, "parts share panels");
+
+/* n outputs from `first` on, of weights of whole numbers. */
+static void linear_quant(struct plan_runner *r, const struct plan_step *s,
+                         const struct plan_quant *q, size_t first, size_t n, float *y, size_t ldy)
+{
+    const float *x = run_view(r, &s->in, 0);
+
+    if (s->linear.of_whole)
+        r->kernels->linear_q8(x, r->n_rows, &q->shape, q->packed, (uint32_t)first, (uint32_t)n, y,
+                              ldy);
+    else
+        r->kernels->linear_w(x, r->plan->widths[s->in.i], r->n_rows, &q->shape, q->packed,
+                             (uint32_t)first, (uint32_t)n, y, ldy);
+}
+
+static void linear_float(struct plan_runner *r, const struct plan_step *s,
+                         const struct plan_linear_out *out, size_t first, size_t n, float *y,
+                         size_t ldy, struct kernel_rows x)
+{
+    r->kernels->linear[out->dtype](
+        x, r->n_rows,
+        (const uint8_t *)out->weights + first * s->linear.k * pt2_dtype_size(out->dtype),
+        s->linear.k, n, y, ldy, NULL);
+}
 
 void run_linear(struct plan_runner *r, const struct plan_step *s, unsigned part)
 {
@@ -48,15 +74,15 @@ void run_linear(struct plan_runner *r, const struct plan_step *s, unsigned part)
         before += mine;
         if (first >= last)
             continue;
-        if (packed != out->dtype)
+        if (out->weights && packed != out->dtype)
             x = r->kernels->pack[out->dtype](run_view(r, &s->in, 0), r->plan->widths[s->in.i],
                                              r->n_rows, s->linear.k, r->packed[part]);
-        packed = out->dtype;
-        r->kernels->linear[out->dtype](
-            x, r->n_rows,
-            (const uint8_t *)out->weights +
-                first * s->linear.k * pt2_dtype_size(out->dtype),
-            s->linear.k, last - first, y, ldy, NULL);
+        if (out->weights)
+            packed = out->dtype;
+        if (!out->weights)
+            linear_quant(r, s, &r->plan->quants[out->quant], first, last - first, y, ldy);
+        else
+            linear_float(r, s, out, first, last - first, y, ldy, x);
         if (out->bias >= 0)
             for (size_t row = 0; row < r->n_rows; row++)
                 r->kernels->binary(KERNEL_ADD, y + row * ldy, 1,
@@ -67,16 +93,48 @@ void run_linear(struct plan_runner *r, const struct plan_step *s, unsigned part)
 
 /* ---- steps of one row ---- */
 
+/* A row of whole numbers, each group by its scale. */
+static void widen_quant(const struct plan_quant *q, size_t row, float *out)
+{
+    size_t k = q->shape.k, group = q->shape.group;
+    const int8_t *data = q->data + row * k;
+    const float *scale = q->scale + row * (k / group);
+
+    for (size_t g = 0; g < k / group; g++)
+        for (size_t i = g * group; i < (g + 1) * group; i++)
+            out[i] = (float)data[i] * scale[g];
+}
+
 static void embed(const struct plan_runner *r, const struct plan_step *s, size_t row)
 {
     size_t width = s->embed.width, size = pt2_dtype_size(s->embed.dtype);
     float *out = run_out(r, s, row);
 
-    r->kernels->widen[s->embed.dtype]((const uint8_t *)s->embed.weights +
-                                          (size_t)r->rows[row].token * width * size,
-                                      width, out);
+    if (!s->embed.weights)
+        widen_quant(&r->plan->quants[s->embed.quant], (size_t)r->rows[row].token, out);
+    else
+        r->kernels->widen[s->embed.dtype]((const uint8_t *)s->embed.weights +
+                                              (size_t)r->rows[row].token * width * size,
+                                          width, out);
     if (s->embed.scale != 1.0f)
         r->kernels->binary(KERNEL_MUL, out, 1, &s->embed.scale, 0, width, out);
+}
+
+/* To whole numbers, and back. */
+static void quantize(const struct plan_runner *r, const struct plan_step *s, size_t row)
+{
+    r->kernels->quantize_rows(run_view(r, &s->in, row), s->sizes[3], 1, s->sizes[3],
+                              s->quantize_eps, run_out(r, s, row));
+}
+
+static void dequantize(const struct plan_runner *r, const struct plan_step *s, size_t row)
+{
+    float *in = (float *)run_view(r, &s->in, row), *out = run_out(r, s, row);
+    const struct quant_row *facts = quant_row_at(in, s->sizes[3]);
+    const int8_t *x = (const int8_t *)in;
+
+    for (uint32_t i = 0; i < s->sizes[3]; i++)
+        out[i] = (float)(x[i] - facts->zero_point) * facts->scale;
 }
 
 static const float *constant(const struct plan_runner *r, int32_t i)
@@ -126,17 +184,21 @@ static void cache_store(const struct plan_runner *r, const struct plan_step *s, 
 {
     const struct plan_cache *cache = &r->plan->caches[s->store.layer];
     size_t dim = s->store.is_value ? cache->v_head_dim : cache->head_dim;
-    size_t position = (size_t)r->rows[row].position;
-    struct block *block = block_at(r->rows[row].table, r->store, s->store.layer, position);
-    uint8_t *data = block->data + (s->store.is_value ? r->store->value_offsets
-                                                     : r->store->key_offsets)[s->store.layer];
+    size_t position = (size_t)r->rows[row].position, i = position % BLOCK_POSITIONS;
+    const struct block_table *table = r->rows[row].table;
+    const struct block_part *part =
+        block_part(r->store, table->form, s->store.layer, s->store.is_value);
+    struct block *block = block_at(table, r->store, s->store.layer, position);
     const float *in = run_view(r, &s->in, row);
 
-    for (size_t g = 0; g < cache->kv_heads; g++)
-        r->kernels->narrow[cache->dtype](
-            in + g * (size_t)s->in.strides[0], dim,
-            data + (g * BLOCK_POSITIONS + position % BLOCK_POSITIONS) * dim *
-                       pt2_dtype_size(cache->dtype));
+    for (size_t g = 0; g < cache->kv_heads; g++, in += s->in.strides[0]) {
+        uint8_t *rows = block_rows(block, part, g), *to = rows + i * part->row_bytes;
+
+        if (table->form == BLOCKS_INT8)
+            block_scales(rows, part)[i] = r->kernels->narrow_i8(in, dim, (int8_t *)to);
+        else
+            r->kernels->narrow[part->dtype](in, dim, to);
+    }
 }
 
 /* ---- strided elements ---- */
@@ -262,6 +324,12 @@ static void run_row(const struct plan_runner *r, const struct plan_step *s, size
     switch (s->op) {
     case PLAN_EMBED:
         embed(r, s, row);
+        break;
+    case PLAN_QUANTIZE:
+        quantize(r, s, row);
+        break;
+    case PLAN_DEQUANTIZE:
+        dequantize(r, s, row);
         break;
     case PLAN_RMS_NORM:
     case PLAN_LAYER_NORM:
