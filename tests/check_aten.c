@@ -15,8 +15,9 @@
 
 #define F32_TOLERANCE 1e-6 /* of the larger of the element and the tensor's mean square */
 
-static const char *const groups[] = {"arithmetic", "attention", "groups", "logic",
-                                     "move",       "reduce",    "sizes",  "write"};
+static const char *const groups[] = {"arithmetic", "attention", "groups",    "llama",
+                                     "logic",      "move",      "quantised", "reduce",
+                                     "sizes",      "write"};
 
 static json_t *group_load(const char *group)
 {

@@ -71,9 +71,14 @@ static uint32_t fixed_sum(const struct opened *o)
         for (size_t k = 0; k < r->size; k++)
             sum = sum * 31 + data[k];
     }
-    for (uint32_t i = 0; i < o->c.n_inputs; i++)
-        for (size_t k = 0; k < 8; k++)
-            sum = sum * 31 + ((const uint8_t *)o->c.inputs[i].data)[k];
+    for (uint32_t i = 0; i < o->c.n_inputs; i++) {
+        const struct graph_tensor *t = &o->c.inputs[i];
+        uint64_t bytes = 0;
+
+        ck_assert(pt2_tensor_bytes(t->dtype, t->n_dims, t->sizes, &bytes));
+        for (uint64_t k = 0; k < bytes; k++)
+            sum = sum * 31 + ((const uint8_t *)t->data)[k];
+    }
     return sum;
 }
 

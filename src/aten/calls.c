@@ -85,7 +85,7 @@ static int find_target(struct call *call, struct pt2_err *err)
 {
     const struct op *op = call->op;
 
-    if (op->lowering == OP_OWN || op->lowering == OP_GROUPED)
+    if (op->lowering == OP_OWN || op_is_spelled(op))
         return 0;
     call->target = bridge_op_find(op->call_name, op->overload);
     if (!call->target && lower_can(op))
@@ -290,7 +290,8 @@ bool call_is_identity(const struct call *call, unsigned *ret_arg)
     if (!call->op)
         return false;
     for (unsigned i = 0; i < call->op->n_args; i++)
-        if (call->op->args[i].is_written) {
+        if (call->op->args[i].is_written &&
+            call->op->args[i].alias == call->op->rets[0].alias) {
             *ret_arg = i;
             return true;
         }

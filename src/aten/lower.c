@@ -512,13 +512,19 @@ static bool has_half(const struct call *call)
 
 bool lower_can(const struct op *op)
 {
-    return op->lowering == OP_SDPA || op->lowering == OP_RMS_NORM || op->lowering == OP_GROUPED;
+    return op->lowering == OP_SDPA || op->lowering == OP_RMS_NORM || op_is_spelled(op);
 }
 
 int lower_call(const struct call *call, struct bridge_value *rets, struct pt2_err *err)
 {
     if (call->op->lowering == OP_GROUPED)
         return lower_grouped(call, rets, err);
+    if (call->op->lowering == OP_UPDATE_CACHE)
+        return lower_update_cache(call, rets, err);
+    if (call->op->lowering == OP_CUSTOM_SDPA)
+        return lower_custom_sdpa(call, rets, err);
+    if (call->op->lowering == OP_TORCHAO)
+        return lower_torchao(call, rets, err);
     if (!call->target)
         return call->op->lowering == OP_SDPA ? attention(call, rets, err)
                                              : rms_norm(call, rets, err);

@@ -1,7 +1,9 @@
 /* lower.h - ops spelled in others: what lower.c and its parts share.  Private to them.
  *
  *     lower.c          which way a call goes; float32 for half precision, attention, norms
- *     lower_grouped.c  products of groups of rows with a matrix each */
+ *     lower_grouped.c  products of groups of rows with a matrix each
+ *     lower_llama.c    ExecuTorch's caches and attention
+ *     lower_torchao.c  quantised values to numbers and back */
 #ifndef ATEN_LOWER_H
 #define ATEN_LOWER_H
 
@@ -36,6 +38,14 @@ MUST_USE int lower_widen(struct bridge_tensor *x, struct bridge_tensor **ret,
 
 /* transformers::grouped_mm_fallback, aten::_grouped_mm. */
 MUST_USE int lower_grouped(const struct call *call, struct bridge_value *rets,
+                           struct pt2_err *err);
+/* llama::update_cache, llama::custom_sdpa. */
+MUST_USE int lower_update_cache(const struct call *call, struct bridge_value *rets,
+                                struct pt2_err *err);
+MUST_USE int lower_custom_sdpa(const struct call *call, struct bridge_value *rets,
+                               struct pt2_err *err);
+/* torchao::choose_qparams_affine, quantize_affine, dequantize_affine. */
+MUST_USE int lower_torchao(const struct call *call, struct bridge_value *rets,
                            struct pt2_err *err);
 
 #endif

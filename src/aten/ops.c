@@ -306,7 +306,7 @@ static bool is_random(const struct op_arg *formal, const struct pt2_arg *arg)
         return false;
     if (streq(formal->name, "train"))
         return arg->kind != PT2_ARG_BOOL || arg->b;
-    if (streq(formal->name, "dropout_p"))
+    if (streq(formal->name, "dropout_p") || streq(formal->name, "drpout_p"))
         return arg->kind == PT2_ARG_FLOAT ? arg->f != 0.0
                                           : arg->kind != PT2_ARG_INT || arg->i;
     return false;
@@ -342,5 +342,7 @@ int op_check_args(const struct op *op, const struct pt2_node *node,
             return pt2_err_set(err, PT2_ERR_PROGRAM_REFUSED,
                                "drops elements at random; export the model in eval mode");
     }
+    if (op->check == OP_CHECK_BLOCKS)
+        return op_check_torchao(op, ret_given, err);
     return 0;
 }

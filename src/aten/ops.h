@@ -9,7 +9,7 @@
 
 #include <pt2/program.h>
 
-#define OP_MAX_ARGS 8
+#define OP_MAX_ARGS 10
 #define OP_MAX_RETS 3
 /* Tensors that one call may answer as a list (split, chunk, unbind). */
 #define ATEN_MAX_LIST 4096
@@ -39,8 +39,24 @@ struct op_arg {
 };
 
 enum op_half { OP_HALF_NATIVE, OP_HALF_F32 };
-enum op_lowering { OP_CALL, OP_OWN, OP_SDPA, OP_RMS_NORM, OP_LINEAR, OP_GROUPED };
-enum op_check { OP_CHECK_NOTHING, OP_CHECK_LIST, OP_CHECK_EVAL, OP_CHECK_GROUPS };
+enum op_lowering {
+    OP_CALL,
+    OP_OWN,
+    OP_SDPA,
+    OP_RMS_NORM,
+    OP_LINEAR,
+    OP_GROUPED,
+    OP_UPDATE_CACHE,
+    OP_CUSTOM_SDPA,
+    OP_TORCHAO,
+};
+enum op_check {
+    OP_CHECK_NOTHING,
+    OP_CHECK_LIST,
+    OP_CHECK_EVAL,
+    OP_CHECK_GROUPS,
+    OP_CHECK_BLOCKS,
+};
 
 struct op {
     char name[40];     /* "aten::add", "transformers::grouped_mm_fallback" */
@@ -62,6 +78,11 @@ const struct op *op_at(size_t i);
 /* An argument's place; -1 where there is none of that name. */
 int op_arg_find(const struct op *op, const char *name);
 
+/* Is the op spelled in others whatever libtorch there is? */
+static inline bool op_is_spelled(const struct op *op)
+{
+    return op->lowering >= OP_GROUPED;
+}
 /* Does the op answer its argument itself, or a copy where the dtype differs? */
 bool op_may_copy(const struct op *op);
 
@@ -72,5 +93,16 @@ bool op_may_copy(const struct op *op);
 MUST_USE int op_check_args(const struct op *op, const struct pt2_node *node,
                            const struct pt2_arg *ret_given[OP_MAX_ARGS],
                            struct pt2_err *err);
+
+/* ---- ops_torchao.c: the arguments of ops whose check is BLOCKS ---- */
+
+/* Known dtypes and mappings, quant_min and quant_max in order and within the dtype, no
+ * block smaller than 1.  Errors: PROGRAM_REFUSED. */
+MUST_USE int op_check_torchao(const struct op *op,
+                              const struct pt2_arg *const given[OP_MAX_ARGS],
+                              struct pt2_err *err);
+/* The least and the largest number that quantised values of the dtype are; false where it
+ * is none that values are quantised to. */
+bool op_torchao_limits(enum pt2_dtype dtype, double *ret_min, double *ret_max);
 
 #endif

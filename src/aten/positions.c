@@ -97,7 +97,7 @@ static bool int_arg(const struct call *call, const char *name, int64_t other,
 
 static bool is_op(const struct call *call, const char *name)
 {
-    return call->op && streq(call->op->name + strlen("aten::"), name);
+    return call->op && streq(strstr(call->op->name, "::") + 2, name);
 }
 
 static enum meaning sum_of(enum meaning a, enum meaning b)
@@ -174,6 +174,8 @@ static int rows_written(const struct walk *w, const struct call *call,
         *ret_modulus = dim < 0 ? -1 : modulus_of(w, call, payload, dim);
         return *ret_modulus >= 0 && dim < n_dims ? (int)dim : -1;
     }
+    if (is_op(call, "update_cache"))
+        return n_dims == 4 && meaning_of(w, call_value(call, "start_pos")) == START ? 1 : -1;
     if (!is_op(call, "index_put_") && !is_op(call, "index_put"))
         return -1;
     indices = call->given[op_arg_find(call->op, "indices")];

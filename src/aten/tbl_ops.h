@@ -12,11 +12,12 @@
  * moves elements and computes nothing; F32, computed in float32 and rounded, as later
  * kernels do inside. lowering   CALL: by the dispatcher.  OWN: interpreted in symbolic.c,
  * never called. SDPA, RMS_NORM: spelled in other ops where this libtorch has none of the
- * name. LINEAR: as CALL; in F32 a slice of the weight at a time. GROUPED: spelled in other
- * ops, and no libtorch's own is called. check      what must
+ * name. LINEAR: as CALL; in F32 a slice of the weight at a time. GROUPED, UPDATE_CACHE,
+ * CUSTOM_SDPA, TORCHAO: spelled in other ops, and no libtorch's own is called. check      what must
  * hold before the call beside types and what libtorch itself checks: NOTHING; LIST: the
  * result is at most ATEN_MAX_LIST tensors; EVAL: `train` is false, `dropout_p` 0 (random
- * otherwise); GROUPS: groups of rows, with neither bias nor another dtype.
+ * otherwise); GROUPS: groups of rows, with neither bias nor another dtype; BLOCKS: dtypes,
+ * limits and blocks that torchao has (ops_torchao.c).
  *
  * Rejected at load for every op: a device that is not the CPU, a layout that is not
  * strided, pinned memory, memory formats other than contiguous and preserve. */
@@ -336,6 +337,25 @@ ATEN_OP("aten::sum.dim_IntList(Tensor self, int[1]? dim, bool keepdim=False, *, 
         "ScalarType? dtype=None) -> Tensor", NULL, F32, CALL, NOTHING)
 ATEN_OP("aten::topk(Tensor self, SymInt k, int dim=-1, bool largest=True, "
         "bool sorted=True) -> (Tensor values, Tensor indices)", NULL, F32, CALL, NOTHING)
+
+/* ---- of ExecuTorch: extension/llm/custom_ops/op_sdpa_aot.cpp, 1.5.1 ---- */
+ATEN_OP("llama::custom_sdpa(Tensor query, Tensor key, Tensor value, SymInt start_pos, "
+        "Tensor? attn_mask=None, float drpout_p=0., bool is_causal=False, "
+        "float? scale=None) -> Tensor", NULL, F32, CUSTOM_SDPA, EVAL)
+ATEN_OP("llama::update_cache(Tensor value, Tensor(a!) cache, "
+        "SymInt start_pos) -> Tensor", NULL, F32, UPDATE_CACHE, NOTHING)
+
+/* ---- quantised programs, as torchao 0.18 has them ---- */
+ATEN_OP("torchao::choose_qparams_affine(Tensor? input, str mapping_type, SymInt[] block_size, "
+        "ScalarType target_dtype, Scalar? quant_min=None, Scalar? quant_max=None, float? eps=None, "
+        "ScalarType? scale_dtype=None, ScalarType? zero_point_dtype=None, "
+        "bool keepdim=False) -> (Tensor, Tensor)", NULL, F32, TORCHAO, BLOCKS)
+ATEN_OP("torchao::dequantize_affine(Tensor input, SymInt[] block_size, Tensor scale, "
+        "Tensor? zero_point, ScalarType input_dtype, Scalar? quant_min=None, "
+        "Scalar? quant_max=None, ScalarType output_dtype=6) -> Tensor", NULL, F32, TORCHAO, BLOCKS)
+ATEN_OP("torchao::quantize_affine(Tensor input, SymInt[] block_size, Tensor scale, "
+        "Tensor? zero_point, ScalarType output_dtype, Scalar? quant_min=None, "
+        "Scalar? quant_max=None) -> Tensor", NULL, F32, TORCHAO, BLOCKS)
 
 /* ---- sizes, scalars and assertions: interpreted here ---- */
 ATEN_OP("aten::_assert_async.msg(Tensor self, str assert_msg) -> ()", NULL, NATIVE, OWN, NOTHING)

@@ -500,6 +500,125 @@ def groups():
     case("groups", "grouped_mm_fallback rows left", left)
 
 
+# ---- caches and attention over them: ExecuTorch's library ----
+
+def llama():
+    from executorch.extension.llm.custom_ops import custom_ops  # registers its ops
+    assert custom_ops
+
+    for name, start, s in (("", 2, 3), (" at the end", 5, 1)):
+        def update(g, start=start, s=s):
+            cache = g("clone", g.f(1, 6, 2, 4))
+            g.of("llama")("update_cache", g.f(1, s, 2, 4), cache, start)
+            g.out(cache)
+        case("llama", "update_cache" + name, update, exact=True)
+
+    for name, start, s, more in (
+            ("causal", 3, 2, (None, 0.0, True)), ("causal from the start", 0, 4, (None, 0.0, True)),
+            ("causal, one row", 4, 1, (None, 0.0, True, 0.5)), ("of all that is written", 1, 2, ()),
+            ("masked", 2, 3, ("mask", 0.0, False, 0.3))):
+        def sdpa(g, start=start, s=s, more=more):
+            q, k, v = g.f(1, s, 4, 8), g.f(1, 6, 2, 8), g.f(1, 6, 2, 8)
+            if "mask" in more:
+                mask = g.t([[0.0] * (start + i + 1) + [-30000.0] * (5 - start - i) for i in range(s)],
+                           torch.float32)
+                more = (mask, *more[1:])
+            g.out(g.of("llama")("custom_sdpa", q, k, v, start, *more))
+        case("llama", "custom_sdpa " + name, sdpa)
+
+
+# ---- quantised programs: what torchao defines in Python ----
+
+def quantised():
+    import torchao.quantization.quant_primitives as primitives  # registers its ops
+    assert primitives
+    i8, f32 = torch.int8, torch.float32
+    step = 99991  # a prime: no products that end early
+
+    def of(op, name, fn):
+        case("quantised", f"{op} {name}", lambda g: g.out(*(
+            out if isinstance(out := fn(g, lambda *a, **kw: g.of("torchao")(op, *a, **kw)), list)
+            else [out])), True)
+
+    def choose(name, sizes, mapping, block, *more, low=-2, high=2, dtype=f32, **kw):
+        of("choose_qparams_affine", name, lambda g, call: call(
+            g.f(*sizes, low=low, high=high, step=step, dtype=dtype), mapping, block, i8, *more, **kw))
+
+    limits = (-128, 127)
+    token = dict(eps=None, scale_dtype=None, zero_point_dtype=i8)
+    choose("of tokens", (1, 5, 24), "ASYMMETRIC", [1, 1, 24], *limits, **token)
+    choose("of tokens above 0", (2, 3, 24), "ASYMMETRIC", [1, 1, 24], *limits, low=1, **token)
+    choose("of tokens below 0", (2, 3, 24), "ASYMMETRIC", [1, 1, 24], *limits, high=-1, **token)
+    choose("of zeros", (1, 2, 8), "ASYMMETRIC", [1, 1, 8], *limits, low=0, high=0, **token)
+    choose("default", (3, 8), "ASYMMETRIC", [1, 8])
+    choose("of groups", (4, 24), "ASYMMETRIC", [1, 8], *limits, 1e-3, f32, torch.int32)
+    choose("keepdim", (4, 24), "ASYMMETRIC", [2, 8], -8, 7, keepdim=True)
+    choose("symmetric", (4, 24), "SYMMETRIC", [1, 8], -8, 7, torch.finfo(f32).eps, f32, i8)
+    choose("symmetric default", (4, 24), "SYMMETRIC", [1, 24])
+    choose("no clipping", (4, 24), "SYMMETRIC_NO_CLIPPING_ERR", [1, 8], -8, 7, zero_point_dtype=i8)
+    choose("of one block", (4, 24), "SYMMETRIC", [4, 24], *limits, zero_point_dtype=i8)
+    choose("of single elements", (3, 2), "ASYMMETRIC", [1, 1], *limits)
+    for dtype in (torch.bfloat16, torch.float16):
+        name = str(dtype)[6:]
+        choose(f"of tokens in {name}", (1, 3, 24), "ASYMMETRIC", [1, 1, 24], *limits, dtype=dtype, **token)
+        choose(f"to float32 in {name}", (3, 24), "ASYMMETRIC", [1, 8], *limits, dtype=dtype,
+               scale_dtype=f32, zero_point_dtype=i8)
+        choose(f"no clipping in {name}", (3, 24), "SYMMETRIC_NO_CLIPPING_ERR", [1, 8], -8, 7, dtype=dtype)
+        choose(f"symmetric in {name}", (3, 24), "SYMMETRIC", [1, 8], -8, 7, dtype=dtype)
+
+    def scales(g, n, dtype=f32):
+        return g.f(*n, low=0.01, high=0.05, step=step, dtype=dtype)
+
+    def points(g, n, dtype=i8):
+        return g.f(*n, low=-100, high=100, step=1, dtype=dtype)
+
+    def quantize(name, sizes, block, to, *more, n, x=f32, s=f32, z=i8):
+        of("quantize_affine", name, lambda g, call: call(
+            g.f(*sizes, step=step, dtype=x), block, scales(g, n, s), points(g, n, z), to, *more))
+
+    quantize("tokens", (1, 5, 24), [1, 1, 24], i8, *limits, n=(1, 5))
+    quantize("default", (3, 24), [1, 8], i8, n=(3, 3))
+    quantize("unsigned", (3, 24), [1, 8], torch.uint8, 3, 200, n=(3, 3), z=torch.int32)
+    quantize("four bits", (4, 24), [2, 8], i8, -8, 7, n=(2, 3))
+    quantize("one block", (4, 24), [4, 24], torch.int16, n=(1,))
+    quantize("halves", (4, 2), [1, 1], i8, n=(4, 2))
+
+    def slices(g, op, x, block, sizes):  # more than one of what is worked on at a time
+        many, each = [275, 1], [275] + [1] * (len(sizes) - 1)
+        out = g.of("torchao")(op, g("repeat", x, many), block, g("repeat", scales(g, sizes), each),
+                              g("repeat", points(g, sizes), each), i8, *limits)
+        g.out(g("slice.Tensor", out, 0, 0, BIG, 157))
+    case("quantised", "quantize_affine large", lambda g: slices(
+        g, "quantize_affine", g.f(4, 240, step=step, dtype=f32), [1, 240], (4, 1)), True)
+    case("quantised", "dequantize_affine large", lambda g: slices(
+        g, "dequantize_affine", g.f(4, 240, low=-128, high=127, step=1, dtype=i8), [1, 80], (4, 3)),
+         True)
+    for dtype in (torch.bfloat16, torch.float16):
+        name = str(dtype)[6:]
+        quantize(name, (3, 24), [1, 8], i8, *limits, n=(3, 3), x=dtype, s=dtype)
+        quantize(f"{name} by float32", (3, 24), [1, 8], i8, *limits, n=(3, 3), x=dtype, z=torch.int32)
+        quantize(f"float32 by {name}", (3, 24), [1, 8], i8, *limits, n=(3, 3), s=dtype)
+
+    def dequantize(name, sizes, block, *more, n, s=f32, z=i8, x=i8, **kw):
+        of("dequantize_affine", name, lambda g, call: call(
+            g.f(*sizes, low=0 if x == torch.uint8 else -128, high=127, step=1, dtype=x), block,
+            scales(g, n, s), points(g, n, z) if z else None, x, *more, **kw))
+
+    dequantize("groups", (6, 24), [1, 8], *limits, n=(6, 3))
+    dequantize("channels", (6, 24), [1, 24], *limits, n=(6, 1))
+    dequantize("tokens", (1, 5, 24), [1, 1, 24], *limits, n=(1, 5))
+    dequantize("default", (3, 24), [1, 8], n=(3, 3))
+    dequantize("without zero points", (3, 24), [1, 8], -8, 7, n=(3, 3), z=None)
+    dequantize("blocks of rows", (6, 24), [3, 12], *limits, n=(2, 2))
+    dequantize("one block", (6, 24), [6, 24], n=(1, 1))
+    dequantize("unsigned", (3, 24), [1, 8], 0, 255, n=(3, 3), x=torch.uint8, z=torch.int32)
+    for dtype in (torch.bfloat16, torch.float16):
+        name = str(dtype)[6:]
+        dequantize(name, (3, 24), [1, 8], *limits, n=(3, 3), s=dtype, output_dtype=dtype)
+        dequantize(f"{name} by float32", (3, 24), [1, 8], *limits, n=(3, 3), output_dtype=dtype)
+        dequantize(f"float32 by {name}", (3, 24), [1, 8], *limits, n=(3, 3), s=dtype)
+
+
 SECTION_9 = """__and__ _assert_tensor_metadata add add_ addmm alias arange bitwise_not cat chunk clamp copy_ cos
 cumsum detach_ div div_ dropout embedding empty_like expand expm1 flatten floor_divide gather gelu gt histc index
 index_copy_ index_put_ layer_norm le lift_fresh_copy linear masked_fill matmul max.dim mean.dim min.other mul neg
@@ -512,7 +631,8 @@ def main():
     assert torch.__version__.startswith("2.13.0"), torch.__version__
     torch.set_num_threads(1)
     called = set()
-    for make in (moves, writes, logic, arithmetic, reductions, attention, sizes, groups):
+    for make in (moves, writes, logic, arithmetic, reductions, attention, sizes, groups, llama,
+                 quantised):
         make()
     for group, cases in GROUPS.items():
         lines = []

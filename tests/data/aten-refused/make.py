@@ -105,6 +105,58 @@ for missing, more in (("offs", {}), ("bias", dict(offs="@i", bias="@x"))):
     refused(f"op-groups-and-{missing}", f"argument '{missing}': only groups of rows").call(
         "aten._grouped_mm.default", "y", self="@x", mat2="@w", **more)
 
+# ---- quantised programs ----
+INT8, UINT8, INT64, DOUBLE = ({"as_scalar_type": n} for n in (2, 1, 5, 8))
+
+
+def torchao(refusal, name, text, op, **args):
+    """A call of torchao's that is right but for args, of q, int8 of x's sizes; scale s and zero point z."""
+    c = refusal(f"quantised-{name}", text)
+    c.values |= {"q": ["int8", [4, 3]], "s": [F32, [4, 1]], "z": ["int8", [4, 1]]}
+    c.inputs += [{"name": "q", "data": [1] * 12}, {"name": "s", "data": [0.5] * 4}, {"name": "z", "data": [0] * 4}]
+    right = {"dequantize": dict(input_="@q", block_size=[1, 3], scale="@s", zero_point="@z", input_dtype=INT8,
+                                quant_min=-128, quant_max=127),
+             "quantize": dict(input_="@x", block_size=[1, 3], scale="@s", zero_point="@z", output_dtype=INT8),
+             "choose_qparams": dict(input_="@x", mapping_type="ASYMMETRIC", block_size=[1, 3], target_dtype=INT8)}
+    outs = ["y", "y2"] if op == "choose_qparams" else ["y"]
+    c.call(f"torchao.{op}_affine.default", outs, None, **{**right[op], **args})
+    c.nodes[-1]["outputs"] = [{"as_tensor": {"name": o}} for o in outs]
+    return c
+
+
+torchao(refused, "block-of-0", "argument 'block_size': size 1 is 0", "dequantize", block_size=[1, 0])
+torchao(refused, "block-negative", "argument 'block_size': size 0 is -1", "quantize", block_size=[-1, 3])
+torchao(failed, "block-does-not-divide", "block_size 1 is 2, the tensor's size 3", "dequantize", block_size=[1, 2])
+torchao(failed, "block-too-large", "block_size 0 is 8, the tensor's size 4", "choose_qparams", block_size=[8, 3])
+torchao(failed, "block-of-three", "block_size of 3 sizes for a tensor of 2", "quantize", block_size=[1, 1, 3])
+torchao(failed, "block-of-one", "block_size of 1 sizes for a tensor of 2", "choose_qparams", block_size=[3])
+torchao(failed, "scale-of-other-blocks", "scale: shape '[4, 3]'", "dequantize", block_size=[1, 1])
+torchao(failed, "scale-is-int8", "scale is no tensor of float32", "dequantize", scale="@z")
+torchao(failed, "zero-points-too-few", "zero_point: shape '[4, 1]'", "dequantize", zero_point="@i")
+torchao(failed, "zero-point-none", "zero_point is no tensor", "quantize", zero_point=None)
+torchao(failed, "input-of-another-dtype", "input is of int8, input_dtype uint8", "dequantize", input_dtype=UINT8,
+        quant_min=0)
+torchao(failed, "input-of-int8", "input is no tensor of float32", "choose_qparams", input_="@q")
+torchao(failed, "input-number", "input is no tensor", "dequantize", input_=3)
+torchao(refused, "input-none", "is of another type", "quantize", input_=None)
+torchao(failed, "input-none-to-choose-by", "input is no tensor", "choose_qparams", input_=None)
+torchao(refused, "values-of-int64", "argument 'target_dtype': values of int64", "choose_qparams", target_dtype=INT64)
+torchao(refused, "values-of-float64", "argument 'output_dtype': values of float64", "quantize", output_dtype=DOUBLE)
+torchao(refused, "numbers-of-int8", "argument 'output_dtype' is int8", "dequantize", output_dtype=INT8)
+torchao(refused, "scales-of-float64", "argument 'scale_dtype' is float64", "choose_qparams", scale_dtype=DOUBLE)
+torchao(refused, "limits-crossed", "'quant_max' are 7 and -8", "quantize", quant_min=7, quant_max=-8)
+torchao(refused, "limits-too-wide", "'quant_max' are -128 and 128", "choose_qparams", quant_max=128)
+torchao(refused, "limits-not-a-number", "'quant_max' are nan and 127", "quantize", quant_min={"as_float": "NaN"})
+torchao(refused, "limits-true", "argument 'quant_max' is no number", "dequantize", quant_max=True)
+torchao(refused, "mapping", "argument 'mapping_type' is 'LOGARITHMIC'", "choose_qparams", mapping_type="LOGARITHMIC")
+torchao(refused, "mapping-missing", "argument 'mapping_type' is of another type", "choose_qparams", mapping_type=None)
+c = torchao(failed, "of-no-rows", "block_size 0 is 1, the tensor's size 0", "choose_qparams", input_="@e")
+c.nodes.insert(0, {"target": "torch.ops.aten.narrow.default", "inputs": [
+    {"name": n, "arg": arg(a), "kind": 1} for n, a in
+    (("self", "@x"), ("dim", 0), ("start", 0), ("length", 0))], "outputs": [{"as_tensor": {"name": "e"}}],
+    "metadata": {}, "name": "empty"})
+c.values["e"] = [F32, [0, 3]]
+
 # ---- arguments ----
 refused("arg-missing", "argument 'other' is missing").call("aten.add.Tensor", "y", self="@x")
 refused("arg-unknown", "has no argument 'beta'").call("aten.add.Tensor", "y", self="@x", other=1, beta=2)
