@@ -25,6 +25,7 @@
 
 #ifndef WORKER
 #define WORKER "toy-worker"
+#define IS_TOY_WORKER /* it has not ExecuTorch's ops */
 #endif
 #ifndef TOLERANCE
 #define TOLERANCE 2e-5 /* float32; the largest logit is about 4 */
@@ -131,6 +132,10 @@ static const struct toy shapes[] = {
     {.seq_len = 5, .counters = true},
     {.seq_len = 4, .batch = 2, .last_row = true},
     {.seq_len = 16, .counters = true},
+#ifndef IS_TOY_WORKER
+    {.seq_len = 0, .updates = true},
+    {.seq_len = 1, .batch = 2, .updates = true},
+#endif
     {.seq_len = 1, .batch = 2, .window = 6},
     {.seq_len = 1, .window = 6, .last_row = true},
     {.seq_len = 0, .batch = 2, .window = 6, .max_rows = 3},

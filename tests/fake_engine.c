@@ -89,6 +89,12 @@ void pt2_engine_free(struct pt2_engine *engine)
     free(engine);
 }
 
+const char *pt2_engine_warning(const struct pt2_engine *engine)
+{
+    (void)engine;
+    return NULL;
+}
+
 enum pt2_engine_kind pt2_engine_kind(const struct pt2_engine *engine)
 {
     return engine->kind;
@@ -124,8 +130,24 @@ uint64_t pt2_cache_bytes(const struct pt2_engine *engine)
     return sizeof(struct pt2_cache) + n_keys(engine) * sizeof(int32_t);
 }
 
+uint64_t pt2_cache_bytes_as(const struct pt2_engine *engine, enum pt2_dtype dtype)
+{
+    return pt2_cache_bytes(engine);
+}
+
+enum pt2_dtype pt2_cache_dtype(const struct pt2_cache *cache)
+{
+    return PT2_DTYPE_NONE;
+}
+
 int pt2_cache_new(struct pt2_engine *engine, struct pt2_cache **ret_cache,
                   struct pt2_err *err)
+{
+    return pt2_cache_new_as(engine, PT2_DTYPE_NONE, ret_cache, err);
+}
+
+int pt2_cache_new_as(struct pt2_engine *engine, enum pt2_dtype dtype,
+                     struct pt2_cache **ret_cache, struct pt2_err *err)
 {
     struct pt2_cache *cache;
 
@@ -264,6 +286,23 @@ static void copy_part(struct pt2_cache *cache, size_t i, int64_t first, int64_t 
 
         memcpy(in ? at : packed, in ? packed : at, len);
     }
+}
+
+size_t pt2_cache_n_buffers_as(const struct pt2_cache *cache, enum pt2_dtype dtype)
+{
+    return dtype == PT2_DTYPE_NONE ? pt2_cache_n_buffers(cache) : 0;
+}
+
+void pt2_cache_buffer_as(const struct pt2_cache *cache, enum pt2_dtype dtype, size_t i,
+                         struct pt2_cache_buffer *ret)
+{
+    pt2_cache_buffer(cache, i, ret);
+}
+
+int pt2_cache_write_as(struct pt2_cache *cache, enum pt2_dtype dtype, size_t i, int64_t first,
+                       int64_t n, const void *from, struct pt2_err *err)
+{
+    return pt2_cache_write(cache, i, first, n, from, err);
 }
 
 void pt2_cache_read(const struct pt2_cache *cache, size_t i, int64_t first, int64_t n,

@@ -27,6 +27,10 @@ struct pt2_engine_options {
     /* Compute threads; 0: as many as there are cores.  All native engines of a process share
      * one team, of as many as the first one asked for. */
     unsigned n_threads;
+    /* Of native alone: a file that packed weights of whole numbers are kept in, so that the next
+     * opening maps them; borrowed.  One that is not whole, or of another program, is written
+     * anew.  NULL: they are packed in memory each time. */
+    const char *packed_path;
     /* Of aten alone: */
     uint64_t max_step_bytes;   /* allocated by one run of the graph; 0: 4 GiB */
     unsigned step_timeout_s;   /* a run longer than this kills the worker; 0: 600 */
@@ -54,6 +58,9 @@ PT2_API PT2_MUST_USE int pt2_engine_open(const char *path,
 PT2_API void pt2_engine_free(struct pt2_engine *engine);
 PT2_API enum pt2_engine_kind pt2_engine_kind(const struct pt2_engine *engine); /* never AUTO */
 PT2_API const char *pt2_engine_kind_name(enum pt2_engine_kind kind); /* "aten" */
+/* What did not go as it should, and did no harm (packed_path could not be written); NULL:
+ * nothing.  Borrowed from the engine. */
+PT2_API const char *pt2_engine_warning(const struct pt2_engine *engine);
 PT2_API const struct pt2_decoder *pt2_engine_decoder(const struct pt2_engine *engine);
 /* Has its worker ended?  Looks, so that one which ended between two calls is found. */
 PT2_API bool pt2_engine_is_dead(struct pt2_engine *engine);
@@ -72,7 +79,15 @@ PT2_API int64_t pt2_engine_max_rows(const struct pt2_engine *engine);
  * Errors: NOMEM, ENGINE_DIED. */
 PT2_API PT2_MUST_USE int pt2_cache_new(struct pt2_engine *engine, struct pt2_cache **ret_cache,
                                        struct pt2_err *err);
-/* The same contents, from then on apart. */
+/* The same, but that a native one may hold its rows as PT2_INT8, whatever the program's dtype:
+ * each row of a head and position as whole numbers of -127 to 127 times a scale of its own.
+ * PT2_DTYPE_NONE: as pt2_cache_new.
+ * Errors: UNSUPPORTED (another dtype, or aten). */
+PT2_API PT2_MUST_USE int pt2_cache_new_as(struct pt2_engine *engine, enum pt2_dtype dtype,
+                                          struct pt2_cache **ret_cache, struct pt2_err *err);
+/* What it was made as: PT2_INT8, or PT2_DTYPE_NONE. */
+PT2_API enum pt2_dtype pt2_cache_dtype(const struct pt2_cache *cache);
+/* The same contents and dtype, from then on apart. */
 PT2_API PT2_MUST_USE int pt2_cache_fork(const struct pt2_cache *cache,
                                         struct pt2_cache **ret_cache, struct pt2_err *err);
 /* Move a cache to another engine of the same program and kind (the first one died).
@@ -88,6 +103,7 @@ PT2_API int64_t pt2_cache_rewind_floor(const struct pt2_cache *cache, int64_t po
 /* Memory of caches, in bytes.  Native ones hold what was written, in blocks of 16 positions
  * that forks share; those of aten are there in full from the beginning. */
 PT2_API uint64_t pt2_cache_bytes(const struct pt2_engine *engine); /* one, written in full */
+PT2_API uint64_t pt2_cache_bytes_as(const struct pt2_engine *engine, enum pt2_dtype dtype);
 PT2_API uint64_t pt2_cache_cost(const struct pt2_engine *engine);  /* a new one, or a fork */
 /* What s tokens from start on add to it, at most. */
 PT2_API uint64_t pt2_cache_growth(const struct pt2_cache *cache, int64_t start, int64_t s);
@@ -121,6 +137,19 @@ PT2_API void pt2_cache_read(const struct pt2_cache *cache, size_t i, int64_t fir
                             void *to);
 PT2_API PT2_MUST_USE int pt2_cache_write(struct pt2_cache *cache, size_t i, int64_t first,
                                          int64_t n, const void *from, struct pt2_err *err);
+
+/* A cache has its buffers as what it was made as.  Of PT2_INT8 they are, for each cache of the
+ * program, int8 of the same shape, and behind it "<fqn>.scale", bfloat16, with 1 in place of
+ * head_dim.  A native cache can be written as the other kind, too: floats are rounded to whole
+ * numbers, and whole numbers made floats.  Then every buffer is to be written, in order, and
+ * a cache and its scales for the same positions.
+ * n_buffers is 0 where the cache can't be written as dtype. */
+PT2_API size_t pt2_cache_n_buffers_as(const struct pt2_cache *cache, enum pt2_dtype dtype);
+PT2_API void pt2_cache_buffer_as(const struct pt2_cache *cache, enum pt2_dtype dtype, size_t i,
+                                 struct pt2_cache_buffer *ret_buffer);
+PT2_API PT2_MUST_USE int pt2_cache_write_as(struct pt2_cache *cache, enum pt2_dtype dtype,
+                                            size_t i, int64_t first, int64_t n,
+                                            const void *from, struct pt2_err *err);
 
 /* A cache as it is now, as far as steps from position first on may change it where positions
  * below first + n were written; to be put back.  new: pt2_undo_free, before the cache.

@@ -54,8 +54,8 @@ uint64_t aten_max_step_bytes(const struct pt2_engine_options *options);
 
 void aten_steps(struct pt2_engine *engine, struct pt2_step *steps, size_t n);
 
-int aten_cache_new(struct pt2_engine *engine, struct pt2_cache **ret_cache,
-                   struct pt2_err *err);
+int aten_cache_new(struct pt2_engine *engine, enum pt2_dtype dtype,
+                   struct pt2_cache **ret_cache, struct pt2_err *err);
 int aten_cache_fork(const struct pt2_cache *cache, struct pt2_cache **ret_cache,
                     struct pt2_err *err);
 int aten_cache_adopt(struct pt2_cache *cache, struct pt2_engine *engine,
@@ -63,8 +63,8 @@ int aten_cache_adopt(struct pt2_cache *cache, struct pt2_engine *engine,
 void aten_cache_free(struct pt2_cache *cache);
 void aten_cache_read(const struct pt2_cache *cache, size_t i, int64_t first, int64_t n,
                      char *to);
-int aten_cache_write(struct pt2_cache *cache, size_t i, int64_t first, int64_t n,
-                     const char *from, struct pt2_err *err);
+int aten_cache_write(struct pt2_cache *cache, enum pt2_dtype dtype, size_t i, int64_t first,
+                     int64_t n, const char *from, struct pt2_err *err);
 int aten_undo_new(struct pt2_cache *cache, int64_t first, int64_t n,
                   struct pt2_undo **ret_undo, struct pt2_err *err);
 void aten_undo_apply(struct pt2_undo *undo);

@@ -117,7 +117,7 @@ static int cache_alloc(struct aten_engine *engine, struct aten_cache **ret_cache
 
     if (!cache)
         return pt2_err_set(err, PT2_ERR_NOMEM, "cache");
-    cache->base = (struct pt2_cache){CACHE_MAGIC, &engine->base};
+    cache->base = (struct pt2_cache){CACHE_MAGIC, &engine->base, PT2_DTYPE_NONE};
     cache->memory = (struct shared)SHARED_NONE;
     if (engine->shape.seq_len > 1) {
         if (!(cache->tokens = malloc(tokens_bytes(&engine->base))))
@@ -131,12 +131,13 @@ static int cache_alloc(struct aten_engine *engine, struct aten_cache **ret_cache
     return 0;
 }
 
-int aten_cache_new(struct pt2_engine *base, struct pt2_cache **ret_cache,
-                   struct pt2_err *err)
+int aten_cache_new(struct pt2_engine *base, enum pt2_dtype dtype,
+                   struct pt2_cache **ret_cache, struct pt2_err *err)
 {
     struct aten_engine *engine = aten_engine(base);
     AUTO_CACHE cache = NULL;
 
+    ASSERT(dtype == PT2_DTYPE_NONE); /* libtorch's ops want the program's */
     if (cache_alloc(engine, &cache, err) < 0)
         return -1;
     for (size_t i = 0; i < base->layout.n_buffers; i++) {
@@ -233,10 +234,10 @@ void aten_cache_read(const struct pt2_cache *cache, size_t i, int64_t first, int
     copy_part(aten_cache(cache), i, first, n, to, /* in= */ false);
 }
 
-int aten_cache_write(struct pt2_cache *cache, size_t i, int64_t first, int64_t n,
-                     const char *from, struct pt2_err *err)
+int aten_cache_write(struct pt2_cache *cache, enum pt2_dtype dtype, size_t i, int64_t first,
+                     int64_t n, const char *from, struct pt2_err *err)
 {
-    (void)err;
+    (void)dtype, (void)err;
     copy_part(aten_cache(cache), i, first, n, (char *)from, /* in= */ true);
     tokens_forget(aten_cache(cache));
     aten_cache(cache)->floor = first + n;

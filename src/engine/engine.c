@@ -117,6 +117,11 @@ const char *pt2_engine_kind_name(enum pt2_engine_kind kind)
     return (unsigned)kind < ARRAY_LEN(names) ? names[kind] : "unknown";
 }
 
+const char *pt2_engine_warning(const struct pt2_engine *engine)
+{
+    return engine->warning.code == PT2_ERR_NONE ? NULL : engine->warning.text;
+}
+
 const struct pt2_decoder *pt2_engine_decoder(const struct pt2_engine *engine)
 {
     return &engine->decoder;
@@ -170,8 +175,22 @@ void pt2_engine_steps(struct pt2_engine *engine, struct pt2_step *steps, size_t 
 int pt2_cache_new(struct pt2_engine *engine, struct pt2_cache **ret_cache,
                   struct pt2_err *err)
 {
+    return pt2_cache_new_as(engine, PT2_DTYPE_NONE, ret_cache, err);
+}
+
+int pt2_cache_new_as(struct pt2_engine *engine, enum pt2_dtype dtype,
+                     struct pt2_cache **ret_cache, struct pt2_err *err)
+{
     ASSERT(engine->magic == ENGINE_MAGIC);
-    return engine->ops->cache_new(engine, ret_cache, err);
+    if (dtype != PT2_DTYPE_NONE && (dtype != PT2_INT8 || engine->int8.n_buffers == 0))
+        return pt2_err_set(err, PT2_ERR_UNSUPPORTED, "no cache of the engine %s is %s",
+                           pt2_engine_kind_name(engine->ops->kind), pt2_dtype_name(dtype));
+    return engine->ops->cache_new(engine, dtype, ret_cache, err);
+}
+
+enum pt2_dtype pt2_cache_dtype(const struct pt2_cache *cache)
+{
+    return cache->dtype;
 }
 
 int pt2_cache_fork(const struct pt2_cache *cache, struct pt2_cache **ret_cache,
@@ -218,6 +237,11 @@ uint64_t pt2_cache_bytes(const struct pt2_engine *engine)
     return engine->layout.size;
 }
 
+uint64_t pt2_cache_bytes_as(const struct pt2_engine *engine, enum pt2_dtype dtype)
+{
+    return engine_layout(engine, dtype)->size;
+}
+
 uint64_t pt2_cache_cost(const struct pt2_engine *engine)
 {
     return engine->ops->cache_cost(engine);
@@ -235,17 +259,23 @@ uint64_t pt2_engine_cache_bytes(const struct pt2_engine *engine)
 
 /* ---- buffers ---- */
 
-size_t pt2_cache_n_buffers(const struct pt2_cache *cache)
+size_t pt2_cache_n_buffers_as(const struct pt2_cache *cache, enum pt2_dtype dtype)
 {
-    return cache->engine->layout.n_buffers;
+    return engine_layout(cache->engine, dtype)->n_buffers;
 }
 
-void pt2_cache_buffer(const struct pt2_cache *cache, size_t i,
-                      struct pt2_cache_buffer *ret_buffer)
+size_t pt2_cache_n_buffers(const struct pt2_cache *cache)
 {
-    const struct layout_buffer *b = &cache->engine->layout.buffers[i];
+    return pt2_cache_n_buffers_as(cache, cache->dtype);
+}
 
-    ASSERT(i < cache->engine->layout.n_buffers);
+void pt2_cache_buffer_as(const struct pt2_cache *cache, enum pt2_dtype dtype, size_t i,
+                         struct pt2_cache_buffer *ret_buffer)
+{
+    const struct layout *layout = engine_layout(cache->engine, dtype);
+    const struct layout_buffer *b = &layout->buffers[i];
+
+    ASSERT(i < layout->n_buffers);
     *ret_buffer = (struct pt2_cache_buffer){.fqn = b->fqn,
                                             .dtype = b->dtype,
                                             .n_dims = b->n_dims,
@@ -253,26 +283,40 @@ void pt2_cache_buffer(const struct pt2_cache *cache, size_t i,
     memcpy(ret_buffer->sizes, b->sizes, sizeof(b->sizes));
 }
 
+void pt2_cache_buffer(const struct pt2_cache *cache, size_t i,
+                      struct pt2_cache_buffer *ret_buffer)
+{
+    pt2_cache_buffer_as(cache, cache->dtype, i, ret_buffer);
+}
+
 /* The rows of the buffer that a part has. */
-static int64_t part_rows(const struct pt2_cache *cache, size_t i, int64_t first, int64_t n)
+static int64_t part_rows(const struct pt2_cache *cache, enum pt2_dtype dtype, size_t i,
+                         int64_t first, int64_t n)
 {
     struct pt2_cache_buffer buffer;
 
-    pt2_cache_buffer(cache, i, &buffer);
+    pt2_cache_buffer_as(cache, dtype, i, &buffer);
     return buffer.position_dim < 0 ? n : pt2_cache_part_rows(&buffer, first, n);
 }
 
 void pt2_cache_read(const struct pt2_cache *cache, size_t i, int64_t first, int64_t n,
                     void *to)
 {
-    cache->engine->ops->cache_read(cache, i, first, part_rows(cache, i, first, n), to);
+    cache->engine->ops->cache_read(cache, i, first,
+                                   part_rows(cache, cache->dtype, i, first, n), to);
+}
+
+int pt2_cache_write_as(struct pt2_cache *cache, enum pt2_dtype dtype, size_t i, int64_t first,
+                       int64_t n, const void *from, struct pt2_err *err)
+{
+    return cache->engine->ops->cache_write(cache, dtype, i, first,
+                                           part_rows(cache, dtype, i, first, n), from, err);
 }
 
 int pt2_cache_write(struct pt2_cache *cache, size_t i, int64_t first, int64_t n,
                     const void *from, struct pt2_err *err)
 {
-    return cache->engine->ops->cache_write(cache, i, first, part_rows(cache, i, first, n),
-                                           from, err);
+    return pt2_cache_write_as(cache, cache->dtype, i, first, n, from, err);
 }
 
 /* ---- undo ---- */

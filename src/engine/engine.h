@@ -23,12 +23,21 @@ struct pt2_engine {
     const struct engine_ops *ops;
     struct pt2_decoder decoder;
     struct layout layout; /* of a session's buffers */
+    struct pt2_err warning; /* pt2_engine_warning */
+    struct layout int8;   /* of caches of PT2_INT8; empty where there are none */
 };
 
 struct pt2_cache {
     unsigned magic;
     struct pt2_engine *engine;
+    enum pt2_dtype dtype; /* PT2_INT8; NONE: the buffers' own */
 };
+
+static inline const struct layout *engine_layout(const struct pt2_engine *engine,
+                                                 enum pt2_dtype dtype)
+{
+    return dtype == PT2_INT8 ? &engine->int8 : &engine->layout;
+}
 
 struct pt2_undo {
     struct pt2_cache *cache;
@@ -45,8 +54,9 @@ struct engine_ops {
     int64_t (*max_rows)(const struct pt2_engine *engine);
     void (*steps)(struct pt2_engine *engine, struct pt2_step *steps, size_t n);
 
-    int (*cache_new)(struct pt2_engine *engine, struct pt2_cache **ret_cache,
-                     struct pt2_err *err);
+    /* dtype: of those that have a layout */
+    int (*cache_new)(struct pt2_engine *engine, enum pt2_dtype dtype,
+                     struct pt2_cache **ret_cache, struct pt2_err *err);
     int (*cache_fork)(const struct pt2_cache *cache, struct pt2_cache **ret_cache,
                       struct pt2_err *err);
     /* both engines are of this kind and have the same decoder and layout */
@@ -59,8 +69,9 @@ struct engine_ops {
     /* n: rows that the buffer has; of one without positions, as the caller gave it */
     void (*cache_read)(const struct pt2_cache *cache, size_t i, int64_t first, int64_t n,
                        char *to);
-    int (*cache_write)(struct pt2_cache *cache, size_t i, int64_t first, int64_t n,
-                       const char *from, struct pt2_err *err);
+    /* i and from: by the layout of dtype */
+    int (*cache_write)(struct pt2_cache *cache, enum pt2_dtype dtype, size_t i, int64_t first,
+                       int64_t n, const char *from, struct pt2_err *err);
 
     int (*undo_new)(struct pt2_cache *cache, int64_t first, int64_t n,
                     struct pt2_undo **ret_undo, struct pt2_err *err);

@@ -22,9 +22,11 @@ static void tables_free(struct pt2_engine *base, struct block_table *tables)
 }
 
 /* As many tables as the batch has elements, empty, or with the contents of from. */
-static int tables_new(struct pt2_engine *base, const struct block_table *from,
-                      struct block_table **ret_tables, struct pt2_err *err)
+static int tables_new(struct pt2_engine *base, enum pt2_dtype dtype,
+                      const struct block_table *from, struct block_table **ret_tables,
+                      struct pt2_err *err)
 {
+    enum block_form form = dtype == PT2_INT8 ? BLOCKS_INT8 : BLOCKS_PLAIN;
     struct native_engine *engine = native_engine(base);
     struct block_table *tables = calloc(n_batch(base), sizeof(*tables));
 
@@ -32,7 +34,7 @@ static int tables_new(struct pt2_engine *base, const struct block_table *from,
         return pt2_err_set(err, PT2_ERR_NOMEM, "cache");
     for (size_t b = 0; b < n_batch(base); b++) {
         int r = from ? block_table_fork(&from[b], &tables[b], &engine->store, err)
-                     : block_table_init(&tables[b], base->decoder.max_cache_len, err);
+                     : block_table_init(&tables[b], form, base->decoder.max_cache_len, err);
 
         if (r < 0) {
             tables_free(base, tables);
@@ -44,31 +46,32 @@ static int tables_new(struct pt2_engine *base, const struct block_table *from,
     return 0;
 }
 
-static int cache_new(struct pt2_engine *engine, const struct native_cache *from,
-                     struct pt2_cache **ret_cache, struct pt2_err *err)
+static int cache_new(struct pt2_engine *engine, enum pt2_dtype dtype,
+                     const struct native_cache *from, struct pt2_cache **ret_cache,
+                     struct pt2_err *err)
 {
     AUTO_PTR struct native_cache *cache = calloc(1, sizeof(*cache));
 
     if (!cache)
         return pt2_err_set(err, PT2_ERR_NOMEM, "cache");
-    cache->base = (struct pt2_cache){CACHE_MAGIC, engine};
+    cache->base = (struct pt2_cache){CACHE_MAGIC, engine, dtype};
     cache->floor = from ? from->floor : 0;
-    if (tables_new(engine, from ? from->tables : NULL, &cache->tables, err) < 0)
+    if (tables_new(engine, dtype, from ? from->tables : NULL, &cache->tables, err) < 0)
         return -1;
     *ret_cache = &TAKE(cache)->base;
     return 0;
 }
 
-int native_cache_new(struct pt2_engine *engine, struct pt2_cache **ret_cache,
-                     struct pt2_err *err)
+int native_cache_new(struct pt2_engine *engine, enum pt2_dtype dtype,
+                     struct pt2_cache **ret_cache, struct pt2_err *err)
 {
-    return cache_new(engine, NULL, ret_cache, err);
+    return cache_new(engine, dtype, NULL, ret_cache, err);
 }
 
 int native_cache_fork(const struct pt2_cache *cache, struct pt2_cache **ret_cache,
                       struct pt2_err *err)
 {
-    return cache_new(cache->engine, native_cache(cache), ret_cache, err);
+    return cache_new(cache->engine, cache->dtype, native_cache(cache), ret_cache, err);
 }
 
 /* All blocks, into an empty table of another store of the same plan. */
@@ -83,7 +86,7 @@ static int copy_table(const struct block_table *from, struct block_table *to,
         for (size_t k = 0; k < N_BLOCK_KINDS; k++)
             if (from->blocks[k][i])
                 memcpy(to->blocks[k][i]->data, from->blocks[k][i]->data,
-                       store->block_bytes[k]);
+                       store->block_bytes[to->form][k]);
     }
     block_table_forget(to, store, (int64_t)from->first * BLOCK_POSITIONS);
     return 0;
@@ -95,7 +98,7 @@ int native_cache_adopt(struct pt2_cache *cache, struct pt2_engine *engine,
     struct native_cache *old = native_cache(cache);
     struct block_table *tables = NULL;
 
-    if (tables_new(engine, NULL, &tables, err) < 0)
+    if (tables_new(engine, cache->dtype, NULL, &tables, err) < 0)
         return -1;
     for (size_t b = 0; b < n_batch(engine); b++)
         if (copy_table(&old->tables[b], &tables[b], &native_engine(engine)->store, err) < 0) {
@@ -171,43 +174,128 @@ void native_cache_forget(struct native_cache *cache, int64_t end)
 
 /* ---- reading and writing ---- */
 
-/* One head's elements of a position: where they lie in the block, NULL where nothing was
- * written. */
-static uint8_t *element(const struct native_cache *cache, const struct plan_buffer *buffer,
-                        size_t b, int64_t head, int64_t position, size_t head_bytes)
+/* A buffer of the layout of dtype, and what it is in the cache's own blocks. */
+struct buffer {
+    const struct plan_buffer *of;
+    bool is_scale;
+    enum pt2_dtype dtype; /* of the elements outside */
+    size_t n, bytes;      /* of a head and position outside: elements, and their bytes */
+    const struct block_part *part;
+};
+
+static struct buffer buffer_of(const struct native_cache *cache, enum pt2_dtype dtype,
+                               size_t i)
+{
+    const struct native_engine *engine = native_engine(cache->base.engine);
+    const struct plan_buffer *of =
+        dtype == PT2_INT8 ? engine->int8[i].of : &engine->plan->buffers[i];
+    const struct layout_buffer *b = &engine_layout(&engine->base, dtype)->buffers[i];
+    struct buffer buffer = {.of = of, .dtype = b->dtype};
+
+    if (of->is_counter)
+        return buffer;
+    buffer.is_scale = dtype == PT2_INT8 && engine->int8[i].is_scale;
+    buffer.n = (size_t)b->sizes[b->n_dims - 1];
+    buffer.bytes = buffer.n * pt2_dtype_size(b->dtype);
+    buffer.part =
+        block_part(&engine->store, cache->tables[0].form, of->layer, of->is_value);
+    return buffer;
+}
+
+/* What lies of it in the cache: NULL where nothing was written. */
+static uint8_t *row_at(const struct native_cache *cache, const struct buffer *buffer, size_t b,
+                       size_t head, size_t position)
 {
     const struct block_store *store = &native_engine(cache->base.engine)->store;
     struct block *block =
-        block_at(&cache->tables[b], store, buffer->layer, (size_t)position);
-    const uint64_t *offsets = buffer->is_value ? store->value_offsets : store->key_offsets;
+        block_at(&cache->tables[b], store, buffer->of->layer, position);
 
-    if (!block)
-        return NULL;
-    return block->data + offsets[buffer->layer] +
-           (size_t)(head * BLOCK_POSITIONS + position % BLOCK_POSITIONS) * head_bytes;
+    return block ? block_rows(block, buffer->part, head) : NULL;
 }
 
-/* Positions first .. first + n - 1, in rows `stride` apart: packed is (batch, kv_heads,
- * stride, head_dim). */
-static void copy_part(const struct native_cache *cache, const struct plan_buffer *buffer,
-                      int64_t first, int64_t n, int64_t stride, char *packed, bool in)
+static void read_row(const struct buffer *buffer, const uint8_t *rows, size_t i, char *to)
 {
-    int64_t n_heads = buffer->sizes[buffer->n_dims - 3];
-    size_t bytes =
-        (size_t)buffer->sizes[buffer->n_dims - 1] * pt2_dtype_size(buffer->dtype);
+    if (!rows)
+        memset(to, 0, buffer->bytes);
+    else if (buffer->is_scale)
+        memcpy(to, block_scales(rows, buffer->part) + i, buffer->bytes);
+    else
+        memcpy(to, rows + i * buffer->part->row_bytes, buffer->bytes);
+}
+
+/* Floats to whole numbers, or whole numbers and, after them, their scale to floats. */
+static void convert_row(const struct native_engine *engine, const struct buffer *buffer,
+                        uint8_t *rows, size_t i, const char *from)
+{
+    const struct kernels *k = engine->kernels;
+    uint8_t *at = rows + i * buffer->part->row_bytes;
+    enum pt2_dtype dtype = buffer->part->dtype;
+    size_t n = buffer->part->row_bytes / pt2_dtype_size(dtype);
+    float scale;
+
+    if (dtype == PT2_INT8) {
+        k->widen[buffer->dtype](from, n, engine->row);
+        block_scales(rows, buffer->part)[i] = k->narrow_i8(engine->row, n, (int8_t *)at);
+        return;
+    }
+    if (buffer->is_scale) {
+        k->widen[PT2_BFLOAT16](from, 1, &scale);
+        k->widen[dtype](at, n, engine->row);
+        k->binary(KERNEL_MUL, engine->row, 1, &scale, 0, n, engine->row);
+    } else {
+        k->widen[PT2_INT8](from, n, engine->row);
+    }
+    k->narrow[dtype](engine->row, n, at);
+}
+
+static void write_row(const struct native_cache *cache, const struct buffer *buffer,
+                      uint8_t *rows, size_t i, const char *from)
+{
+    bool is_int8 = buffer->is_scale || buffer->dtype == PT2_INT8;
+
+    if (is_int8 != (buffer->part->dtype == PT2_INT8))
+        convert_row(native_engine(cache->base.engine), buffer, rows, i, from);
+    else if (buffer->is_scale)
+        memcpy(block_scales(rows, buffer->part) + i, from, buffer->bytes);
+    else
+        memcpy(rows + i * buffer->part->row_bytes, from, buffer->bytes);
+}
+
+static bool is_heads_first(const struct plan_buffer *of)
+{
+    return of->position_dim + 2 == of->n_dims;
+}
+
+/* Where a head's elements of row i lie in what is packed, in heads of elements: (batch,
+ * kv_heads, n_rows, head_dim), or (batch, n_rows, kv_heads, head_dim). */
+static size_t packed_at(const struct plan_buffer *of, size_t b, size_t h, int64_t i,
+                        int64_t n_rows)
+{
+    size_t n_heads = (size_t)of->sizes[of->n_dims - (is_heads_first(of) ? 3 : 2)];
+
+    return is_heads_first(of) ? (b * n_heads + h) * (size_t)n_rows + (size_t)i
+                              : (b * (size_t)n_rows + (size_t)i) * n_heads + h;
+}
+
+/* Positions first .. first + n - 1, which are rows `at` on of the n_rows in packed. */
+static void copy_part(const struct native_cache *cache, const struct buffer *buffer,
+                      int64_t first, int64_t n, int64_t at, int64_t n_rows, char *packed,
+                      bool in)
+{
+    const struct plan_buffer *of = buffer->of;
+    size_t n_heads = (size_t)of->sizes[of->n_dims - (is_heads_first(of) ? 3 : 2)];
 
     for (size_t b = 0; b < n_batch(cache->base.engine); b++)
-        for (int64_t h = 0; h < n_heads; h++, packed += (size_t)stride * bytes)
-            for (int64_t i = 0; i < n; i++) {
-                uint8_t *at = element(cache, buffer, b, h, first + i, bytes);
-                char *row = packed + (size_t)i * bytes;
+        for (size_t h = 0; h < n_heads; h++)
+            for (int64_t p = first; p < first + n; p++) {
+                uint8_t *rows = row_at(cache, buffer, b, h, (size_t)p);
+                char *row =
+                    packed + packed_at(of, b, h, at + p - first, n_rows) * buffer->bytes;
 
                 if (in)
-                    memcpy(at, row, bytes);
-                else if (at)
-                    memcpy(row, at, bytes);
+                    write_row(cache, buffer, rows, (size_t)p % BLOCK_POSITIONS, row);
                 else
-                    memset(row, 0, bytes);
+                    read_row(buffer, rows, (size_t)p % BLOCK_POSITIONS, row);
             }
 }
 
@@ -230,17 +318,15 @@ static bool has_forgotten(const struct native_cache *cache, int64_t end)
 
 /* Of a short buffer the positions that it holds of 0 .. end - 1, to where they lie in it, or
  * from there. */
-static void copy_short(const struct native_cache *cache, const struct plan_buffer *buffer,
+static void copy_short(const struct native_cache *cache, const struct buffer *buffer,
                        int64_t end, char *packed, bool in)
 {
-    int64_t first = MAX(end - buffer->length, 0);
-    size_t bytes =
-        (size_t)buffer->sizes[buffer->n_dims - 1] * pt2_dtype_size(buffer->dtype);
+    int64_t length = buffer->of->length, first = MAX(end - length, 0);
 
     for (int64_t p = first; p < end; p++) {
-        int64_t row = buffer->is_ring ? p % buffer->length : p - first;
+        int64_t row = buffer->of->is_ring ? p % length : p - first;
 
-        copy_part(cache, buffer, p, 1, buffer->length, packed + (size_t)row * bytes, in);
+        copy_part(cache, buffer, p, 1, row, length, packed, in);
     }
 }
 
@@ -248,15 +334,15 @@ void native_cache_read(const struct pt2_cache *base, size_t i, int64_t first, in
                        char *to)
 {
     const struct native_cache *cache = native_cache(base);
-    const struct plan_buffer *buffer = &native_engine(base->engine)->plan->buffers[i];
+    struct buffer buffer = buffer_of(cache, base->dtype, i);
     int64_t end = first + n;
 
-    if (is_short(cache, buffer)) {
-        memset(to, 0, base->engine->layout.buffers[i].bytes);
-        copy_short(cache, buffer, end, to, /* in= */ false);
-    } else if (!buffer->is_counter) {
-        copy_part(cache, buffer, first, n, n, to, /* in= */ false);
-    } else if (buffer->dtype == PT2_INT64) {
+    if (is_short(cache, buffer.of)) {
+        memset(to, 0, engine_layout(base->engine, base->dtype)->buffers[i].bytes);
+        copy_short(cache, &buffer, end, to, /* in= */ false);
+    } else if (!buffer.of->is_counter) {
+        copy_part(cache, &buffer, first, n, 0, n, to, /* in= */ false);
+    } else if (buffer.dtype == PT2_INT64) {
         memcpy(to, &end, sizeof(end));
     } else {
         memcpy(to, &(int32_t){(int32_t)end}, sizeof(int32_t));
@@ -264,25 +350,25 @@ void native_cache_read(const struct pt2_cache *base, size_t i, int64_t first, in
 }
 
 /* What counters hold is known from the positions of a step. */
-int native_cache_write(struct pt2_cache *base, size_t i, int64_t first, int64_t n,
-                       const char *from, struct pt2_err *err)
+int native_cache_write(struct pt2_cache *base, enum pt2_dtype dtype, size_t i, int64_t first,
+                       int64_t n, const char *from, struct pt2_err *err)
 {
     struct native_cache *cache = native_cache(base);
-    const struct plan_buffer *buffer = &native_engine(base->engine)->plan->buffers[i];
+    struct buffer buffer = buffer_of(cache, dtype, i);
     int64_t end = first + n;
 
-    if (buffer->is_counter || n == 0)
+    if (buffer.of->is_counter || n == 0)
         return 0;
-    if (!is_short(cache, buffer)) {
+    if (!is_short(cache, buffer.of)) {
         if (native_cache_own(cache, first, n, err) < 0)
             return -1;
-        copy_part(cache, buffer, first, n, n, (char *)from, /* in= */ true);
+        copy_part(cache, &buffer, first, n, 0, n, (char *)from, /* in= */ true);
         return 0;
     }
-    first = MAX(end - buffer->length, 0);
+    first = MAX(end - buffer.of->length, 0);
     if (native_cache_own(cache, first, end - first, err) < 0)
         return -1;
-    copy_short(cache, buffer, end, (char *)from, /* in= */ true);
+    copy_short(cache, &buffer, end, (char *)from, /* in= */ true);
     cache->floor = has_forgotten(cache, end) ? end : 0;
     native_cache_forget(cache, end);
     return 0;
@@ -313,7 +399,7 @@ int native_undo_new(struct pt2_cache *base, int64_t first, int64_t n,
         return pt2_err_set(err, PT2_ERR_NOMEM, "no memory to undo a step");
     undo->base.cache = base;
     undo->floor = cache->floor;
-    if (tables_new(base->engine, cache->tables, &undo->tables, err) < 0) {
+    if (tables_new(base->engine, base->dtype, cache->tables, &undo->tables, err) < 0) {
         free(undo);
         return -1;
     }

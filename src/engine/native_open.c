@@ -2,6 +2,7 @@
 #include "engine/native.h"
 
 #include "base/log.h"
+#include "native/pack.h"
 
 static bool native_is_dead(struct pt2_engine *engine)
 {
@@ -39,6 +40,9 @@ static void native_free(struct pt2_engine *base)
     pt2_program_free(engine->program);
     pt2_archive_free(engine->archive);
     layout_done(&base->layout);
+    layout_done(&base->int8);
+    free(engine->int8);
+    free(engine->row);
     free(engine);
 }
 
@@ -65,6 +69,24 @@ static const struct engine_ops native_ops = {
     .undo_free = native_undo_free,
 };
 
+/* One of the program's buffers as it is there. */
+static struct layout_buffer plain_buffer(const struct plan *plan,
+                                         const struct plan_buffer *from)
+{
+    struct layout_buffer b = {
+        .fqn = (char *)from->fqn, /* copied */
+        .dtype = from->dtype,
+        .n_dims = from->n_dims,
+        .position_dim = -1,
+        .is_counter = from->is_counter,
+    };
+
+    memcpy(b.sizes, from->sizes, sizeof(b.sizes));
+    if (!from->is_counter && from->length >= plan->decoder.max_cache_len)
+        b.position_dim = (int)from->position_dim;
+    return b;
+}
+
 static int lay_out(struct native_engine *engine, struct pt2_err *err)
 {
     const struct plan *plan = engine->plan;
@@ -72,22 +94,61 @@ static int lay_out(struct native_engine *engine, struct pt2_err *err)
     if (layout_init(&engine->base.layout, plan->n_buffers, err) < 0)
         return -1;
     for (size_t i = 0; i < plan->n_buffers; i++) {
-        const struct plan_buffer *from = &plan->buffers[i];
-        struct layout_buffer b = {
-            .fqn = (char *)from->fqn, /* copied */
-            .dtype = from->dtype,
-            .n_dims = from->n_dims,
-            .position_dim = -1,
-            .is_counter = from->is_counter,
-        };
+        struct layout_buffer b = plain_buffer(plan, &plan->buffers[i]);
 
-        memcpy(b.sizes, from->sizes, sizeof(b.sizes));
-        if (!from->is_counter && from->length >= plan->decoder.max_cache_len)
-            b.position_dim = (int)from->n_dims - 2;
         if (layout_add(&engine->base.layout, &b, err) < 0)
             return -1;
     }
     return 0;
+}
+
+static int add_int8(struct native_engine *engine, struct layout_buffer *b,
+                    const struct plan_buffer *of, bool is_scale, struct pt2_err *err)
+{
+    engine->int8[engine->base.int8.n_buffers] = (struct native_buffer){of, is_scale};
+    return layout_add(&engine->base.int8, b, err);
+}
+
+/* A cache as whole numbers, with their scales behind it. */
+static int add_whole_numbers(struct native_engine *engine, struct layout_buffer *b,
+                             const struct plan_buffer *of, struct pt2_err *err)
+{
+    AUTO_PTR char *fqn = NULL;
+
+    if (asprintf(&fqn, "%s.scale", of->fqn) < 0) {
+        fqn = NULL;
+        return pt2_err_set(err, PT2_ERR_NOMEM, "cache buffers");
+    }
+    b->dtype = PT2_INT8;
+    if (add_int8(engine, b, of, false, err) < 0)
+        return -1;
+    b->fqn = fqn;
+    b->dtype = PT2_BFLOAT16;
+    b->sizes[b->n_dims - 1] = 1;
+    return add_int8(engine, b, of, true, err);
+}
+
+/* The same of caches of PT2_INT8. */
+static int lay_out_int8(struct native_engine *engine, struct pt2_err *err)
+{
+    const struct plan *plan = engine->plan;
+    size_t most = 1;
+
+    engine->int8 = calloc(2 * plan->n_buffers + 1, sizeof(*engine->int8));
+    if (!engine->int8 || layout_init(&engine->base.int8, 2 * plan->n_buffers, err) < 0)
+        return pt2_err_set(err, PT2_ERR_NOMEM, "cache buffers");
+    for (size_t i = 0; i < plan->n_buffers; i++) {
+        const struct plan_buffer *of = &plan->buffers[i];
+        struct layout_buffer b = plain_buffer(plan, of);
+
+        if (!of->is_counter)
+            most = MAX(most, (size_t)b.sizes[b.n_dims - 1]);
+        if ((of->is_counter ? add_int8(engine, &b, of, false, err)
+                            : add_whole_numbers(engine, &b, of, err)) < 0)
+            return -1;
+    }
+    engine->row = malloc(most * sizeof(*engine->row));
+    return engine->row ? 0 : pt2_err_set(err, PT2_ERR_NOMEM, "a row of %zu", most);
 }
 
 static uint32_t count_ids(const struct plan *plan)
@@ -103,22 +164,23 @@ static uint32_t count_ids(const struct plan *plan)
 static int engine_start(struct native_engine *engine, const char *path,
                         const struct pt2_engine_options *options, struct pt2_err *err)
 {
-    const struct kernels *kernels;
     struct team *team;
     AUTO_FD int fd = -1;
 
-    if (kernels_choose(&kernels, err) < 0 ||
+    if (kernels_choose(&engine->kernels, err) < 0 ||
         engine_read(path, &fd, &engine->archive, &engine->program, err) < 0 ||
         plan_compile(engine->archive, engine->program, &engine->plan, err) < 0)
         return -1;
     engine->base.decoder = engine->plan->decoder;
     engine->n_ids = count_ids(engine->plan);
-    if (lay_out(engine, err) < 0 ||
+    if (lay_out(engine, err) < 0 || lay_out_int8(engine, err) < 0 ||
         team_shared(options ? options->n_threads : 0, &team, err) < 0 ||
+        plan_pack(engine->plan, engine->archive, team, options ? options->packed_path : NULL,
+                  &engine->base.warning, err) < 0 ||
         block_store_init(&engine->store, engine->plan, err) < 0)
         return -1;
-    return plan_runner_new(engine->plan, &engine->store, kernels, team, &engine->runner,
-                           err);
+    return plan_runner_new(engine->plan, &engine->store, engine->kernels, team,
+                           &engine->runner, err);
 }
 
 int native_engine_open(const char *path, const struct pt2_engine_options *options,
