@@ -176,23 +176,54 @@ static int keep_hello(void *ctx, const char *hex, bool *ret_keep, struct pt2_err
     return 0;
 }
 
+/* What was derived from an object, or was about to be: a file of that name and suffix. */
+static const char *packed_path(const char *hex, const char *suffix)
+{
+    static char path[PATH_MAX + 16];
+
+    objects_packed_path(objects, hex, path);
+    strcat(path, suffix);
+    return path;
+}
+
+static void write_packed(const char *hex, const char *suffix)
+{
+    write_text(packed_path(hex, suffix), "packed");
+}
+
+static bool has_packed(const char *hex, const char *suffix)
+{
+    return access(packed_path(hex, suffix), F_OK) == 0;
+}
+
 START_TEST(test_objects_sweep_takes_what_is_not_recorded)
 {
-    char orphan[SHA256_HEX], readme[PATH_MAX];
+    char hello[SHA256_HEX], orphan[SHA256_HEX], readme[PATH_MAX];
     uint64_t bytes;
     int fd, n = 0;
 
-    keep("hello");
+    strcpy(hello, keep("hello"));
     strcpy(orphan, keep("orphan"));
     snprintf(readme, sizeof(readme), "%s/objects/2c/README", state_dir);
     write_text(readme, "not ours");
+    write_packed(orphan, "");
+    write_packed(orphan, ".x1y2z3");
+    write_packed(hello, "");
+    write_packed(hello, ".x1y2z3");
     OK(objects_sweep(objects, keep_hello, &n, err));
     ck_assert_int_eq(n, 2);
+    ck_assert(!has_packed(orphan, "") && !has_packed(orphan, ".x1y2z3"));
+    ck_assert(has_packed(hello, "") && !has_packed(hello, ".x1y2z3"));
     FAILS(NOT_FOUND, objects_open_file(objects, orphan, &fd, &bytes, err));
     ck_assert_int_eq(access(readme, F_OK), 0);
     n = 0;
     OK(objects_sweep(objects, keep_hello, &n, err));
     ck_assert_int_eq(n, 1);
+    OK(objects_remove(objects, hello, err));
+    ck_assert(!has_packed(hello, ""));
+    write_packed(hello, ""); /* of an object that is gone */
+    OK(objects_sweep(objects, keep_hello, &n, err));
+    ck_assert(!has_packed(hello, ""));
 }
 END_TEST
 

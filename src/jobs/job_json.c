@@ -36,11 +36,13 @@ static json_t *progress_json(const struct job_row *row, const struct run *run)
 json_t *job_to_json(const struct job_row *row, const struct run *run)
 {
     return json_pack(
-        "{s:s, s:s, s:s, s:o, s:o, s:b, s:s?, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "id",
+        "{s:s, s:s, s:s, s:o, s:o, s:b, s:s?, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
+        "id",
         row->id, "state", job_state_name(row->state), "model", row->model, "options",
         parsed(row->options), "progress", progress_json(row, run), "cached",
         (int)row->cached, "program", row->program[0] ? row->program : NULL, "deviations",
-        parsed(row->deviations), "verify", parsed(row->verify), "error", parsed(row->error), "created",
+        parsed(row->deviations), "verify", parsed(row->verify), "pte", parsed(row->pte),
+        "error", parsed(row->error), "created",
         time_json(row->created_ms), "started", time_json(row->started_ms), "finished",
         time_json(row->finished_ms), "labels", parsed(row->labels));
 }

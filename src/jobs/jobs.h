@@ -2,8 +2,8 @@
  *
  * A job is a row in the database before jobs_submit returns.  Jobs that ask for the same
  * model and options share one run; a run is one `pt2-export --job` child process, started
- * by a worker thread (worker.c) with limits and no network, and one that verifies what it
- * wrote where the options say so (produce.h).  The program is found again
+ * by a worker thread (worker.c) with limits and no network, and others that make a .pte of
+ * what it wrote and verify it where the options say so (produce.h).  The program is found again
  * by its key (build_key.h), and then no run is needed.  A job whose run's child died, or
  * was interrupted by the daemon's own end, three times is failed.  A start re-queues what
  * was queued or running.
@@ -69,7 +69,7 @@ struct jobs_request {
     const json_t *options;    /* all resolved, as export_options_to_json gives them */
     const json_t *deviations; /* array of strings, as known before the run */
     const json_t *labels;     /* object; NULL: none */
-    uint64_t program_bytes;   /* of the file to come */
+    uint64_t program_bytes;   /* of the files to come */
     /* Called within the transaction that records the job; -1 undoes it.  NULL: none. */
     int (*also)(void *ctx, const json_t *job, struct pt2_err *err);
     void *ctx;

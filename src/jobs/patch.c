@@ -30,6 +30,7 @@ int patch_write(const struct patch *patch, struct store *store, const struct job
     AUTO_PTR char *deviations = NULL;
     AUTO_PTR char *error = NULL;
     AUTO_PTR char *verify = NULL;
+    AUTO_PTR char *pte = NULL;
 
     apply_numbers(patch, &changed);
     if (patch->deviations)
@@ -38,8 +39,10 @@ int patch_write(const struct patch *patch, struct store *store, const struct job
         changed.error = error = strdup(patch->error);
     if (patch->verify)
         changed.verify = verify = strdup(patch->verify);
+    if (patch->pte)
+        changed.pte = pte = strdup(patch->pte);
     if ((patch->deviations && !deviations) || (patch->error && !error) ||
-        (patch->verify && !verify))
+        (patch->verify && !verify) || (patch->pte && !pte))
         return pt2_err_set(err, PT2_ERR_NOMEM, "a job's change");
     return jobs_db_update(store, &changed, err);
 }
@@ -81,5 +84,6 @@ void patch_apply(const struct patch *patch, struct job *job)
     replace(&job->row.deviations, patch->deviations);
     replace(&job->row.error, patch->error);
     replace(&job->row.verify, patch->verify);
+    replace(&job->row.pte, patch->pte);
     job->n_told = 0;
 }

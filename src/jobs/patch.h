@@ -15,6 +15,7 @@ struct patch {
     const char *deviations; /* JSON array */
     const char *error;      /* JSON problem */
     const char *verify;     /* JSON object */
+    const char *pte;        /* JSON object */
     int64_t now_ms;         /* patch_begin */
 };
 

@@ -35,6 +35,54 @@ static int export_it(const struct produce_task *task, int64_t begun_ms,
     return child_run(&child, ret_end, err);
 }
 
+/* The file is mapped as a whole, beside what the limit was made for. */
+static uint64_t pte_address_bytes(const struct produce_task *task, const json_t *result)
+{
+    json_int_t bytes = json_integer_value(json_object_get(result, "bytes"));
+    uint64_t most;
+
+    if (task->max_memory_bytes == 0 || bytes < 0 ||
+        !size_add(task->max_memory_bytes, (uint64_t)bytes, &most))
+        return 0;
+    return most;
+}
+
+static void not_a_result(struct child_end *end, const char *what)
+{
+    end->outcome = CHILD_DIED;
+    snprintf(end->text, sizeof(end->text), "%s sent a result that is none", what);
+}
+
+/* *end holds what the first child said, and then that with its "pte". */
+static int make_pte(const struct produce_task *task, const json_t *options,
+                    int64_t begun_ms, struct child_end *end, struct pt2_err *err)
+{
+    const char *argv[] = {"pt2-export", "--pte-job",      task->output,
+                          "-o",         task->pte_output, NULL};
+    AUTO_PTR char *input = json_dumps(json_object_get(options, "pte"), JSON_COMPACT);
+    json_auto_t *exported = TAKE(end->result);
+    struct child_task child =
+        child_of(task, "the worker that makes the .pte", argv, input, begun_ms);
+    int r;
+
+    child.max_address_bytes = pte_address_bytes(task, exported);
+    child.deny = SANDBOX_NO_NETWORK;
+    r = input ? child_run(&child, end, err)
+              : pt2_err_set(err, PT2_ERR_NOMEM, "an ExecuTorch program's options");
+    if (r < 0 || end->outcome != CHILD_DONE)
+        return r;
+    if (!json_is_string(json_object_get(end->result, "sha256")) ||
+        !json_is_integer(json_object_get(end->result, "bytes"))) {
+        not_a_result(end, child.what);
+        return 0;
+    }
+    if (json_object_set(exported, "pte", end->result) < 0)
+        return pt2_err_set(err, PT2_ERR_NOMEM, "an ExecuTorch program's facts");
+    json_decref(end->result);
+    end->result = TAKE(exported);
+    return 0;
+}
+
 /* What --verify-job reads; NULL: out of memory, or result is none. */
 static char *verify_input(const struct produce_task *task, json_int_t n_tokens,
                           const json_t *result)
@@ -69,9 +117,7 @@ static int verify_it(const struct produce_task *task, json_int_t n_tokens,
     if (!json_is_string(json_object_get(end->result, "sha256")) ||
         !json_is_integer(json_object_get(end->result, "bytes")) ||
         !json_is_object(json_object_get(end->result, "verify"))) {
-        end->outcome = CHILD_DIED;
-        snprintf(end->text, sizeof(end->text), "%s sent a result that is none",
-                 child.what);
+        not_a_result(end, child.what);
         return 0;
     }
     if (json_object_update(exported, end->result) < 0)
@@ -93,6 +139,11 @@ int produce(const struct produce_task *task, struct child_end *ret_end,
         return pt2_err_set(err, PT2_ERR_NOMEM, "an export's options");
     if (export_it(task, begun_ms, &end, err) < 0)
         return -1;
+    if (task->pte_output && end.outcome == CHILD_DONE &&
+        make_pte(task, options, begun_ms, &end, err) < 0) {
+        child_end_done(&end);
+        return -1;
+    }
     if (n_tokens > 0 && end.outcome == CHILD_DONE &&
         verify_it(task, n_tokens, begun_ms, &end, err) < 0) {
         child_end_done(&end);

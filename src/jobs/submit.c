@@ -70,6 +70,7 @@ static int find_build(struct submission *s, struct pt2_err *err)
     free(row->deviations);
     row->deviations = build.deviations;
     row->verify = build.verify;
+    row->pte = build.pte;
     row->state = JOB_SUCCEEDED;
     row->cached = true;
     row->started_ms = row->finished_ms = row->created_ms;

@@ -28,7 +28,8 @@ struct attempt {
     char path[PATH_MAX]; /* the model's folder */
     bool is_pinned;      /* it keeps its name */
     struct pt2_checkpoint *checkpoint;
-    struct temp_file temp;
+    struct temp_file temp, pte;
+    uint8_t pte_sha256[SHA256_BYTES];
     struct patch patch; /* of success */
     struct build build; /* what was found, or made */
     json_t *problem;
@@ -190,6 +191,7 @@ static void begin_success(struct attempt *a)
     a->patch.program = a->build.program;
     a->patch.deviations = a->build.deviations;
     a->patch.verify = a->build.verify;
+    a->patch.pte = a->build.pte;
 }
 
 /* The holder of change.  *ret_found: the jobs have succeeded. */
@@ -229,9 +231,12 @@ static int record_build(void *ctx, const char *id, struct pt2_err *err)
 static int keep_program(struct attempt *a, const uint8_t sha256[SHA256_BYTES],
                         struct pt2_err *err)
 {
-    const struct program_source source = {
-        .origin = PROGRAM_EXPORT, .model = a->run->model, .also = record_build, .ctx = a};
-
+    const struct program_source source = {.origin = PROGRAM_EXPORT,
+                                          .model = a->run->model,
+                                          .pte = a->build.pte ? &a->pte : NULL,
+                                          .pte_sha256 = a->pte_sha256,
+                                          .also = record_build,
+                                          .ctx = a};
     char id[PROGRAM_ID_SIZE];
 
     if (programs_add(a->jobs->parts.programs, &a->temp, sha256, &source, id, NULL, err) <
@@ -263,6 +268,31 @@ static int check_unchanged(const struct attempt *a, struct pt2_err *err)
     return 0;
 }
 
+static bool is_pte(const struct run *run)
+{
+    json_auto_t *options = json_loads(run->options, 0, NULL);
+    const char *format = json_string_value(json_object_get(options, "format"));
+
+    return format && streq(format, "pte");
+}
+
+/* The ExecuTorch program that the result tells of, where there is to be one. */
+static int take_pte(struct attempt *a, const json_t *result, struct pt2_err *err)
+{
+    const json_t *pte = json_object_get(result, "pte");
+    const char *hex = json_string_value(json_object_get(pte, "sha256"));
+    json_int_t bytes = json_integer_value(json_object_get(pte, "bytes"));
+
+    if (!a->pte.folder)
+        return 0;
+    if (!hex || !sha256_from_hex(hex, a->pte_sha256) || bytes <= 0)
+        return pt2_err_set(err, PT2_ERR_IO, "the export worker made no .pte");
+    a->build.pte = json_dumps(pte, JSON_COMPACT);
+    if (!a->build.pte)
+        return pt2_err_set(err, PT2_ERR_NOMEM, "a job's result");
+    return temp_file_open(&a->pte, (uint64_t)bytes, err);
+}
+
 static enum ending succeed(struct attempt *a, const json_t *result)
 {
     const char *hex = json_string_value(json_object_get(result, "sha256"));
@@ -282,7 +312,8 @@ static enum ending succeed(struct attempt *a, const json_t *result)
     if (err.code || check_unchanged(a, &err) < 0)
         return failed(a, &err);
     let_go_of_model(a);
-    if (temp_file_open(&a->temp, (uint64_t)bytes, &err) < 0)
+    if (temp_file_open(&a->temp, (uint64_t)bytes, &err) < 0 ||
+        take_pte(a, result, &err) < 0)
         return died(a, err.text);
     pthread_mutex_lock(&a->jobs->change);
     r = a->run->jobs ? keep_program(a, sha256, &err) : 0;
@@ -330,6 +361,11 @@ static enum ending make_program(struct attempt *a)
     if (temp_file_for_child(objects_temp(jobs->parts.objects), 0, &a->temp, &err) < 0)
         return failed(a, &err);
     task.output = a->temp.path;
+    if (is_pte(a->run)) {
+        if (temp_file_for_child(objects_temp(jobs->parts.objects), 0, &a->pte, &err) < 0)
+            return failed(a, &err);
+        task.pte_output = a->pte.path;
+    }
     if (produce(&task, &end, &err) < 0)
         return failed(a, &err);
     ending = judge(a, &end);
@@ -500,6 +536,7 @@ static void end_run(struct attempt *a, enum ending ending)
 static void attempt_done(struct attempt *a)
 {
     temp_file_drop(&a->temp);
+    temp_file_drop(&a->pte);
     pt2_checkpoint_free(a->checkpoint);
     json_decref(a->problem);
     build_done(&a->build);
@@ -507,7 +544,7 @@ static void attempt_done(struct attempt *a)
 
 static void perform(struct jobs *jobs, struct run *run)
 {
-    struct attempt a = {.jobs = jobs, .run = run, .temp = TEMP_NO_FILE};
+    struct attempt a = {.jobs = jobs, .run = run, .temp = TEMP_NO_FILE, .pte = TEMP_NO_FILE};
 
     enum ending ending = find_or_make(&a);
 

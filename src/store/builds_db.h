@@ -13,6 +13,7 @@ struct build {
     char program[SHA256_HEX];
     char *deviations; /* JSON array */
     char *verify;     /* JSON object; NULL: not verified */
+    char *pte;        /* JSON object; NULL: no ExecuTorch program was made */
 };
 void build_done(struct build *build);
 

@@ -5,7 +5,7 @@
 
 #define COLUMNS                                                                          \
     "seq, id, state, model, options, labels, attempts, version, cached, program, "       \
-    "deviations, error, created, started, finished, verify"
+    "deviations, error, created, started, finished, verify, pte"
 
 const char *job_state_name(enum job_state state)
 {
@@ -23,6 +23,7 @@ void job_row_done(struct job_row *row)
     free(row->deviations);
     free(row->error);
     free(row->verify);
+    free(row->pte);
     *row = (struct job_row){0};
 }
 
@@ -50,7 +51,8 @@ static int read_row(struct sql *q, struct job_row *row, struct pt2_err *err)
     row->finished_ms = sql_int(q, 14);
     if (copy(q, 3, &row->model, err) < 0 || copy(q, 4, &row->options, err) < 0 ||
         copy(q, 5, &row->labels, err) < 0 || copy(q, 10, &row->deviations, err) < 0 ||
-        copy(q, 11, &row->error, err) < 0 || copy(q, 15, &row->verify, err) < 0)
+        copy(q, 11, &row->error, err) < 0 || copy(q, 15, &row->verify, err) < 0 ||
+        copy(q, 16, &row->pte, err) < 0)
         return -1;
     return 0;
 }
@@ -74,6 +76,7 @@ static void put_changing(struct sql *q, const struct job_row *row)
     sql_put_text(q, row->deviations);
     sql_put_text(q, row->error);
     sql_put_text(q, row->verify);
+    sql_put_text(q, row->pte);
     put_time(q, row->started_ms);
     put_time(q, row->finished_ms);
     sql_put_text(q, row->id);
@@ -89,8 +92,8 @@ int jobs_db_insert(struct store *store, const struct job_row *row, int64_t *ret_
         return -1;
     sql_open(&q, store,
              "INSERT INTO jobs (state, attempts, version, cached, program, deviations,"
-             " error, verify, started, finished, id, model, options, labels, created)"
-             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+             " error, verify, pte, started, finished, id, model, options, labels, created)"
+             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
              err);
     put_changing(&q, row);
     sql_put_text(&q, row->model);
@@ -112,7 +115,8 @@ int jobs_db_update(struct store *store, const struct job_row *row, struct pt2_er
 
     sql_open(&q, store,
              "UPDATE jobs SET state = ?, attempts = ?, version = ?, cached = ?,"
-             " program = ?, deviations = ?, error = ?, verify = ?, started = ?, finished = ?"
+             " program = ?, deviations = ?, error = ?, verify = ?, pte = ?, started = ?,"
+             " finished = ?"
              " WHERE id = ?",
              err);
     put_changing(&q, row);

@@ -32,6 +32,7 @@ struct job_row {
     char *deviations;                            /* JSON array */
     char *error;                                 /* JSON problem; NULL: none */
     char *verify; /* JSON object; NULL: not verified, or not yet */
+    char *pte;    /* JSON object; NULL: no ExecuTorch program, or not yet */
     int64_t created_ms, started_ms, finished_ms; /* 0: not yet */
 };
 
@@ -42,7 +43,7 @@ void job_row_done(struct job_row *row);
 MUST_USE int jobs_db_insert(struct store *store, const struct job_row *row,
                             int64_t *ret_seq, struct pt2_err *err);
 /* Write what can change of the row of that id: state, attempts, version, cached, program,
- * deviations, error, verify, started, finished. */
+ * deviations, error, verify, pte, started, finished. */
 MUST_USE int jobs_db_update(struct store *store, const struct job_row *row,
                             struct pt2_err *err);
 /* *ret_row must be empty. */

@@ -7,6 +7,8 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
+#define PACKED_SUFFIX ".packed"
+
 struct objects {
     char dir[PATH_MAX];      /* STATE/objects */
     struct temp_folder temp; /* STATE/tmp */
@@ -58,6 +60,13 @@ void objects_path(const struct objects *objects, const char *sha256_hex,
              sha256_hex, sha256_hex);
 }
 
+void objects_packed_path(const struct objects *objects, const char *sha256_hex,
+                         char ret_path[PATH_MAX])
+{
+    snprintf(ret_path, PATH_MAX, "%.*s/%.2s/%.64s" PACKED_SUFFIX, PATH_MAX - 88, objects->dir,
+             sha256_hex, sha256_hex);
+}
+
 int objects_keep(struct objects *objects, struct temp_file *temp,
                  const char *sha256_hex, struct pt2_err *err)
 {
@@ -104,6 +113,9 @@ int objects_remove(struct objects *objects, const char *sha256_hex, struct pt2_e
 {
     char path[PATH_MAX];
 
+    objects_packed_path(objects, sha256_hex, path);
+    if (unlink(path) < 0 && errno != ENOENT)
+        return pt2_err_errno(err, PT2_ERR_IO, "%s", path);
     objects_path(objects, sha256_hex, path);
     if (unlink(path) < 0 && errno != ENOENT)
         return pt2_err_errno(err, PT2_ERR_IO, "%s", path);
@@ -118,6 +130,28 @@ struct sweep {
     void *ctx;
 };
 
+/* <digest>.packed, of an object that is there, stays; so does not what it was being written as
+ * (<digest>.packed.<any>) when the daemon died. */
+static int sweep_packed(const struct sweep *sweep, const char *folder, const char *name,
+                        struct pt2_err *err)
+{
+    char path[PATH_MAX + NAME_MAX + 2], hex[SHA256_HEX];
+    uint8_t digest[SHA256_BYTES];
+    const char *suffix = strlen(name) < SHA256_HEX ? "" : name + SHA256_HEX - 1;
+
+    snprintf(hex, sizeof(hex), "%.64s", name);
+    if (strncmp(suffix, PACKED_SUFFIX, strlen(PACKED_SUFFIX)) != 0 ||
+        !sha256_from_hex(hex, digest))
+        return 0;
+    objects_path(sweep->objects, hex, path);
+    if (streq(suffix, PACKED_SUFFIX) && access(path, F_OK) == 0)
+        return 0;
+    snprintf(path, sizeof(path), "%s/%s", folder, name);
+    if (unlink(path) < 0 && errno != ENOENT)
+        return pt2_err_errno(err, PT2_ERR_IO, "%s", path);
+    return 0;
+}
+
 /* Files that bear no digest are not ours: they stay. */
 static int sweep_file(void *ctx, const char *folder, const char *name,
                       struct pt2_err *err)
@@ -127,7 +161,7 @@ static int sweep_file(void *ctx, const char *folder, const char *name,
     bool keep = true;
 
     if (!sha256_from_hex(name, digest))
-        return 0;
+        return sweep_packed(sweep, folder, name, err);
     if (sweep->keep(sweep->ctx, name, &keep, err) < 0)
         return -1;
     return keep ? 0 : objects_remove(sweep->objects, name, err);

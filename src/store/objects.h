@@ -39,13 +39,19 @@ MUST_USE int objects_keep(struct objects *objects, struct temp_file *temp,
 /* The path that the object has or would have. */
 void objects_path(const struct objects *objects, const char *sha256_hex,
                   char ret_path[PATH_MAX]);
+/* The path of what was derived from the object, beside it: its weights as the native engine packs
+ * them (engine.h).  Whoever writes it does so under a name that begins with it.  Goes with the
+ * object; is made again where it is missing. */
+void objects_packed_path(const struct objects *objects, const char *sha256_hex,
+                         char ret_path[PATH_MAX]);
 /* Open for reading; *ret_fd is new (close it).  Errors: NOT_FOUND, IO. */
 MUST_USE int objects_open_file(const struct objects *objects, const char *sha256_hex,
                                int *ret_fd, uint64_t *ret_bytes, struct pt2_err *err);
-/* One that is not there is no error.  Errors: IO. */
+/* And what was derived from it.  One that is not there is no error.  Errors: IO. */
 MUST_USE int objects_remove(struct objects *objects, const char *sha256_hex,
                             struct pt2_err *err);
-/* Remove each object that keep() says no to (recorded nowhere: the daemon died between
+/* Remove what was derived from objects that are not there, and each object that keep() says no
+ * to (recorded nowhere: the daemon died between
  * the rename and the record).  Errors: IO, and keep's own (-1: stop). */
 MUST_USE int objects_sweep(struct objects *objects,
                            int (*keep)(void *ctx, const char *sha256_hex, bool *ret_keep,

@@ -38,13 +38,15 @@ static json_t *verdict_json(bool ok, const char *reason)
 
 /* *ret_passing is set where the verdict says more of the machine than of the program. */
 static json_t *ask(const struct program_checks *checks, const char *path,
-                   enum pt2_engine_kind kind, bool *ret_passing)
+                   const char *packed_path, enum pt2_engine_kind kind, bool *ret_passing)
 {
+    struct pt2_engine_options options = checks->engine;
     char reason[REASON_SIZE] = "";
     struct pt2_err err = {0};
     bool ok = false;
 
-    if (pt2_engine_check(path, kind, &checks->engine, &ok, reason, sizeof(reason),
+    options.packed_path = packed_path;
+    if (pt2_engine_check(path, kind, &options, &ok, reason, sizeof(reason),
                          &err) == 0)
         return verdict_json(ok, reason);
     if (err.code != PT2_ERR_ENGINE_DIED)
@@ -55,15 +57,16 @@ static json_t *ask(const struct program_checks *checks, const char *path,
 static int check_program(struct program_checks *checks, const char *id,
                          struct pt2_err *err)
 {
-    char path[PATH_MAX];
+    char path[PATH_MAX], packed[PATH_MAX];
     bool is_passing = false;
     json_auto_t *engines = NULL;
     json_t *native, *aten;
     AUTO_PTR char *text = NULL;
 
     objects_path(checks->objects, id, path);
-    native = ask(checks, path, PT2_ENGINE_NATIVE, &is_passing);
-    aten = ask(checks, path, PT2_ENGINE_ATEN, &is_passing);
+    objects_packed_path(checks->objects, id, packed);
+    native = ask(checks, path, packed, PT2_ENGINE_NATIVE, &is_passing);
+    aten = ask(checks, path, packed, PT2_ENGINE_ATEN, &is_passing);
     engines = json_pack("{s:o, s:o}", "native", native, "aten", aten);
     text = engines ? json_dumps(engines, JSON_COMPACT) : NULL;
     if (!text)

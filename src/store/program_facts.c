@@ -68,6 +68,7 @@ static json_t *outputs_json(const struct pt2_program *program)
 
 struct totals {
     uint64_t count, elements, bytes;
+    uint64_t of_dtype[PT2_N_DTYPES]; /* elements */
 };
 
 static int by_record(const void *a, const void *b)
@@ -80,16 +81,21 @@ static int by_record(const void *a, const void *b)
 
 /* Sizes come from a file that was checked, so sums of them fit; sizes of zeros are made
  * up freely, so the sum saturates. */
+static void add(uint64_t *sum, uint64_t n)
+{
+    if (!size_add(*sum, n, sum))
+        *sum = UINT64_MAX;
+}
+
 static void add_payload(struct totals *totals, const struct pt2_payload *payload)
 {
     uint64_t bytes, item = pt2_dtype_size(payload->dtype);
 
     if (!pt2_tensor_bytes(payload->dtype, payload->n_dims, payload->sizes, &bytes))
         bytes = UINT64_MAX;
-    if (!size_add(totals->bytes, bytes, &totals->bytes))
-        totals->bytes = UINT64_MAX;
-    if (!size_add(totals->elements, item ? bytes / item : 0, &totals->elements))
-        totals->elements = UINT64_MAX;
+    add(&totals->bytes, bytes);
+    add(&totals->elements, item ? bytes / item : 0);
+    add(&totals->of_dtype[payload->dtype], item ? bytes / item : 0);
 }
 
 /* False: out of memory. */
@@ -124,6 +130,19 @@ static bool measure(const struct pt2_archive *archive, const struct pt2_program 
 static json_t *count_json(uint64_t n)
 {
     return json_integer((json_int_t)MIN(n, (uint64_t)INT64_MAX));
+}
+
+/* {"float32": elements, "int8": elements}, what there is: of a quantised program's the
+ * scales, and the values. */
+static json_t *dtypes_json(const struct totals *totals)
+{
+    json_t *dtypes = json_object();
+
+    for (size_t i = 0; i < ARRAY_LEN(totals->of_dtype); i++)
+        if (totals->of_dtype[i] > 0)
+            json_object_set_new(dtypes, pt2_dtype_name((enum pt2_dtype)i),
+                                count_json(totals->of_dtype[i]));
+    return dtypes;
 }
 
 /* ---- the record of a verification ---- */
@@ -175,13 +194,13 @@ json_t *program_facts_json(const struct pt2_archive *archive,
     snprintf(schema, sizeof(schema), "%d.%d", major, minor);
     cache = cache_json(program, &vocab_size);
     return json_pack(
-        "{s:s?, s:s, s:o, s:o, s:{s:o, s:o, s:o}, s:{s:o, s:o}, s:o, s:o, s:o}",
+        "{s:s?, s:s, s:o, s:o, s:{s:o, s:o, s:o, s:o}, s:{s:o, s:o}, s:o, s:o, s:o}",
         "torch_version", pt2_program_torch_version(program), "schema_version", schema,
         "inputs", inputs_json(program), "outputs", outputs_json(program), "parameters",
         "count", count_json(parameters.count), "elements",
-        count_json(parameters.elements), "bytes", count_json(parameters.bytes), "buffers",
-        "count", count_json(buffers.count), "bytes", count_json(buffers.bytes), "cache",
-        cache, "vocab_size", vocab_size, "verified", verified_json(archive));
+        count_json(parameters.elements), "bytes", count_json(parameters.bytes), "dtypes",
+        dtypes_json(&parameters), "buffers", "count", count_json(buffers.count), "bytes",
+        count_json(buffers.bytes), "cache", cache, "vocab_size", vocab_size, "verified", verified_json(archive));
 }
 
 static int read_facts(const struct pt2_archive *archive, json_t **ret_facts,

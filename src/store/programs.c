@@ -9,6 +9,7 @@
 #include "store/program_checks.h"
 #include "store/program_facts.h"
 #include "store/programs_db.h"
+#include "store/ptes_db.h"
 
 #include <pthread.h>
 
@@ -37,7 +38,9 @@ static int is_recorded(void *ctx, const char *id, bool *ret_keep, struct pt2_err
 {
     struct programs *programs = ctx;
 
-    return programs_db_find(programs->store, id, ret_keep, NULL, err);
+    if (programs_db_find(programs->store, id, ret_keep, NULL, err) < 0)
+        return -1;
+    return *ret_keep ? 0 : ptes_db_has(programs->store, id, ret_keep, err);
 }
 
 int programs_new(struct store *store, struct objects *objects,
@@ -172,6 +175,12 @@ void programs_path(const struct programs *programs, const char *id,
                    char ret_path[PATH_MAX])
 {
     objects_path(programs->objects, id, ret_path);
+}
+
+void programs_packed_path(const struct programs *programs, const char *id,
+                          char ret_path[PATH_MAX])
+{
+    objects_packed_path(programs->objects, id, ret_path);
 }
 
 /* ---- pins ---- */
@@ -391,8 +400,15 @@ static int record_within(struct programs *programs, const struct program_row *ro
                          const struct program_source *source, bool *ret_is_new,
                          struct pt2_err *err)
 {
+    char pte[SHA256_HEX];
+
     if (programs_db_insert(programs->store, row, ret_is_new, err) < 0)
         return -1;
+    if (source->pte) {
+        sha256_to_hex(source->pte_sha256, pte);
+        if (ptes_db_put(programs->store, row->id, pte, err) < 0)
+            return -1;
+    }
     return source->also ? source->also(source->ctx, row->id, err) : 0;
 }
 
@@ -414,22 +430,37 @@ static void take_back(struct programs *programs, const char *id)
 {
     bool found = true;
 
-    if (programs_db_find(programs->store, id, &found, NULL, NULL) == 0 && !found)
+    if (is_recorded(programs, id, &found, NULL) == 0 && !found)
         (void)!objects_remove(programs->objects, id, NULL);
+}
+
+/* Both files, under their digests.  The holder of change. */
+static int keep_objects(struct programs *programs, struct temp_file *temp,
+                        const struct program_row *row, const struct program_source *source,
+                        const char *pte, struct pt2_err *err)
+{
+    if (objects_keep(programs->objects, temp, row->id, err) < 0)
+        return -1;
+    return source->pte ? objects_keep(programs->objects, source->pte, pte, err) : 0;
 }
 
 static int keep(struct programs *programs, struct temp_file *temp,
                 const struct program_row *row, const struct program_source *source,
                 bool *ret_is_new, struct pt2_err *err)
 {
+    char pte[SHA256_HEX] = "";
     int r;
 
+    if (source->pte)
+        sha256_to_hex(source->pte_sha256, pte);
     pthread_mutex_lock(&programs->change);
-    r = objects_keep(programs->objects, temp, row->id, err);
+    r = keep_objects(programs, temp, row, source, pte, err);
     if (r == 0)
         r = record(programs, row, source, ret_is_new, err);
     if (r < 0)
         take_back(programs, row->id);
+    if (r < 0 && source->pte)
+        take_back(programs, pte);
     pthread_mutex_unlock(&programs->change);
     return r;
 }
@@ -459,9 +490,12 @@ int programs_add(struct programs *programs, struct temp_file *temp,
     row.facts = text;
     row.model = model;
     if (temp_file_sync(temp, OBJECT_MODE, err) < 0 ||
+        (source->pte && temp_file_sync(source->pte, OBJECT_MODE, err) < 0) ||
         keep(programs, temp, &row, source, &is_new, err) < 0)
         return -1;
     temp_file_drop(temp);
+    if (source->pte)
+        temp_file_drop(source->pte);
     program_checks_wake(programs->checks);
     memcpy(ret_id, row.id, PROGRAM_ID_SIZE);
     if (ret_is_new)
@@ -525,6 +559,24 @@ static void end_delete(struct programs *programs, const char *id)
     pthread_mutex_unlock(&programs->mutex);
 }
 
+/* The row, and the objects that nothing else names then.  The holder of change. */
+static int delete_all(struct programs *programs, const char *id, struct pt2_err *err)
+{
+    json_auto_t *ptes = NULL;
+    json_t *pte;
+    size_t i;
+    int r;
+
+    if (ptes_db_only_of(programs->store, id, &ptes, err) < 0 ||
+        delete_row(programs, id, err) < 0)
+        return -1;
+    r = objects_remove(programs->objects, id, err);
+    json_array_foreach (ptes, i, pte)
+        if (objects_remove(programs->objects, json_string_value(pte), err) < 0)
+            r = -1;
+    return r;
+}
+
 int programs_delete(struct programs *programs, const char *id, struct pt2_err *err)
 {
     uint8_t digest[SHA256_BYTES];
@@ -538,9 +590,7 @@ int programs_delete(struct programs *programs, const char *id, struct pt2_err *e
     pthread_mutex_lock(&programs->change);
     r = begin_delete(programs, id, err);
     if (r == 0) {
-        r = delete_row(programs, id, err);
-        if (r == 0)
-            r = objects_remove(programs->objects, id, err);
+        r = delete_all(programs, id, err);
         end_delete(programs, id);
     }
     pthread_mutex_unlock(&programs->change);

@@ -1,4 +1,5 @@
-/* programs.h - the .pt2 programs that the daemon keeps: rows and objects.
+/* programs.h - the .pt2 programs that the daemon keeps: rows and objects, and the .pte files
+ * made of them, which are objects too.
  *
  * A program's id is the SHA-256 of its file, 64 lower-case hex digits.  What GET shows is
  * taken from the archive once, when it is added.  Which engines take it (engine.h) is
@@ -6,8 +7,8 @@
  * version.
  *
  * A pin holds a program in place while something uses it: it can't be deleted.  Any
- * thread; all calls but programs_path and programs_unpin wait for the database or the
- * disk, so not on an HTTP thread. */
+ * thread; all calls but programs_path, programs_packed_path and programs_unpin wait for the
+ * database or the disk, so not on an HTTP thread. */
 #ifndef STORE_PROGRAMS_H
 #define STORE_PROGRAMS_H
 
@@ -51,6 +52,10 @@ MUST_USE int programs_resolve(struct programs *programs, const char *name,
 void programs_path(const struct programs *programs, const char *id,
                    char ret_path[PATH_MAX]);
 
+/* The file that its weights are kept packed in (engine.h), there or not. */
+void programs_packed_path(const struct programs *programs, const char *id,
+                          char ret_path[PATH_MAX]);
+
 /* Count one more user of a full id; unpin as often.  Errors: NOT_FOUND, IO, NOMEM. */
 MUST_USE int programs_pin(struct programs *programs, const char *id, struct pt2_err *err);
 void programs_unpin(struct programs *programs, const char *id);
@@ -84,6 +89,9 @@ enum program_origin { PROGRAM_EXPORT, PROGRAM_UPLOAD };
 struct program_source {
     enum program_origin origin;
     const char *model; /* id of the model; NULL: not known */
+    /* Its ExecuTorch program, kept and removed with it; as temp and sha256 below.  NULL: none. */
+    struct temp_file *pte;
+    const uint8_t *pte_sha256;
     /* Called within the transaction that records the program (or finds it there), for
      * rows that belong to it; -1 undoes it.  NULL: none. */
     int (*also)(void *ctx, const char *id, struct pt2_err *err);

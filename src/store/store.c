@@ -94,6 +94,14 @@ static const char *const migrations[] = {
     /* 1 -> 2 */
     "ALTER TABLE builds ADD COLUMN verify TEXT;" /* JSON: how it was verified */
     "ALTER TABLE jobs ADD COLUMN verify TEXT;",
+    /* 2 -> 3 */
+    "ALTER TABLE builds ADD COLUMN pte TEXT;" /* JSON: the ExecuTorch program made of it */
+    "ALTER TABLE jobs ADD COLUMN pte TEXT;"
+    "CREATE TABLE ptes (" /* ExecuTorch programs that are kept, and of which program */
+    "  program TEXT NOT NULL REFERENCES programs(id) ON DELETE CASCADE,"
+    "  sha256 TEXT NOT NULL," /* of the file, hex */
+    "  PRIMARY KEY (program, sha256)) STRICT, WITHOUT ROWID;"
+    "CREATE INDEX ptes_sha256 ON ptes(sha256);",
 };
 
 const char *store_dir(const struct store *store)

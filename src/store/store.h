@@ -2,7 +2,7 @@
  *
  * STATE/pt2d.db, write-ahead log, one connection guarded by a mutex.  Each table has a
  * module of its own (programs_db, aliases_db, jobs_db, sessions_db, idempotency_db,
- * files_db), which speaks to the connection through store/sql.h.  A change is on the disk
+ * files_db, builds_db, ptes_db), which speaks to the connection through store/sql.h.  A change is on the disk
  * when its call returns (synchronous = FULL), but for what sessions_db.h says.
  *
  * STATE/lock is held while the store is open, so that two daemons never share a state
