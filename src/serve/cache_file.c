@@ -13,9 +13,9 @@ static int64_t size_in_file(const struct pt2_cache_buffer *buffer, unsigned d,
                                           : buffer->sizes[d];
 }
 
-/* Call fn for each buffer, those of larger elements first, so that every tensor of a file
- * lies aligned to its elements. */
-static int each_buffer(const struct pt2_cache *cache,
+/* Call fn for each buffer of the cache as dtype, those of larger elements first, so that every
+ * tensor of a file lies aligned to its elements. */
+static int each_buffer(const struct pt2_cache *cache, enum pt2_dtype dtype,
                        int (*fn)(void *context, size_t i,
                                  const struct pt2_cache_buffer *buffer),
                        void *context)
@@ -23,8 +23,8 @@ static int each_buffer(const struct pt2_cache *cache,
     struct pt2_cache_buffer buffer;
 
     for (size_t bytes = 16; bytes > 0; bytes /= 2) {
-        for (size_t i = 0; i < pt2_cache_n_buffers(cache); i++) {
-            pt2_cache_buffer(cache, i, &buffer);
+        for (size_t i = 0; i < pt2_cache_n_buffers_as(cache, dtype); i++) {
+            pt2_cache_buffer_as(cache, dtype, i, &buffer);
             if (pt2_dtype_size(buffer.dtype) == bytes && fn(context, i, &buffer) < 0)
                 return -1;
         }
@@ -93,7 +93,7 @@ int cache_file_write(struct pt2_cache *cache, const char *program, int64_t posit
     buf_printf(&w.header,
                "{\"__metadata__\":{\"program\":\"%s\",\"position\":\"%" PRId64 "\"}",
                program, position);
-    ret = each_buffer(cache, add_entry, &w);
+    ret = each_buffer(cache, pt2_cache_dtype(cache), add_entry, &w);
     buf_str(&w.header, "}");
     while (w.header.len % 8 != 0 && !buf_failed(&w.header))
         buf_str(&w.header, " ");
@@ -107,7 +107,7 @@ int cache_file_write(struct pt2_cache *cache, const char *program, int64_t posit
     *ret_size = 8 + header_size + w.bytes;
     memcpy(file + 8, header, header_size);
     w.to = file + 8 + header_size;
-    ret = each_buffer(cache, add_bytes, &w);
+    ret = each_buffer(cache, pt2_cache_dtype(cache), add_bytes, &w);
     header_size = htole64(header_size);
     memcpy(file, &header_size, 8);
     *ret_file = TAKE(file);
@@ -126,6 +126,7 @@ struct reader {
     const char *data;
     uint64_t data_size;
     int64_t position;
+    enum pt2_dtype dtype; /* what the file's cache is as */
     struct range *ranges; /* of the buffers checked so far */
     size_t n_buffers;
     struct pt2_err *err;
@@ -278,18 +279,36 @@ static int check_ranges(struct reader *r)
 /* Fill the buffers that have positions, or those that have none. */
 static int fill_buffers(const struct reader *r, struct pt2_cache *cache, bool positions)
 {
-    for (size_t i = 0; i < pt2_cache_n_buffers(cache); i++) {
+    for (size_t i = 0; i < pt2_cache_n_buffers_as(cache, r->dtype); i++) {
         struct pt2_cache_buffer buffer;
         uint64_t first = 0, bytes;
 
-        pt2_cache_buffer(cache, i, &buffer);
+        pt2_cache_buffer_as(cache, r->dtype, i, &buffer);
         if ((buffer.position_dim >= 0) != positions)
             continue;
         if (find_range(r, &buffer, &first, &bytes) < 0 ||
-            pt2_cache_write(cache, i, 0, r->position, r->data + first, r->err) < 0)
+            pt2_cache_write_as(cache, r->dtype, i, 0, r->position, r->data + first, r->err) <
+                0)
             return -1;
     }
     return 0;
+}
+
+/* Is it a cache of PT2_INT8?  Some program's may have buffers of that, but no scales. */
+static enum pt2_dtype dtype_of_file(const json_t *header, const struct pt2_cache *cache)
+{
+    for (size_t i = 0; i < pt2_cache_n_buffers_as(cache, PT2_INT8); i++) {
+        struct pt2_cache_buffer buffer;
+        const json_t *dtype;
+
+        pt2_cache_buffer_as(cache, PT2_INT8, i, &buffer);
+        dtype = json_object_get(json_object_get(header, buffer.fqn), "dtype");
+        if (buffer.dtype == PT2_INT8 && json_is_string(dtype))
+            return streq(json_string_value(dtype), pt2_dtype_safetensors(PT2_INT8))
+                       ? PT2_INT8
+                       : PT2_DTYPE_NONE;
+    }
+    return PT2_DTYPE_NONE;
 }
 
 int cache_file_read(const char *file, size_t size, struct pt2_cache *cache,
@@ -307,11 +326,13 @@ int cache_file_read(const char *file, size_t size, struct pt2_cache *cache,
     r.header = header;
     r.data = file + 8 + header_size;
     r.data_size = size - 8 - header_size;
-    r.ranges = ranges = calloc(pt2_cache_n_buffers(cache) + 1, sizeof(*ranges));
+    r.dtype = dtype_of_file(header, cache);
+    r.ranges = ranges =
+        calloc(pt2_cache_n_buffers_as(cache, r.dtype) + 1, sizeof(*ranges));
     if (!ranges)
         return pt2_err_set(err, PT2_ERR_NOMEM, "no memory to check a cache file");
     if (read_metadata(&r, program, max_cache_len) < 0 ||
-        each_buffer(cache, check_entry, &r) < 0)
+        each_buffer(cache, r.dtype, check_entry, &r) < 0)
         return -1;
     if (json_object_size(header) != r.n_buffers + 1)
         return bad(err, "has %zu tensors, the program %zu buffers",

@@ -4,7 +4,8 @@
  * a JSON header, the tensors' bytes.  Each buffer stands there under its name in the
  * program, cut to the positions written so far along the dimension that holds them; the
  * metadata are {"program": <id>, "position": "<n>"}.  Reading takes exactly the buffers
- * that the program has.  The runner's thread only. */
+ * that the program has, or those of a cache of PT2_INT8 (pt2/engine.h), whatever the session's
+ * is.  The runner's thread only. */
 #ifndef SERVE_CACHE_FILE_H
 #define SERVE_CACHE_FILE_H
 

@@ -81,7 +81,7 @@ struct gathering {
 struct runner {
     struct serve *serve;
     char program[SERVE_PROGRAM_SIZE];
-    char path[PATH_MAX];
+    char path[PATH_MAX], packed_path[PATH_MAX]; /* the latter "" where there is none */
     pthread_t thread;
 
     /* under the lock */

@@ -1,3 +1,4 @@
+#include "base/log.h"
 #include "base/metrics.h"
 #include "serve/impl.h"
 
@@ -61,12 +62,15 @@ static int open_engine(struct runner *r, struct pt2_err *err)
 
     if (!home)
         return pt2_err_set(err, PT2_ERR_NOMEM, "no memory to open a program");
+    options.packed_path = *r->packed_path ? r->packed_path : NULL;
     options.stop_fd = r->serve->stop_fd;
     options.kind = r->kind; /* written by this thread alone */
     if (pt2_engine_open(r->path, &options, &home->engine, err) < 0) {
         free(home);
         return fail_to_open(r, err);
     }
+    if (pt2_engine_warning(home->engine))
+        log_warning("program '%.12s': %s", r->program, pt2_engine_warning(home->engine));
     pthread_mutex_lock(&r->serve->lock);
     r->kind = pt2_engine_kind(home->engine);
     pthread_mutex_unlock(&r->serve->lock);
@@ -224,6 +228,8 @@ static int start_locked(struct serve *serve, const struct serve_call *open,
     r->kind = r->asked = open->open.kind;
     snprintf(r->program, sizeof(r->program), "%s", open->open.program);
     snprintf(r->path, sizeof(r->path), "%s", open->open.path);
+    snprintf(r->packed_path, sizeof(r->packed_path), "%s",
+             open->open.packed_path ? open->open.packed_path : "");
     r->last_open = &r->opens;
     r->last_ready = &r->ready;
     pthread_condattr_init(&attr);

@@ -73,6 +73,8 @@ struct serve_facts {
     char program[SERVE_PROGRAM_SIZE];
     int64_t batch_size, max_cache_len, vocab_size;
     uint64_t cache_bytes; /* of a cache that is written in full */
+    uint64_t file_bytes;  /* of the tensors in the largest file that restores it */
+    enum pt2_dtype cache_dtype; /* of the caches' elements */
 };
 
 /* Errors: NOT_FOUND; sessions_db knows whether it expired or was lost. */
@@ -132,7 +134,9 @@ struct serve_call {
     union {
         struct {
             const char *program, *path; /* the id, and the archive */
+            const char *packed_path;    /* of struct pt2_engine_options; may be NULL */
             enum pt2_engine_kind kind;
+            enum pt2_dtype cache_dtype; /* of pt2_cache_new_as; INT8: native alone */
             int64_t ttl_s;
             const json_t *labels; /* copied; NULL: none */
         } open;

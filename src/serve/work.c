@@ -68,17 +68,41 @@ static void adopt_cache(struct runner *r, struct session *s)
 
 /* A cache in the runner's engine.  One that died while it rested may show it only now;
  * nothing is lost by that, so a new one is asked. */
-static int make_cache(struct runner *r, struct pt2_engine *engine,
+static int make_cache(struct runner *r, struct pt2_engine *engine, enum pt2_dtype dtype,
                       struct pt2_cache **ret_cache, struct pt2_err *err)
 {
-    if (pt2_cache_new(engine, ret_cache, err) == 0)
+    if (pt2_cache_new_as(engine, dtype, ret_cache, err) == 0)
         return 0;
     if (err->code != PT2_ERR_ENGINE_DIED)
         return -1;
     pt2_err_clear(err);
     if (runner_engine(r, &engine, err) < 0)
         return -1;
-    return pt2_cache_new(engine, ret_cache, err);
+    return pt2_cache_new_as(engine, dtype, ret_cache, err);
+}
+
+/* What its keys and values are: a counter has not their dimensions. */
+static enum pt2_dtype element_dtype(const struct pt2_cache *cache)
+{
+    for (size_t i = 0; i < pt2_cache_n_buffers(cache); i++) {
+        struct pt2_cache_buffer buffer;
+
+        pt2_cache_buffer(cache, i, &buffer);
+        if (buffer.n_dims >= 3)
+            return buffer.dtype;
+    }
+    return PT2_DTYPE_NONE;
+}
+
+/* An engine for it. */
+static int open_engine(struct runner *r, const struct serve_call *call,
+                       struct pt2_engine **ret_engine, struct pt2_err *err)
+{
+    if (runner_engine(r, ret_engine, err) == 0)
+        return 0;
+    if (call->open.cache_dtype == PT2_INT8 && err->code == PT2_ERR_PROGRAM_REFUSED)
+        return pt2_err_prefix(err, "a cache_dtype of int8 wants the engine native");
+    return -1;
 }
 
 /* The caller has a session's place. */
@@ -88,12 +112,13 @@ static int open_session(struct runner *r, struct serve_call *call)
     struct pt2_engine *engine;
     AUTO(session) s = NULL;
 
-    if (runner_engine(r, &engine, &call->err) < 0 ||
+    if (open_engine(r, call, &engine, &call->err) < 0 ||
         session_new(r->serve->node, call->open.labels, &s, &call->err) < 0 ||
         budget_reserve(r, s, pt2_cache_cost(engine), &call->err) < 0)
         return -1;
     decoder = pt2_engine_decoder(engine);
-    s->facts.cache_bytes = pt2_cache_bytes(engine);
+    s->facts.cache_bytes = pt2_cache_bytes_as(engine, call->open.cache_dtype);
+    s->facts.file_bytes = MAX(s->facts.cache_bytes, pt2_cache_bytes(engine));
     s->facts.batch_size = decoder->batch_size;
     s->facts.max_cache_len = decoder->max_cache_len;
     s->facts.vocab_size = decoder->vocab_size;
@@ -101,8 +126,9 @@ static int open_session(struct runner *r, struct serve_call *call)
     s->engine = pt2_engine_kind(engine);
     s->can_rewind = pt2_engine_can_rewind(engine);
     s->ttl_s = call->open.ttl_s;
-    if (make_cache(r, engine, &s->cache, &call->err) < 0)
+    if (make_cache(r, engine, call->open.cache_dtype, &s->cache, &call->err) < 0)
         return -1;
+    s->facts.cache_dtype = element_dtype(s->cache);
     adopt_cache(r, s);
     if (publish(r, &s, call) == 0)
         return 0;
