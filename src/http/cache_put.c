@@ -19,7 +19,7 @@ uint64_t cache_put_max_body(const struct http_request *req)
     struct serve_facts facts;
 
     if (serve_facts(req->app->serve, req->params[0], &facts, &not_found) == 0)
-        return facts.cache_bytes + CACHE_FILE_MAX_HEADER;
+        return facts.file_bytes + CACHE_FILE_MAX_HEADER;
     return config_get_size(req->app->config, "sessions.max_cache_bytes") +
            CACHE_FILE_MAX_HEADER;
 }
@@ -33,13 +33,13 @@ int cache_put_prepare(struct http_request *req, struct pt2_err *err)
 
     if (!length || serve_facts(req->app->serve, req->params[0], &facts, &not_found) < 0)
         return 0; /* the handler says what became of the session */
-    max = facts.cache_bytes + CACHE_FILE_MAX_HEADER;
+    max = facts.file_bytes + CACHE_FILE_MAX_HEADER;
     if (strtoull(length, NULL, 10) <= max)
         return 0;
     return pt2_err_set(err, PT2_ERR_TOO_LARGE,
                        "the session's cache takes %" PRIu64
                        " bytes, and a file of it %" PRIu64 " at most, not %.20s",
-                       facts.cache_bytes, max, length);
+                       facts.file_bytes, max, length);
 }
 
 void cache_put(struct http_request *req)

@@ -23,10 +23,10 @@ static void add_cache_control(struct http_request *req, const char *id)
                                                 : "no-cache");
 }
 
-void program_reply_file(struct http_request *req, const char *id)
+static void reply_object(struct http_request *req, const char *id, const char *suffix)
 {
     struct http_file file = {.content_type = "application/octet-stream", .etag = id};
-    char filename[PROGRAM_ID_SIZE + 4];
+    char filename[PROGRAM_ID_SIZE + 8];
     uint8_t sha256[SHA256_BYTES];
     struct pt2_err err = {0};
 
@@ -35,11 +35,21 @@ void program_reply_file(struct http_request *req, const char *id)
         http_reply_err(req, &err);
         return;
     }
-    snprintf(filename, sizeof(filename), "%s.pt2", id);
+    snprintf(filename, sizeof(filename), "%s.%s", id, suffix);
     add_cache_control(req, id);
     file.filename = filename;
     file.sha256 = sha256;
     http_reply_file(req, &file);
+}
+
+void program_reply_file(struct http_request *req, const char *id)
+{
+    reply_object(req, id, "pt2");
+}
+
+void program_reply_pte(struct http_request *req, const char *sha256)
+{
+    reply_object(req, sha256, "pte");
 }
 
 void program_reply_added(struct http_request *req, const char *id, bool is_new)

@@ -11,7 +11,7 @@
 struct open_context {
     struct programs *programs;
     char program[PROGRAM_ID_SIZE];
-    char path[PATH_MAX];
+    char path[PATH_MAX], packed_path[PATH_MAX];
     bool is_pinned; /* until the session pins it itself */
 };
 
@@ -53,9 +53,10 @@ static int read_body(struct http_request *req, struct session_call *sc,
     static const char *const engines[] = {"auto", "native", "aten"};
     static const enum pt2_engine_kind kinds[] = {PT2_ENGINE_AUTO, PT2_ENGINE_NATIVE,
                                                  PT2_ENGINE_ATEN};
+    static const char *const dtypes[] = {"program", "int8"};
     const struct config *config = req->app->config;
     struct json_problems problems = {0};
-    size_t engine = 0;
+    size_t engine = 0, dtype = 0;
     struct json_obj o;
 
     sc->call.open.ttl_s = config_get_ms(config, "sessions.ttl") / 1000;
@@ -63,11 +64,20 @@ static int read_body(struct http_request *req, struct session_call *sc,
     json_require(&o, "program");
     json_get_string(&o, "program", 255, ret_program);
     json_get_choice(&o, "engine", engines, ARRAY_LEN(engines), &engine);
+    json_get_choice(&o, "cache_dtype", dtypes, ARRAY_LEN(dtypes), &dtype);
     json_get_int(&o, "ttl", 1, config_get_ms(config, "sessions.max_ttl") / 1000,
                  &sc->call.open.ttl_s);
     json_get_labels(&o, "labels", &sc->call.open.labels);
     json_obj_end(&o);
     sc->call.open.kind = kinds[engine];
+    if (dtype == 1) { /* what native refuses has none: no use to ask for the other engine */
+        if (kinds[engine] == PT2_ENGINE_ATEN)
+            json_problem(&problems, "/cache_dtype",
+                         "must be program on the engine aten, whose ops compute with the "
+                         "program's dtype");
+        sc->call.open.kind = PT2_ENGINE_NATIVE;
+        sc->call.open.cache_dtype = PT2_INT8;
+    }
     if (!json_problems_any(&problems))
         return 0;
     http_reply_problems(req, &problems);
@@ -83,6 +93,7 @@ static int find_program(struct open_context *c, const char *name, struct pt2_err
         return -1;
     c->is_pinned = true;
     programs_path(c->programs, c->program, c->path);
+    programs_packed_path(c->programs, c->program, c->packed_path);
     return 0;
 }
 
@@ -112,5 +123,6 @@ void sessions_post(struct http_request *req)
     }
     sc->call.open.program = c->program;
     sc->call.open.path = c->path;
+    sc->call.open.packed_path = c->packed_path;
     session_call_submit(sc);
 }

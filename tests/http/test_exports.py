@@ -11,7 +11,7 @@ from harness import Daemon, main
 from stepping import Session, floats
 
 MEMBERS = ["id", "state", "model", "options", "progress", "cached", "program", "deviations",
-           "verify", "error", "created", "started", "finished", "labels"]
+           "verify", "pte", "error", "created", "started", "finished", "labels"]
 
 
 # ---- what a request may say ----
@@ -23,7 +23,7 @@ def story_defaults_are_resolved(d):
         "cache": {"implementation": "static", "batch_size": 1, "max_cache_len": 256},
         "example_input_ids": [[1]], "example_cache_position": [0], "logits_to_keep": "all",
         "dynamic_shapes": False, "attn_implementation": "eager", "profile": "torch",
-        "quantization": None, "format": "pt2", "verify": 0}
+        "custom_ops": False, "quantization": None, "format": "pt2", "pte": None, "verify": 0}
     # Layers, keys and values, heads, positions, head size, bytes.
     assert reply.json["cache_bytes"] == 4 * 2 * 2 * 256 * 24 * 2, reply.json
     assert reply.json["program_bytes"] > 2 * reply.json["parameters"] > 0
@@ -121,23 +121,38 @@ def story_bad_members_are_named(d):
     refused("/dry_run", dry_run="yes")
     refused("/verify", verify=-1)
     refused("/quantization", quantization="8w")
+    refused("/quantization/linear", quantization={"linear": "4b"})
+    refused("/quantization/group_size", quantization={"linear": "8w", "group_size": 33})
+    refused("/quantization/skip/0", quantization={"linear": "8w", "skip": [7]})
     check_errors(d.post("/v1/exports", {"dtype": "float32"}, expect=422), "/model")
     reply = submit(d, expect=422, dtype="x", labels=3, verify="?")
     check_errors(reply, "/dtype", "/labels", "/verify")
 
 
-def story_what_is_not_offered_yet_is_named(d):
-    for pointer, options in (
-            ("/quantization", {"quantization": {"linear": "8w"}}),
-            ("/format", {"format": "pte"}), ("/pte", {"pte": {"backend": "xnnpack"}})):
-        reply = submit(d, expect=422, **options)
-        check_errors(reply, pointer)
-        assert reply.problem == "unsupported", reply.json
-        assert "not offered" in reply.json["errors"][0]["detail"]
-    reply = submit(d, expect=422, format="pte", dtype="x")
-    assert reply.problem == "invalid-request", "a mistake is told before what comes later"
-    submit(d, dry_run=True, expect=200, quantization=None, pte=None, verify=0, profile="torch",
-           format="pt2", logits_to_keep="all", cache={"implementation": "static"})
+def story_quantised_exports(d):
+    """The same key however it is said; the names are the model's."""
+    asked = {"linear": "8da8w", "embedding": "8w", "skip": ["lm_head", "down_proj"], "group_size": 0}
+    plain = submit(d, dry_run=True, expect=200, dtype="float32").json
+    dry = submit(d, dry_run=True, expect=200, dtype="float32", quantization=asked).json
+    assert dry["options"]["quantization"] == {**asked, "skip": ["down_proj", "lm_head"], "fallback": None,
+                                              "embedding_group_size": 0}, dry["options"]
+    assert dry["program_bytes"] < plain["program_bytes"]
+    assert any("whole numbers" in text for text in dry["deviations"]), dry["deviations"]
+    job = export(d, dtype="float32", quantization=asked)
+    assert job["options"] == dry["options"] and job["deviations"] == dry["deviations"]
+    assert d.get(f"/v1/programs/{job['program']}", expect=200).json["bytes"] == dry["program_bytes"]
+    again = submit(d, dtype="float32",
+                   quantization={**asked, "skip": asked["skip"][::-1], "fallback": None}).json
+    assert again["cached"] and again["program"] == job["program"], again
+    reply = submit(d, expect=422, quantization={"linear": "8w", "skip": ["head"]})
+    assert "'head' is no linear" in reply.json["detail"], reply.json
+    assert submit(d, dry_run=True, expect=200, quantization={}).json["options"]["quantization"] is None
+
+
+def story_defaults_may_be_said(d):
+    plain = submit(d, dry_run=True, expect=200).json
+    assert submit(d, dry_run=True, expect=200, quantization=None, pte=None, verify=0, profile="torch",
+                  format="pt2", logits_to_keep="all", cache={"implementation": "static"}).json == plain
 
 
 def story_a_longer_cache_than_the_model_knows_is_a_deviation(d):

@@ -204,7 +204,8 @@ def story_facts_have_the_shape_of_the_contract(d):
                                  {"name": "cache_position", "dtype": "int64", "shape": [1]}]
     output, = program["outputs"]
     assert output["dtype"] == "bfloat16" and output["shape"] == [1, 1, 258], output
-    assert sorted(program["parameters"]) == ["bytes", "count", "elements"]
+    assert sorted(program["parameters"]) == ["bytes", "count", "dtypes", "elements"]
+    assert program["parameters"]["dtypes"] == {"bfloat16": program["parameters"]["elements"]}
     assert program["parameters"]["bytes"] == 2 * program["parameters"]["elements"]
     assert sorted(program["buffers"]) == ["bytes", "count"]
     assert program["buffers"]["count"] >= 8, "keys and values of four layers"

@@ -402,7 +402,7 @@ PUT /v1/sessions/{id}/cache
 """
 MEMBERS = {
     "ExportRequest": "model dtype cache example_input_ids example_cache_position logits_to_keep dynamic_shapes "
-                     "attn_implementation profile quantization format verify dry_run labels",
+                     "attn_implementation profile custom_ops quantization format verify dry_run labels",
     "Export": "id state model options progress cached program deviations error created started finished labels",
     "Model": "id model_type architecture dtype parameters bytes max_position_embeddings vocab_size exportable reason",
     "Program": "id bytes created origin model torch_version schema_version inputs outputs parameters buffers cache "

@@ -16,7 +16,7 @@ import subprocess
 import tempfile
 import threading
 
-from harness import BUILD, TIMEOUT, Daemon, main, until
+from harness import BUILD, MODELS, TIMEOUT, Daemon, main, until
 
 CTL = os.path.join(BUILD, "pt2ctl")
 OK, REFUSED, USAGE, UNREACHABLE, BROKEN, FILE, MISSING, INTERRUPTED = 0, 1, 2, 3, 4, 5, 6, 130
@@ -97,6 +97,25 @@ def story_export_brings_the_program(d):
         ctl(d, "programs", "told", expect=MISSING)
 
 
+def story_export_brings_the_pte(d):
+    with folder() as dir:
+        path = os.path.join(dir, "a.pte")
+        done = ctl(d, "export", "demo", "--max-cache-len", "64", "--format", "pte", "-o", path)
+        sha256 = re.search(r"^pte +([0-9a-f]{64})$", done.out, re.M)[1]
+        assert digest(path) == sha256 and "its SHA-256 is the pte's" in done.out, done.out
+        again = ctl_json(d, "export", "demo", "--max-cache-len", "64", "--format", "pte", "-o", path)
+        assert again["pte"]["sha256"] == sha256 and again["file"]["resumed"] == again["pte"]["bytes"]
+        with open(path, "wb") as f:
+            f.write(b"another file of that name")
+        told = ctl_json(d, "export", "demo", "--max-cache-len", "64", "--format", "pte",
+                        "--pte-backend", "portable", "-o", path)
+        assert told["pte"]["backend"] == "portable" and digest(path) == told["pte"]["sha256"] != sha256
+        assert os.listdir(dir) == ["a.pte"]
+    assert re.search(r"^pte_bytes +\d+ \(", ctl(d, "export", "demo", "--format", "pte", "-n").out, re.M)
+    assert "pte_bytes" not in ctl(d, "export", "demo", "-n").out
+    ctl(d, "export", "demo", "--pte-backend", "portable", expect=REFUSED)
+
+
 def story_export_shows_progress_on_a_terminal(d):
     parent, child = pty.openpty()
     process = subprocess.Popen([CTL, "export", "demo", "--max-cache-len", "17"],
@@ -130,6 +149,9 @@ def story_export_is_refused(d):
                     "--cache-implementation", "hybrid")["options"]
     assert (told["profile"], told["logits_to_keep"], told["cache"]["implementation"]) == (
         "edge", "last", "hybrid"), told
+    told = ctl_json(d, "export", "demo", "--dry-run", "--profile", "edge", "--custom-ops")["options"]
+    assert told["custom_ops"] is True, told
+    ctl(d, "export", "demo", "--dry-run", "--custom-ops", expect=REFUSED)  # profile torch
     assert "program_bytes" in ctl(d, "export", "demo", "--dry-run").out
     ctl(d, "export", "demo", "--alias", "exp_no", "--max-cache-len", "64", expect=REFUSED)
 
@@ -189,11 +211,38 @@ def story_inspect(d):
         assert "a.pt2" in ctl(d, "inspect", path, expect=FILE).err
 
 
+def story_inspect_of_a_pte():
+    nobody = "http://127.0.0.1:1"
+    with folder() as dir:
+        path = os.path.join(dir, "a.pte")
+        subprocess.run([os.path.join(BUILD, "pt2-export"), os.path.join(MODELS, "demo"), "-q", "-o", path,
+                        "--format", "pte"], check=True, stdout=subprocess.DEVNULL)
+        told = ctl_json(nobody, "inspect", path)
+        assert told["sha256"] == digest(path) and told["bytes"] == os.path.getsize(path)
+        forward, *constants = told["methods"]
+        assert forward["name"] == "forward" and len(forward["delegates"]) == 7, forward
+        assert forward["inputs"] == [{"dtype": "int64", "shape": [1, 1]},
+                                     {"dtype": "int64", "shape": [1]}], forward
+        assert forward["outputs"] == [{"dtype": "float32", "shape": [1, 1, 258]}], forward
+        assert [c["values"] for c in constants if c["name"] == "get_max_seq_len"] == [[256]]
+        shown = ctl(nobody, "inspect", path).out
+        assert re.search(r"^instructions +36: 15 kernel calls, 13 delegate calls, 8 jumps$", shown, re.M)
+        assert re.search(r"^delegates +7 XnnpackBackend", shown, re.M) and "get_vocab_size: 258" in shown
+        ctl(nobody, "inspect", path, "--graph", expect=USAGE)
+        with open(path, "r+b") as f:
+            f.truncate(os.path.getsize(path) - 1)
+        assert "beyond the file's end" in ctl(nobody, "inspect", path, expect=FILE).err
+
+
 def story_step(d):
     id = exported(d)
     answer = ctl_json(d, "step", id, "84,104,101", "--top-k", "2")
     assert answer["position"] == 3 and answer["top"]["ids"][-1][-1][0] == 32, answer
     assert ctl_json(d, "sessions") == []
+    whole = ctl_json(d, "step", id, "84,104,101", "--cache-dtype", "int8", "--top-k", "2")
+    assert whole["top"]["ids"] == answer["top"]["ids"], (whole, answer)
+    assert whole["top"]["logprobs"] != answer["top"]["logprobs"], "it was asked for"
+    assert "cache_dtype" in ctl(d, "step", id, "84", "--cache-dtype", "int3", expect=REFUSED).err
     ctl(d, "step", id, "84,x", expect=USAGE)
     ctl(d, "step", id, "9999", expect=REFUSED)
     ctl(d, "step", id, "1", "--position", "1000", expect=REFUSED)
@@ -203,6 +252,9 @@ def story_step(d):
 
 def story_sessions(d):
     id = exported(d)
+    whole = ctl_json(d, "sessions", "--open", id, "--cache-dtype", "int8")
+    assert whole["cache_dtype"] == "int8", whole
+    ctl(d, "sessions", whole["id"], "--delete")
     s = ctl_json(d, "sessions", "--open", id)["id"]
     ctl(d, "step", s, "[84, 104, 101]")
     assert ctl_json(d, "sessions", s)["position"] == 3

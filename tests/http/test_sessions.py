@@ -3,8 +3,10 @@
 
 import contextlib
 import datetime
+import io
 import json
 import struct
+import zipfile
 
 from harness import Daemon, until
 from stepping import (FLAGS, VOCAB, Session, assert_close, frozen, main, only, program,
@@ -35,7 +37,9 @@ def story_a_session_says_what_it_is(d):
     assert info["position"] == info["rewind_floor"] == 0
     assert abs(seconds(info["expires"]) - seconds(info["created"]) - 77) < 30
     assert set(info) == {"id", "program", "engine", "batch_size", "max_cache_len", "vocab_size",
-                         "cache_bytes", "position", "rewind_floor", "created", "expires", "ttl", "labels"}
+                         "cache_bytes", "cache_dtype", "position", "rewind_floor", "created", "expires", "ttl",
+                         "labels"}
+    assert info["cache_dtype"] == "float32"
     again = d.get(reply.headers["Location"], expect=200).json
     assert {**again, "expires": 0} == {**info, "expires": 0}
     assert seconds(again["expires"]) >= seconds(info["expires"]), "a look is a use"
@@ -69,6 +73,10 @@ def story_bad_requests_for_sessions_are_refused(d):
                         ({"program": p, "ttl": 1.5}, "/ttl"), ({"program": p, "ttl": "9"}, "/ttl"),
                         ({"program": p, "ttl": 86401}, "/ttl"), ({"program": p, "tll": 9}, "/tll"),
                         ({"program": p, "labels": {"a": 1}}, "/labels/a"),
+                        ({"program": p, "cache_dtype": "int4"}, "/cache_dtype"),
+                        ({"program": p, "cache_dtype": 8}, "/cache_dtype"),
+                        ({"program": p, "cache_dtype": None}, "/cache_dtype"),
+                        ({"program": p, "engine": "aten", "cache_dtype": "int8"}, "/cache_dtype"),
                         ({"program": p, "labels": []}, "/labels")):
         reply = d.post("/v1/sessions", body, expect=422, label=str(body))
         assert [e["pointer"] for e in reply.json["errors"]] == [where], (body, reply)
@@ -390,6 +398,118 @@ def story_tensors_may_lie_in_any_order(d):
     t = Session(d, s.info["program"])
     t.restore(build(moved, out))
     assert t.logits([7, 8]) == s.logits([7, 8])
+
+
+# ---- caches of whole numbers ----
+
+INT8_BYTES = 4 * 2 * (2 * 64 * 24 + 2 * 64 * 2)  # a byte an element, and a scale of 2 for 24
+
+
+@only("native")
+def story_a_cache_of_whole_numbers_goes_through_everything():
+    with Daemon(*FLAGS) as d:
+        p = program(d)
+        plain, s = Session(d, p), Session(d, p, cache_dtype="int8")
+        assert (s.info["cache_dtype"], s.info["cache_bytes"]) == ("int8", INT8_BYTES), s.info
+        assert Session(d, p, cache_dtype="int8", engine="auto").info["engine"] == "native"
+        assert Session(d, p, cache_dtype="program").info["cache_dtype"] == "float32"
+        want, got = plain.logits(PROMPT, rows="all"), s.logits(PROMPT[:20], rows="all")
+        got += b"".join(s.logits([t]) for t in PROMPT[20:])
+        assert got != want
+        assert_close(got, want, "near the logits of floats", 0.3)
+        fork = s.fork(position=30)
+        assert fork.info["cache_dtype"] == "int8" and fork.info["cache_bytes"] == INT8_BYTES
+        s.rewind(30)
+        rest = s.logits(PROMPT[30:], rows="all")
+        assert fork.logits(PROMPT[30:], rows="all") == rest == got[30 * 4 * VOCAB:]
+        file = s.save()
+        more = s.logits(PROMPT[:9], rows="all")
+        other = Session(d, p, cache_dtype="int8")
+        other.step(PROMPT[5:30], label="what it held is overwritten")
+        assert other.restore(file).json["position"] == len(PROMPT)
+        assert other.save() == file
+        assert other.logits(PROMPT[:9], rows="all") == more, "bit for bit"
+        fork.delete()
+        d.restart()
+        again = Session(d, p, cache_dtype="int8")
+        again.restore(file)
+        assert again.logits(PROMPT[:9], rows="all") == more, "after a restart, too"
+
+
+@only("native")
+def story_a_file_of_whole_numbers_says_what_they_are(d):
+    s = Session(d, program(d), cache_dtype="int8")
+    s.step(PROMPT[:9])
+    header, data = parse(s.save())
+    assert header.pop("__metadata__") == {"program": s.info["program"], "position": "9"}
+    caches = [name for name in header if not name.endswith(".scale") and len(header[name]["shape"]) == 4]
+    assert len(caches) == 8
+    for name in caches:
+        values, scales = header[name], header[name + ".scale"]
+        assert (values["dtype"], values["shape"]) == ("I8", [1, 2, 9, 24]), values
+        assert (scales["dtype"], scales["shape"]) == ("BF16", [1, 2, 9, 1]), scales
+        whole = data[slice(*values["data_offsets"])]
+        for row in range(18):
+            # scales are the next bfloat16 above largest / 127
+            assert 126 <= max(min(b, 256 - b) for b in whole[row * 24:row * 24 + 24]) <= 127
+
+
+@only("native")
+def story_files_go_from_floats_to_whole_numbers_and_back(d):
+    p = program(d)
+    plain, s, back, aten = (Session(d, p), Session(d, p, cache_dtype="int8"), Session(d, p),
+                            Session(d, p, engine="aten"))
+    want = plain.logits(PROMPT[:30], rows="all")
+    file = plain.save()
+    assert s.restore(file).json["position"] == 30, "floats are rounded"
+    aten.step(PROMPT[:30])
+    assert s.restore(aten.save()).json["position"] == 30, "of either engine"
+    rounded = s.save()
+    assert len(rounded) < 0.4 * len(file)
+    assert back.restore(rounded).json["cache_dtype"] == "float32"
+    a, b, c = (x.logits(PROMPT[30:], rows="all") for x in (plain, s, back))
+    assert_close(b, a, "whole numbers", 0.3)
+    assert_close(c, b, "the floats that they are, but for later tokens", 0.3)
+    before = aten.save()
+    reply = aten.restore(rounded, expect=422)
+    assert "I8" in reply.json["detail"], reply
+    assert aten.save() == before
+    header, data = parse(rounded)
+    scale = next(n for n in header if n.endswith(".scale"))
+    header[scale]["dtype"] = "F16"
+    held = s.save()
+    assert scale in s.restore(build(header, data), expect=422).json["detail"]
+    assert s.save() == held
+
+
+@only("native")
+def story_whole_numbers_cost_less():
+    with Daemon(*FLAGS) as d:
+        p, sizes = program(d, dtype="bfloat16"), []
+        for dtype in ("program", "int8"):
+            s = Session(d, p, cache_dtype=dtype)
+            before = d.metric("pt2d_session_cache_bytes")
+            s.step(PROMPT + PROMPT[:20])
+            sizes.append(d.metric("pt2d_session_cache_bytes") - before)
+            s.delete()
+        # heads of 24: 26 bytes for 48
+        assert 26 / 48 <= sizes[1] / sizes[0] < 0.58, sizes
+
+
+@only("native")
+def story_what_runs_on_aten_alone_has_no_whole_numbers(d):
+    data = d.get(f"/v1/programs/{program(d)}/file", expect=200).body
+    out = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(out, "w") as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name).replace(b"torch.ops.aten.silu.default",
+                                                      b"torch.ops.aten.erf.default"))
+    p = d.post("/v1/programs", body=out.getvalue(), expect=(200, 201)).json["id"]
+    assert Session(d, p, engine="auto").info["engine"] == "aten"
+    reply = d.post("/v1/sessions", {"program": p, "cache_dtype": "int8"}, expect=422)
+    assert reply.problem == "program-refused", reply
+    assert "cache_dtype" in reply.json["detail"] and "erf" in reply.json["detail"], reply
+    d.post("/v1/sessions", {"program": p, "cache_dtype": "program"}, expect=201)
 
 
 # ---- the end of sessions ----
