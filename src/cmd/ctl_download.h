@@ -14,6 +14,11 @@ MUST_USE int ctl_output(struct ctl *ctl, const char *path, struct output *ret_ou
 MUST_USE int ctl_download(struct ctl *ctl, const char *id, const struct output *output,
                           uint64_t *ret_bytes, uint64_t *ret_resumed);
 
+/* The same of an export's .pte: sha256 and bytes as its job says. */
+MUST_USE int ctl_download_pte(struct ctl *ctl, const char *export, const char *sha256,
+                              uint64_t bytes, const struct output *output,
+                              uint64_t *ret_resumed);
+
 /* The SHA-256 of a file in hex (SHA256_HEX chars), its size. */
 MUST_USE int ctl_digest_file(struct ctl *ctl, FILE *file, const char *path, char *ret_hex,
                              uint64_t *ret_bytes);

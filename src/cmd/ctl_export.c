@@ -9,11 +9,13 @@
 struct export
 {
     struct ctl *ctl;
-    const char *output, *alias, *dtype, *attn, *profile, *cache, *logits;
+    const char *output, *alias, *dtype, *attn, *profile, *cache, *logits, *format, *backend;
     struct output to; /* where output is given */
     int64_t batch_size, max_cache_len, seq_len, verify; /* 0: not given */
-    bool dynamic_shapes, dry_run, no_wait;
-    struct ctl_list labels;
+    const char *linear, *fallback, *embedding;
+    int64_t group_size, embedding_group_size; /* -1: not given */
+    bool dynamic_shapes, custom_ops, dry_run, no_wait;
+    struct ctl_list labels, skip;
 };
 
 /* ---- the request ---- */
@@ -46,6 +48,28 @@ static void add_string(json_t *body, const char *name, const char *value)
         json_object_set_new(body, name, json_string(value));
 }
 
+static void add_quantization(json_t *body, const struct export *e)
+{
+    json_auto_t *q = json_object();
+    json_t *skip = json_array();
+
+    add_string(q, "linear", e->linear);
+    add_string(q, "fallback", e->fallback);
+    add_string(q, "embedding", e->embedding);
+    if (e->group_size >= 0)
+        json_object_set_new(q, "group_size", json_integer(e->group_size));
+    if (e->embedding_group_size >= 0)
+        json_object_set_new(q, "embedding_group_size",
+                            json_integer(e->embedding_group_size));
+    for (size_t i = 0; i < e->skip.n; i++)
+        json_array_append_new(skip, json_string(e->skip.items[i]));
+    if (e->skip.n)
+        json_object_set(q, "skip", skip);
+    json_decref(skip);
+    if (json_object_size(q))
+        json_object_set(body, "quantization", q);
+}
+
 static json_t *make_body(const struct export *e, const char *model)
 {
     json_t *body = json_object(), *cache = json_object();
@@ -54,7 +78,12 @@ static json_t *make_body(const struct export *e, const char *model)
     add_string(body, "dtype", e->dtype);
     add_string(body, "attn_implementation", e->attn);
     add_string(body, "profile", e->profile);
+    if (e->custom_ops)
+        json_object_set_new(body, "custom_ops", json_true());
     add_string(body, "logits_to_keep", e->logits);
+    add_string(body, "format", e->format);
+    if (e->backend)
+        json_object_set_new(body, "pte", json_pack("{s:s}", "backend", e->backend));
     add_string(cache, "implementation", e->cache);
     if (e->batch_size)
         json_object_set_new(cache, "batch_size", json_integer(e->batch_size));
@@ -63,6 +92,7 @@ static json_t *make_body(const struct export *e, const char *model)
     if (json_object_size(cache))
         json_object_set(body, "cache", cache);
     json_decref(cache);
+    add_quantization(body, e);
     if (e->seq_len)
         add_examples(body, e);
     if (e->dynamic_shapes)
@@ -181,7 +211,7 @@ static void print_deviations(const json_t *answer)
 
 static void print_dry_run(const json_t *answer)
 {
-    static const char *const sizes[] = {"program_bytes", "cache_bytes"};
+    static const char *const sizes[] = {"program_bytes", "pte_bytes", "cache_bytes"};
     char text[SHOW_SIZE_CHARS];
 
     show_member(answer, "options");
@@ -189,6 +219,8 @@ static void print_dry_run(const json_t *answer)
     for (size_t i = 0; i < ARRAY_LEN(sizes); i++) {
         json_int_t n = json_integer_value(json_object_get(answer, sizes[i]));
 
+        if (!json_is_integer(json_object_get(answer, sizes[i])))
+            continue;
         show_line(sizes[i], "%lld (%s)", (long long)n,
                   show_bytes((uint64_t)MAX(n, 0), text));
     }
@@ -212,6 +244,20 @@ static void print_verified(const json_t *verified)
             show_line("", "without %s: %s", name, text_of(run, "reason"));
 }
 
+static void print_pte(const json_t *pte)
+{
+    static const char *const numbers[] = {"bytes", "instructions", "delegates"};
+    long long n[ARRAY_LEN(numbers)];
+
+    if (!json_is_object(pte))
+        return;
+    for (size_t i = 0; i < ARRAY_LEN(numbers); i++)
+        n[i] = json_integer_value(json_object_get(pte, numbers[i]));
+    show_line("pte", "%s", text_of(pte, "sha256"));
+    show_line("", "%s, %lld bytes, %lld instructions, %lld delegates",
+              text_of(pte, "backend"), n[0], n[1], n[2]);
+}
+
 static void print_job(const json_t *job)
 {
     show_line("export", "%s %s%s", text_of(job, "id"), text_of(job, "state"),
@@ -219,8 +265,22 @@ static void print_job(const json_t *job)
                                                            : "");
     if (*text_of(job, "program"))
         show_line("program", "%s", text_of(job, "program"));
+    print_pte(json_object_get(job, "pte"));
     print_verified(json_object_get(job, "verify"));
     print_deviations(job);
+}
+
+/* The .pte where one was asked for, otherwise the .pt2. */
+static int fetch_file(const struct export *e, const json_t *job, uint64_t *ret_bytes,
+                      uint64_t *ret_resumed)
+{
+    const json_t *pte = json_object_get(job, "pte");
+
+    if (!e->format || !streq(e->format, "pte"))
+        return ctl_download(e->ctl, text_of(job, "program"), &e->to, ret_bytes, ret_resumed);
+    *ret_bytes = (uint64_t)MAX(json_integer_value(json_object_get(pte, "bytes")), 0);
+    return ctl_download_pte(e->ctl, text_of(job, "id"), text_of(pte, "sha256"), *ret_bytes,
+                            &e->to, ret_resumed);
 }
 
 /* Bring the file here and say so in the answer. */
@@ -229,7 +289,7 @@ static int download(const struct export *e, json_t *job)
     char text[SHOW_SIZE_CHARS], more[64] = "";
     uint64_t bytes, resumed;
 
-    if (ctl_download(e->ctl, text_of(job, "program"), &e->to, &bytes, &resumed) < 0)
+    if (fetch_file(e, job, &bytes, &resumed) < 0)
         return -1;
     json_object_set_new(job, "file",
                         json_pack("{s:s, s:I, s:I}", "path", e->output, "bytes",
@@ -240,8 +300,9 @@ static int download(const struct export *e, json_t *job)
         snprintf(more, sizeof(more), ", the last %llu bytes of it now",
                  (unsigned long long)(bytes - resumed));
     if (!e->ctl->json)
-        show_line("file", "%s, %s%s; its SHA-256 is the program's", e->output,
-                  show_bytes(bytes, text), more);
+        show_line("file", "%s, %s%s; its SHA-256 is the %s's", e->output,
+                  show_bytes(bytes, text), more,
+                  e->format && streq(e->format, "pte") ? "pte" : "program");
     return 0;
 }
 
@@ -294,10 +355,10 @@ static int run(const struct export *e, const char *model)
 
 int ctl_cmd_export(struct ctl *ctl, int argc, char **argv)
 {
-    struct export e = {.ctl = ctl};
+    struct export e = {.ctl = ctl, .group_size = -1, .embedding_group_size = -1};
     const struct ctl_option options[] = {
         {'o', "output", CTL_STRING, &e.output, "FILE",
-         "bring the .pt2 here; a broken download goes on where it stopped", 0, 0},
+         "bring the .pt2 (or .pte) here; a broken download goes on where it stopped", 0, 0},
         {'a', "alias", CTL_STRING, &e.alias, "NAME",
          "let this name point to the program", 0, 0},
         {0, "dtype", CTL_STRING, &e.dtype, "TYPE",
@@ -316,6 +377,21 @@ int ctl_cmd_export(struct ctl *ctl, int argc, char **argv)
         {0, "logits-to-keep", CTL_STRING, &e.logits, "WHICH",
          "all (the default) or last (of a call's last token alone)", 0, 0},
         {0, "profile", CTL_STRING, &e.profile, "NAME", "torch (the default) or edge", 0, 0},
+        {0, "custom-ops", CTL_FLAG, &e.custom_ops, NULL,
+         "with profile edge: ExecuTorch's own cache and attention ops", 0, 0},
+        {0, "format", CTL_STRING, &e.format, "NAME",
+         "pt2 (the default), or pte: its ExecuTorch program as well", 0, 0},
+        {0, "pte-backend", CTL_STRING, &e.backend, "NAME",
+         "of format pte: xnnpack (the default) or portable", 0, 0},
+        {0, "quantize-linear", CTL_STRING, &e.linear, "SCHEME", "8da4w, 8da8w, 8w or 4w", 0, 0},
+        {0, "quantize-embedding", CTL_STRING, &e.embedding, "SCHEME", "8w or 4w", 0, 0},
+        {0, "group-size", CTL_INT, &e.group_size, "N",
+         "neighbours that share a scale; otherwise 32; 0: a row", 0, 256},
+        {0, "embedding-group-size", CTL_INT, &e.embedding_group_size, "N",
+         "the same of embeddings; otherwise 0", 0, 256},
+        {0, "quantize-fallback", CTL_STRING, &e.fallback, "SCHEME",
+         "of linears that the group size does not divide, per row", 0, 0},
+        {0, "skip", CTL_LIST, &e.skip, "MODULE", "leave lm_head, mlp.down_proj ... floats", 0, 0},
         {0, "verify", CTL_INT, &e.verify, "N",
          "run the program for N tokens on each engine and compare the logits", 0, 4096},
         {'l', "label", CTL_LIST, &e.labels, "NAME=VALUE", "a label of the job", 0, 0},

@@ -14,7 +14,7 @@
 
 struct generate {
     struct ctl *ctl;
-    const char *prompt, *ids, *tokenizer, *engine;
+    const char *prompt, *ids, *tokenizer, *engine, *cache_dtype;
     int64_t n, top_k, seed; /* seed -1: by chance */
     double temperature;
     bool no_stop, no_prompt;
@@ -199,7 +199,7 @@ static int open_session(struct generate *g, const char *id)
 {
     json_auto_t *session = NULL;
 
-    if (ctl_session_open(g->ctl, id, g->engine, 0, &session) < 0)
+    if (ctl_session_open(g->ctl, id, g->engine, g->cache_dtype, 0, &session) < 0)
         return -1;
     snprintf(g->session, sizeof(g->session), "%s", ctl_session_id(session));
     return 0;
@@ -277,6 +277,8 @@ int ctl_cmd_generate(struct ctl *ctl, int argc, char **argv)
         {0, "tokenizer", CTL_STRING, &g.tokenizer, "FILE",
          "a tokenizer.json; otherwise the one in the program", 0, 0},
         {0, "engine", CTL_STRING, &g.engine, "NAME", "auto, native or aten", 0, 0},
+        {0, "cache-dtype", CTL_STRING, &g.cache_dtype, "DTYPE",
+         "int8: a cache of half the memory", 0, 0},
         {0}};
     const struct ctl_usage usage = {
         .usage = "generate PROGRAM --text TEXT | --ids IDS [options]",

@@ -1,8 +1,9 @@
-/* ctl_inspect.c - pt2ctl inspect: a program of the daemon, or a .pt2 file here. */
+/* ctl_inspect.c - pt2ctl inspect: a program of the daemon, or a .pt2 or .pte file here. */
 #include "base/sha256.h"
 #include "cmd/ctl.h"
 #include "cmd/ctl_download.h"
 #include "cmd/ctl_http.h"
+#include "cmd/ctl_inspect_pte.h"
 #include "cmd/ctl_program_show.h"
 #include "cmd/ctl_show.h"
 #include "native/plan.h"
@@ -100,6 +101,12 @@ static int inspect_file(const struct inspect *in, const char *path)
 
     if (!file)
         return ctl_fail(in->ctl, CTL_FILE, "%s: %s", path, strerror(errno));
+    if (ctl_is_pte(file)) {
+        if (in->graph || in->plan || in->records)
+            return ctl_fail(in->ctl, CTL_USAGE,
+                            "--graph, --plan and --records want a .pt2, %s is a .pte", path);
+        return ctl_inspect_pte(in->ctl, file, path);
+    }
     if (pt2_archive_open_fd(fileno(file), path, &archive, &err) < 0 ||
         pt2_program_read(archive, &program, &err) < 0)
         ctl_fail_err(in->ctl, CTL_FILE, &err);
@@ -157,7 +164,7 @@ static bool is_file(const char *name)
 {
     struct stat st;
 
-    return strchr(name, '/') || ends_with(name, ".pt2") ||
+    return strchr(name, '/') || ends_with(name, ".pt2") || ends_with(name, ".pte") ||
            (stat(name, &st) == 0 && S_ISREG(st.st_mode));
 }
 
@@ -172,7 +179,7 @@ int ctl_cmd_inspect(struct ctl *ctl, int argc, char **argv)
          "list the archive's records (of a file)", 0, 0},
         {0}};
     const struct ctl_usage usage = {
-        .usage = "inspect FILE.pt2 | PROGRAM [options]",
+        .usage = "inspect FILE.pt2 | FILE.pte | PROGRAM [options]",
         .about =
             "Say what is in a program.  A file that is here is read and checked here, "
             "without the daemon.",

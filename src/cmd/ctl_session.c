@@ -3,13 +3,15 @@
 #include "cmd/ctl_http.h"
 
 int ctl_session_open(struct ctl *ctl, const char *program, const char *engine,
-                     int64_t ttl_s, json_t **ret_session)
+                     const char *cache_dtype, int64_t ttl_s, json_t **ret_session)
 {
     json_t *body = json_pack("{s:s}", "program", program);
     json_auto_t *session = NULL;
 
     if (engine)
         json_object_set_new(body, "engine", json_string(engine));
+    if (cache_dtype)
+        json_object_set_new(body, "cache_dtype", json_string(cache_dtype));
     if (ttl_s)
         json_object_set_new(body, "ttl", json_integer(ttl_s));
     if (ctl_json(ctl, "POST", "/v1/sessions", body, &session) < 0)

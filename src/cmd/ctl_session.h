@@ -4,10 +4,10 @@
 
 #include "cmd/ctl.h"
 
-/* engine may be NULL; ttl_s 0: the daemon's default.  *ret_session is new, with its id.
- */
+/* engine and cache_dtype may be NULL; ttl_s 0: the daemon's default.  *ret_session is new, with
+ * its id. */
 MUST_USE int ctl_session_open(struct ctl *ctl, const char *program, const char *engine,
-                              int64_t ttl_s, json_t **ret_session);
+                              const char *cache_dtype, int64_t ttl_s, json_t **ret_session);
 const char *ctl_session_id(const json_t *session); /* "" where it has none */
 
 /* body is taken.  *ret_answer is new. */

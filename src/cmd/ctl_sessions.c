@@ -11,7 +11,7 @@
 
 struct sessions {
     struct ctl *ctl;
-    const char *open, *engine, *save, *load;
+    const char *open, *engine, *cache_dtype, *save, *load;
     int64_t ttl_s, rewind; /* rewind -1: not given */
     bool is_delete, fork;
 };
@@ -43,8 +43,9 @@ static int answer(struct ctl *ctl, const json_t *session)
 {
     static const char *const members[] = {"id",           "program",       "engine",
                                           "batch_size",   "max_cache_len", "position",
-                                          "rewind_floor", "cache_bytes",   "vocab_size",
-                                          "created",      "expires",       "labels"};
+                                          "rewind_floor", "cache_bytes",   "cache_dtype",
+                                          "vocab_size",   "created",       "expires",
+                                          "labels"};
 
     if (ctl->json)
         return show_json(ctl, session);
@@ -69,7 +70,7 @@ static int open_one(const struct sessions *s)
 {
     json_auto_t *session = NULL;
 
-    if (ctl_session_open(s->ctl, s->open, s->engine, s->ttl_s, &session) < 0)
+    if (ctl_session_open(s->ctl, s->open, s->engine, s->cache_dtype, s->ttl_s, &session) < 0)
         return -1;
     return answer(s->ctl, session);
 }
@@ -215,6 +216,8 @@ int ctl_cmd_sessions(struct ctl *ctl, int argc, char **argv)
          0},
         {0, "engine", CTL_STRING, &s.engine, "NAME", "with --open: auto, native or aten",
          0, 0},
+        {0, "cache-dtype", CTL_STRING, &s.cache_dtype, "DTYPE",
+         "with --open: int8 for a cache of half the memory", 0, 0},
         {0, "ttl", CTL_INT, &s.ttl_s, "SECONDS", "with --open: how long it lives unused",
          1, INT32_MAX},
         {0, "fork", CTL_FLAG, &s.fork, NULL, "a new session from this one's cache", 0, 0},

@@ -6,7 +6,7 @@
 
 struct step {
     struct ctl *ctl;
-    const char *engine, *ids_wanted;
+    const char *engine, *cache_dtype, *ids_wanted;
     int64_t position, top_k, batch_size; /* position -1: where the session is */
     bool all_rows, logits, keep;
 };
@@ -119,7 +119,7 @@ static int run(struct step *s, const char *name, json_t *ids)
         return ctl_fail(s->ctl, CTL_USAGE, "--logit-ids wants token ids, not '%s'",
                         s->ids_wanted);
     if ((is_session ? ctl_json(s->ctl, "GET", path, NULL, &session)
-                    : ctl_session_open(s->ctl, name, s->engine, 0, &session)) < 0)
+                    : ctl_session_open(s->ctl, name, s->engine, s->cache_dtype, 0, &session)) < 0)
         return -1;
     id = ctl_session_id(session);
     s->batch_size = MAX(json_integer_value(json_object_get(session, "batch_size")), 1);
@@ -149,6 +149,8 @@ int ctl_cmd_step(struct ctl *ctl, int argc, char **argv)
         {0, "logit-ids", CTL_STRING, &s.ids_wanted, "IDS", "the logits of these tokens",
          0, 0},
         {0, "engine", CTL_STRING, &s.engine, "NAME", "auto, native or aten", 0, 0},
+        {0, "cache-dtype", CTL_STRING, &s.cache_dtype, "DTYPE",
+         "int8: a cache of half the memory", 0, 0},
         {0, "keep", CTL_FLAG, &s.keep, NULL,
          "leave the session that was opened, and name it", 0, 0},
         {0}};

@@ -67,6 +67,35 @@ int export_file_begin(const char *path, int *ret_fd, struct pt2_err *err)
     return 0;
 }
 
+/* Where the file system has no O_TMPFILE: a name for a moment. */
+static int open_and_unlink(const char *path, int *ret_fd, struct pt2_err *err)
+{
+    AUTO_PTR char *name = NULL;
+
+    if (asprintf(&name, "%s.pt2-tmp-%ld", path, (long)getpid()) < 0) {
+        name = NULL;
+        return pt2_err_set(err, PT2_ERR_NOMEM, "a file's name");
+    }
+    *ret_fd = open(name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (*ret_fd < 0)
+        return pt2_err_errno(err, PT2_ERR_IO, "'%s'", name);
+    if (unlink(name) < 0) {
+        close(*ret_fd);
+        return pt2_err_errno(err, PT2_ERR_IO, "'%s'", name);
+    }
+    return 0;
+}
+
+int export_file_unnamed(const char *path, int *ret_fd, struct pt2_err *err)
+{
+    AUTO_PTR char *copy = strdup(path);
+
+    if (!copy)
+        return pt2_err_set(err, PT2_ERR_NOMEM, "a file's name");
+    *ret_fd = open(dirname(copy), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    return *ret_fd >= 0 ? 0 : open_and_unlink(path, ret_fd, err);
+}
+
 const char *export_file_path(void)
 {
     return file.temporary;

@@ -12,6 +12,9 @@
 /* *ret_fd is borrowed; export_file_finish or export_file_drop closes it.
  * Errors: INVALID (path is there, and is no regular file), IO, NO_SPACE, NOMEM. */
 MUST_USE int export_file_begin(const char *path, int *ret_fd, struct pt2_err *err);
+/* A file for what is needed on the way, beside that path, which goes when *ret_fd is closed
+ * (new) or the process ends.  Errors: IO, NO_SPACE, NOMEM. */
+MUST_USE int export_file_unnamed(const char *path, int *ret_fd, struct pt2_err *err);
 /* Where it lies until then; borrowed. */
 const char *export_file_path(void);
 /* Give it its name; sync: file and folder are on the disk afterwards. */

@@ -8,7 +8,7 @@ enum flag_kind {
     FLAG_STRING, /* a member */
     FLAG_INT,
     FLAG_TRUE,
-    FLAG_JSON,
+    FLAG_LIST, /* one more item of an array */
 };
 
 static const struct flag {
@@ -18,7 +18,7 @@ static const struct flag {
     const char *member; /* "cache/batch_size" of the body; NULL where it is none */
     const char *help;
 } flags[] = {
-    {'o', "output", "FILE", FLAG_MODE, NULL, "the .pt2 to write"},
+    {'o', "output", "FILE", FLAG_MODE, NULL, "the .pt2 (or .pte) to write"},
     {0, "dtype", "TYPE", FLAG_STRING, "dtype",
      "float32, bfloat16 or float16; otherwise the checkpoint's"},
     {0, "batch-size", "N", FLAG_INT, "cache/batch_size", "rows; 1"},
@@ -35,8 +35,23 @@ static const struct flag {
      "all (default) or last (of the last token of a call alone)"},
     {0, "profile", "NAME", FLAG_STRING, "profile",
      "torch (default), or edge: for ExecuTorch, float32, a batch of one"},
-    {0, "format", "NAME", FLAG_STRING, "format", "pt2"},
-    {0, "quantization", "JSON", FLAG_JSON, "quantization", "null"},
+    {0, "custom-ops", NULL, FLAG_TRUE, "custom_ops",
+     "with profile edge: ExecuTorch's own cache and attention ops"},
+    {0, "format", "NAME", FLAG_STRING, "format",
+     "pt2 (default), or pte: the ExecuTorch program of it, with profile edge"},
+    {0, "pte-backend", "NAME", FLAG_STRING, "pte/backend",
+     "of format pte: xnnpack (default) or portable"},
+    {0, "quantize-linear", "SCHEME", FLAG_STRING, "quantization/linear",
+     "8da4w, 8da8w, 8w or 4w: weights of 8 or 4 bits, with 8da tokens of 8, too"},
+    {0, "quantize-embedding", "SCHEME", FLAG_STRING, "quantization/embedding", "8w or 4w"},
+    {0, "group-size", "N", FLAG_INT, "quantization/group_size",
+     "neighbours that share a scale: 32 (default), 64, 128, 256; 0: a row"},
+    {0, "embedding-group-size", "N", FLAG_INT, "quantization/embedding_group_size",
+     "the same of embeddings; 0 (default): a row"},
+    {0, "quantize-fallback", "SCHEME", FLAG_STRING, "quantization/fallback",
+     "of linears that group-size does not divide, per row; otherwise they stay floats"},
+    {0, "skip", "MODULE", FLAG_LIST, "quantization/skip",
+     "leave lm_head, mlp.down_proj or model.layers.0 floats; more than once"},
     {0, "verify", "N", FLAG_INT, "verify",
      "run the program for N tokens on each engine and compare the logits; 0"},
     {'n', "dry-run", NULL, FLAG_TRUE, "dry_run",
@@ -49,6 +64,8 @@ static const struct flag {
      "output; syncs"},
     {0, "verify-job", NULL, FLAG_MODE, NULL,
      "MODEL is a file that --job wrote: verify it, as standard input says"},
+    {0, "pte-job", NULL, FLAG_MODE, NULL,
+     "MODEL is a file that --job wrote: make a .pte of it, as standard input says"},
     {'h', "help", NULL, FLAG_MODE, NULL, "this text"},
     {'V', "version", NULL, FLAG_MODE, NULL, "the version"},
 };
@@ -96,6 +113,21 @@ static int parse_int(const struct flag *f, const char *text, int64_t *ret_value)
     return -1;
 }
 
+static void set_in(json_t *object, const char *name, bool is_item, json_t *value)
+{
+    json_t *list = json_object_get(object, name);
+
+    if (!is_item) {
+        json_object_set_new(object, name, value);
+        return;
+    }
+    if (!list) {
+        list = json_array();
+        json_object_set_new(object, name, list);
+    }
+    json_array_append_new(list, value);
+}
+
 /* Put value (taken) where the member's path says, at most two levels deep. */
 static int set_member(json_t *body, const struct flag *f, json_t *value)
 {
@@ -105,13 +137,15 @@ static int set_member(json_t *body, const struct flag *f, json_t *value)
     if (!value)
         return usage_error("--%s wants UTF-8", f->name);
     if (slash) {
-        inner = json_object_get(body, "cache");
+        size_t len = (size_t)(slash - f->member);
+
+        inner = json_object_getn(body, f->member, len);
         if (!inner) {
             inner = json_object();
-            json_object_set_new(body, "cache", inner);
+            json_object_setn_new(body, f->member, len, inner);
         }
     }
-    json_object_set_new(inner, slash ? slash + 1 : f->member, value);
+    set_in(inner, slash ? slash + 1 : f->member, f->kind == FLAG_LIST, value);
     return -1;
 }
 
@@ -126,8 +160,6 @@ static int take_member(struct export_flags *to, const struct flag *f, const char
         return status >= 0 ? status : set_member(to->body, f, json_integer(number));
     case FLAG_TRUE:
         return set_member(to->body, f, json_true());
-    case FLAG_JSON:
-        return set_member(to->body, f, json_loads(text, JSON_DECODE_ANY, NULL));
     default:
         return set_member(to->body, f, json_string(text));
     }
@@ -153,6 +185,8 @@ static int take_mode(struct export_flags *to, const struct flag *f, const char *
         to->job = true;
     } else if (streq(f->name, "verify-job")) {
         to->job = to->verify_job = true;
+    } else if (streq(f->name, "pte-job")) {
+        to->job = to->pte_job = true;
     } else if (streq(f->name, "help")) {
         print_help();
         return 0;

@@ -16,7 +16,7 @@ struct export_flags {
     json_t *body;          /* the members that were given; export_flags_done */
     int64_t seq_len;       /* 0: not given; it stands for the example inputs */
     bool job, json, quiet, sync;
-    bool verify_job; /* with job */
+    bool verify_job, pte_job; /* with job */
 };
 
 /* -1: go on.  Otherwise the status to exit with: help and version were printed (0), or

@@ -4,16 +4,19 @@
  * As a worker (--job) it reads one JSON object from standard input and answers in JSON
  * lines: {"progress": {...}} any number of times, then {"result": {...}} and status 0, or
  * {"error": {a problem object}} and status 1.  What it wrote is verified by another such
- * process (--verify-job), since the first one may start no engine's worker. */
+ * process (--verify-job), since the first one may start no engine's worker; and a .pte is
+ * made of it by another (--pte-job), since that maps the file. */
 #include "base/buf.h"
 #include "base/json.h"
 #include "base/sha256.h"
 #include "cmd/export_file.h"
 #include "cmd/export_flags.h"
+#include "cmd/export_pte.h"
 #include "cmd/export_verify.h"
 #include "export/request.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pt2/checkpoint.h>
 #include <pt2/export.h>
 #include <time.h>
@@ -27,6 +30,7 @@ struct run {
     int64_t last_ms; /* of a report */
     struct json_problems problems;
     json_t *verified; /* how the verification went; NULL: there was none */
+    struct export_pte pte;
 };
 
 static int64_t now_ms(void)
@@ -130,6 +134,23 @@ static void print_verified(const json_t *verified)
                json_number_value(most));
 }
 
+/* What is, or would be, in the .pte. */
+static void print_pte(const struct pt2_export *exp)
+{
+    struct pt2_pte_facts pte = pt2_export_pte_facts(exp);
+
+    printf("pte: %s, %u instructions, %u delegates, an arena of %llu bytes\n",
+           pt2_pte_backend_name(pt2_export_resolved(exp)->pte.backend),
+           pte.n_instructions, pte.n_delegates, (unsigned long long)pte.arena_bytes);
+}
+
+static uint64_t output_bytes(const struct pt2_export *exp)
+{
+    return pt2_export_resolved(exp)->format == PT2_FORMAT_PTE
+               ? pt2_export_pte_facts(exp).file_bytes
+               : pt2_export_program_bytes(exp);
+}
+
 /* For people. */
 static void print_summary(const struct run *run, const struct pt2_export *exp,
                           const char *hex)
@@ -143,16 +164,30 @@ static void print_summary(const struct run *run, const struct pt2_export *exp,
     printf("%s: %s, %llu parameters, %llu bytes\n",
            hex ? run->flags.output : run->flags.model_dir, pt2_dtype_name(o->dtype),
            (unsigned long long)pt2_export_n_parameters(exp),
-           (unsigned long long)pt2_export_program_bytes(exp));
+           (unsigned long long)output_bytes(exp));
     printf("cache: batch %lld, %lld positions, %llu bytes; %s%lld token%s a call\n",
            (long long)o->batch_size, (long long)o->max_cache_len,
            (unsigned long long)pt2_export_cache_bytes(exp),
            o->dynamic_shapes ? "1 to " : "", (long long)n_tokens,
            n_tokens > 1 ? "s" : "");
+    if (o->format == PT2_FORMAT_PTE)
+        print_pte(exp);
     if (run->verified)
         print_verified(run->verified);
     if (hex)
         printf("sha256: %s\n", hex);
+}
+
+/* Of the file that there is now. */
+static void set_file(const struct run *run, const struct pt2_export *exp, const char *hex,
+                     uint64_t bytes, json_t *summary)
+{
+    if (pt2_export_resolved(exp)->format == PT2_FORMAT_PTE && !run->flags.job) {
+        json_object_set_new(summary, "pte", export_pte_to_json(&run->pte));
+        return;
+    }
+    json_object_set_new(summary, "sha256", json_string(hex));
+    json_object_set_new(summary, "bytes", json_integer((json_int_t)bytes));
 }
 
 /* sha256 is NULL after a dry run. */
@@ -170,10 +205,8 @@ static void succeed(const struct run *run, const struct pt2_export *exp,
     }
     summary = export_summary_to_json(exp);
     json_object_set_new(summary, "exporter", json_string(pt2_exporter_version()));
-    if (sha256) {
-        json_object_set_new(summary, "sha256", json_string(hex));
-        json_object_set_new(summary, "bytes", json_integer((json_int_t)bytes));
-    }
+    if (sha256)
+        set_file(run, exp, hex, bytes, summary);
     if (run->verified)
         json_object_set(summary, "verify", run->verified);
     print_json(run->flags.job && summary ? json_pack("{s:o}", "result", summary)
@@ -218,13 +251,31 @@ static int verify_file(struct run *run, const struct pt2_export_options *options
     return 0;
 }
 
+/* The .pt2 is a file on the way, without a name. */
+static int write_pte(struct run *run, struct pt2_export *exp, int fd, uint8_t *sha256,
+                     uint64_t *ret_bytes, struct pt2_err *err)
+{
+    AUTO_FD int archive = -1;
+
+    run->pte.options = pt2_export_resolved(exp)->pte;
+    if (export_file_unnamed(run->flags.output, &archive, err) < 0 ||
+        pt2_export_write(exp, archive, show_progress, run, sha256, ret_bytes, err) < 0 ||
+        export_pte(&run->pte, archive, fd, show_progress, run, err) < 0)
+        return -1;
+    memcpy(sha256, run->pte.sha256, SHA256_BYTES);
+    *ret_bytes = run->pte.bytes;
+    return 0;
+}
+
 static int write_file(struct run *run, struct pt2_export *exp, uint8_t *sha256,
                       uint64_t *ret_bytes, struct pt2_err *err)
 {
     const struct pt2_export_options *options = pt2_export_resolved(exp);
     int fd, r = export_file_begin(run->flags.output, &fd, err);
 
-    if (r == 0)
+    if (r == 0 && options->format == PT2_FORMAT_PTE && !run->flags.job)
+        r = write_pte(run, exp, fd, sha256, ret_bytes, err);
+    else if (r == 0)
         r = pt2_export_write(exp, fd, show_progress, run, sha256, ret_bytes, err);
     if (r == 0 && options->verify > 0 && !run->flags.job)
         r = verify_file(run, options, sha256, ret_bytes, err);
@@ -271,6 +322,37 @@ static int run_verify_job(struct run *run, struct pt2_err *err)
     return 0;
 }
 
+static int run_pte_job(struct run *run, struct pt2_err *err)
+{
+    AUTO_FD int from = open(run->flags.model_dir, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    json_auto_t *from_stdin = NULL;
+    int fd;
+
+    if (from < 0)
+        return pt2_err_errno(err, PT2_ERR_IO, "'%s'", run->flags.model_dir);
+    if (read_stdin(&from_stdin, err) < 0 ||
+        export_pte_parse(from_stdin, &run->problems, &run->pte, err) < 0 ||
+        export_file_begin(run->flags.output, &fd, err) < 0 ||
+        export_pte(&run->pte, from, fd, show_progress, run, err) < 0 ||
+        export_file_finish(/* sync= */ true, err) < 0)
+        return -1;
+    print_json(json_pack("{s:o}", "result", export_pte_to_json(&run->pte)));
+    return 0;
+}
+
+/* Verifying runs the .pt2, and says so in it. */
+static int check_verify(const struct run *run, const struct export_request *request,
+                        struct pt2_err *err)
+{
+    const struct pt2_export_options *o = &request->options;
+
+    if (run->flags.job || o->format != PT2_FORMAT_PTE || o->verify == 0)
+        return 0;
+    return pt2_err_set(err, PT2_ERR_INVALID,
+                       "--verify runs a .pt2, and with --format pte none is kept: verify "
+                       "an export of profile edge");
+}
+
 static int run_export(struct run *run, struct pt2_err *err)
 {
     json_auto_t *from_stdin = NULL;
@@ -285,6 +367,8 @@ static int run_export(struct run *run, struct pt2_err *err)
         return -1;
     if (run->flags.seq_len > 0)
         request.options.seq_len = run->flags.seq_len;
+    if (check_verify(run, &request, err) < 0)
+        return -1;
     if (!run->flags.output && !request.dry_run)
         return pt2_err_set(err, PT2_ERR_INVALID, "no file to write was given");
     if (pt2_checkpoint_open(run->flags.model_dir, &checkpoint, err) < 0)
@@ -302,7 +386,9 @@ int main(int argc, char **argv)
 
     if (status >= 0)
         return status;
-    if ((run.flags.verify_job ? run_verify_job : run_export)(&run, &err) < 0)
+    if ((run.flags.verify_job ? run_verify_job
+         : run.flags.pte_job  ? run_pte_job
+                              : run_export)(&run, &err) < 0)
         status = fail(&run, &err);
     else
         status = 0;
