@@ -114,7 +114,9 @@ static uint32_t node_of(struct build *b, const char *op, enum pt2_dtype dtype,
     char target[80], name[40];
     uint32_t value;
 
-    snprintf(target, sizeof(target), "torch.ops.aten.%s", op);
+    snprintf(target, sizeof(target), "torch.ops.%s%s",
+             strncmp(op, "llama.", 6) ? "aten." : "", op);
+    op += strncmp(op, "llama.", 6) ? 0 : 6;
     snprintf(name, sizeof(name), "%.*s", (int)strcspn(op, "."), op);
     OK(pt2_program_add_node(b->p, target, name, args, n_args, &m, &value, NULL));
     return value;
@@ -139,7 +141,8 @@ static uint32_t input(struct build *b, enum pt2_input_kind kind, const char *nam
 static void add_inputs(struct build *b)
 {
     struct toy *t = &b->t;
-    struct pt2_dim cache[] = {N(t->batch), N(1), N(b->held), N(t->dim)};
+    struct pt2_dim cache[] = {N(t->batch), N(t->updates ? b->held : 1),
+                              N(t->updates ? 1 : b->held), N(t->dim)};
     struct pt2_dim weight[] = {N(t->vocab), N(t->dim)};
 
     b->embed =
@@ -270,14 +273,47 @@ static uint32_t add_rows(struct build *b, uint32_t weight)
                 TENSOR("self", x), INT("dim", 1));
 }
 
-/* (batch, s, dim), or (batch, dim) of the last row. */
-static uint32_t add_attention(struct build *b)
+/* A number of the run: one of its positions. */
+static uint32_t add_start(struct build *b)
+{
+    uint32_t first = NODE("select.int", PT2_INT64, SCALAR, TENSOR("self", b->position),
+                          INT("dim", 0), INT("index", b->t.start));
+    const struct pt2_named_arg arg = TENSOR("self", first);
+    uint32_t value;
+
+    OK(pt2_program_add_symbol(b->p, "torch.ops.aten.item.default", "item", &arg, 1, "u0",
+                              &value, NULL));
+    OK(pt2_program_add_range(b->p, "u0", 0, b->t.length - 1, NULL));
+    return value;
+}
+
+/* The same by ExecuTorch's ops: (batch, s, 1, dim). */
+static uint32_t add_updated_attention(struct build *b)
+{
+    struct toy *t = &b->t;
+    struct pt2_dim rows[] = {N(t->batch), b->s, N(1), N(t->dim)};
+    uint32_t start = add_start(b), x[2];
+
+    for (int i = 0; i < 2; i++) {
+        x[i] = NODE("embedding.default", t->dtype, SIZES(N(t->batch), b->s, N(t->dim)),
+                    TENSOR("weight", i ? b->value : b->embed), TENSOR("indices", b->ids));
+        x[i] = NODE("unsqueeze.default", t->dtype, 4 COMMA rows, TENSOR("self", x[i]),
+                    INT("dim", 2));
+        NODE("llama.update_cache.default", t->dtype, SIZES(N(1)), TENSOR("value", x[i]),
+             TENSOR("cache", i ? b->values : b->keys),
+             ARG("start_pos", PT2_ARG_SYM_INT, value, start));
+    }
+    return NODE("llama.custom_sdpa.default", t->dtype, 4 COMMA rows, TENSOR("query", x[0]),
+                TENSOR("key", b->keys), TENSOR("value", b->values),
+                ARG("start_pos", PT2_ARG_SYM_INT, value, start),
+                ARG("is_causal", PT2_ARG_BOOL, b, !t->not_causal), FLOAT("scale", 1));
+}
+
+/* (batch, 1, s, dim) */
+static uint32_t add_plain_attention(struct build *b)
 {
     struct toy *t = &b->t;
     struct pt2_dim scores[] = {N(t->batch), N(1), b->s, N(b->held)};
-    struct pt2_arg shape[] = {{.kind = PT2_ARG_INT, .i = t->batch},
-                              {.kind = PT2_ARG_INT, .i = -1},
-                              {.kind = PT2_ARG_INT, .i = t->dim}};
     uint32_t q = add_rows(b, b->embed), v = add_rows(b, b->value);
     uint32_t keys = add_write(b, b->keys, q), values = add_write(b, b->values, v);
     uint32_t x =
@@ -289,8 +325,19 @@ static uint32_t add_attention(struct build *b)
     x = NODE("masked_fill.Scalar", t->dtype, 4 COMMA scores, TENSOR("self", x),
              TENSOR("mask", add_mask(b)), FLOAT("value", -INFINITY));
     x = NODE("softmax.int", t->dtype, 4 COMMA scores, TENSOR("self", x), INT("dim", -1));
-    x = NODE("matmul.default", t->dtype, SIZES(N(t->batch), N(1), b->s, N(t->dim)),
-             TENSOR("self", x), TENSOR("other", values));
+    return NODE("matmul.default", t->dtype, SIZES(N(t->batch), N(1), b->s, N(t->dim)),
+                TENSOR("self", x), TENSOR("other", values));
+}
+
+/* (batch, s, dim), or (batch, dim) of the last row. */
+static uint32_t add_attention(struct build *b)
+{
+    struct toy *t = &b->t;
+    struct pt2_arg shape[] = {{.kind = PT2_ARG_INT, .i = t->batch},
+                              {.kind = PT2_ARG_INT, .i = -1},
+                              {.kind = PT2_ARG_INT, .i = t->dim}};
+    uint32_t x = t->updates ? add_updated_attention(b) : add_plain_attention(b);
+
     x = NODE("reshape.default", t->dtype, SIZES(N(t->batch), b->s, N(t->dim)),
              TENSOR("self", x),
              ((struct pt2_named_arg){
@@ -400,7 +447,9 @@ static void write_payloads(struct pt2_writer *w, const struct build *b)
         weights[i].sizes[0] = t->vocab;
         weights[i].sizes[1] = t->dim;
         caches[i].n_dims = 4;
-        memcpy(caches[i].sizes, (int64_t[]){t->batch, 1, b->held, t->dim},
+        memcpy(caches[i].sizes,
+               (int64_t[]){t->batch, t->updates ? b->held : 1, t->updates ? 1 : b->held,
+                           t->dim},
                4 * sizeof(int64_t));
         write_tensor(w, t, PT2_TABLE_WEIGHTS, i, t->vocab * t->dim, i == 1);
     }

@@ -27,6 +27,9 @@ struct toy {
     int64_t window; /* 0: none; otherwise rows see so many positions, and the cache is a ring
                      * of them and a run's rows but one */
     bool filled; /* the archive's cache is not zeros, as if 3 tokens 1, 2, 3 were there */
+    bool updates; /* by ExecuTorch's llama::update_cache and llama::custom_sdpa */
+    int64_t start; /* updates: which of the run's positions they begin at; 0: the first */
+    bool not_causal; /* updates: a row sees all that is written, of later rows too */
     const char
         *extra_op; /* one more node on x, of this target: for a refusal; may be NULL */
 };

@@ -73,13 +73,14 @@ def export(build, tmp_path_factory):
     count = iter(range(10**6))
 
     def run(folder, *, dtype="float32", max_cache_len=32, batch_size=1, seq_len=1, dynamic=False,
-            attn="eager", cache="static", logits="all", profile="torch", notes=None):
+            attn="eager", cache="static", logits="all", profile="torch", custom_ops=False, notes=None):
         """notes, a list: what pt2-export says of deviations is added."""
         path = out / f"{folder.name}-{next(count)}.pt2"
         command = [build / "pt2-export", folder, "-o", path, "--dtype", dtype,
                    "--max-cache-len", str(max_cache_len), "--batch-size", str(batch_size),
                    "--attn-implementation", attn, "--cache-implementation", cache,
                    "--logits-to-keep", logits, "--profile", profile]
+        command += ["--custom-ops"] if custom_ops else []
         command += ["--dynamic-shapes"] if dynamic else ["--seq-len", str(seq_len)]
         done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
@@ -113,10 +114,11 @@ class Client(harness.Daemon):
         return job
 
     @contextlib.contextmanager
-    def session(self, program, engine="auto"):
+    def session(self, program, engine="auto", **options):
         """The id of a session on the program, gone afterwards: only so many programs can
         be open at once."""
-        session = self.json("POST", "/v1/sessions", {"program": program, "engine": engine})["id"]
+        session = self.json("POST", "/v1/sessions", {"program": program, "engine": engine,
+                                                **options})["id"]
         yield session
         self.json("DELETE", f"/v1/sessions/{session}")
 

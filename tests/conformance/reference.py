@@ -54,11 +54,37 @@ def greedy(folder, prompt, n_new, dtype="float32"):
     return out[0, len(prompt):].tolist()
 
 
+def quantise(model, linear=None, group_size=0, embedding=None, embedding_group_size=0):
+    """What torchao makes of its linears ("8da4w", "8da8w", "8w", "4w") and embeddings ("8w", "4w"), as
+    exporters ask for it; groups of 0 are rows."""
+    from torchao.quantization import quantize_
+    from torchao.quantization.granularity import PerAxis, PerGroup
+    from torchao.quantization.quant_api import (Int8DynamicActivationIntxWeightConfig,
+                                                IntxWeightOnlyConfig)
+    from torchao.utils import unwrap_tensor_subclass
+
+    def apply(scheme, size, kind):
+        bits = torch.int4 if scheme.endswith("4w") else torch.int8
+        blocks = PerGroup(size) if size else PerAxis(0)
+        config = Int8DynamicActivationIntxWeightConfig(weight_dtype=bits, weight_granularity=blocks) \
+            if scheme.startswith("8da") else IntxWeightOnlyConfig(weight_dtype=bits, granularity=blocks)
+        quantize_(model, config, lambda module, _: isinstance(module, kind))
+
+    if embedding:
+        apply(embedding, embedding_group_size, torch.nn.Embedding)
+    if linear:
+        apply(linear, group_size, torch.nn.Linear)
+    unwrap_tensor_subclass(model)
+
+
 def python_export(folder, path, *, dtype="float32", batch_size=1, max_cache_len=32, seq_len=1,
-                  dynamic=False, attn=None):
-    """convert_and_export_with_cache of the checkpoint, saved at path; the program."""
+                  dynamic=False, attn=None, quantised=None):
+    """convert_and_export_with_cache of the checkpoint, saved at path; the program.  quantised:
+    what quantise takes."""
     model = AutoModelForCausalLM.from_pretrained(
         folder, dtype=DTYPES[dtype], **({"attn_implementation": attn} if attn else {})).eval()
+    if quantised:
+        quantise(model, **quantised)
     generation = copy.deepcopy(model.generation_config)
     generation.use_cache = True
     generation.cache_implementation = "static"
@@ -106,6 +132,13 @@ def largest_difference(got, want):
 
 def rms(got, want):
     return (torch.as_tensor(got).double() - torch.as_tensor(want).double()).pow(2).mean().sqrt().item()
+
+
+def plan_text(build, path):
+    """The plan as plan-run prints it."""
+    run = subprocess.run([build / "plan-run", path], capture_output=True, check=False)
+    assert run.returncode == 0, run.stderr.decode()
+    return run.stdout.decode()
 
 
 def plan_logits(build, path, ids, chunk, batch):

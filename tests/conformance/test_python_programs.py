@@ -4,6 +4,7 @@ Transformers."""
 import pytest
 import torch
 
+import python_custom_ops
 import reference
 import tiny
 
@@ -52,6 +53,19 @@ def test_float32(case, options, checkpoint, daemon, tmp_path, record_property):
         several = stepped(daemon, program["id"], ids, [7, 1, 12, 4], engine)
         difference(several, folder, ids)
         assert engine == "aten" or torch.equal(one, several)
+
+
+@pytest.mark.parametrize("dynamic", [False, True], ids=["static", "dynamic"])
+@pytest.mark.parametrize("case", ["llama", "llama-mqa", "qwen2"])
+def test_executorch_ops(case, dynamic, checkpoint, daemon, tmp_path):
+    """Caches and attention of ExecuTorch's, each layer with a number of its own for where it
+    begins, and assertions about it."""
+    folder, ids = checkpoint(case), tiny.ids(1, N)
+    python_custom_ops.export(folder, tmp_path / "python.pt2", dynamic=dynamic)
+    program = uploaded(daemon, tmp_path / "python.pt2")
+    for engine in ENGINES:
+        for chunks in [1] * N, [7, 1, 12, 4]:
+            difference(stepped(daemon, program["id"], ids, chunks, engine), folder, ids)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])

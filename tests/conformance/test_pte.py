@@ -1,0 +1,170 @@
+"""ExecuTorch programs that pt2-export writes itself: loaded with full verification, and the
+logits of the .pt2 of the same options, at every position."""
+
+import json
+import subprocess
+
+import executorch.kernels.quantized  # noqa: F401  embedding_byte, embedding_4bit
+import pytest
+import torch
+import torchao.quantization.quant_primitives  # noqa: F401  the ops that the programs call
+from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+from executorch.exir import (EdgeCompileConfig, ExecutorchBackendConfig,
+                             to_edge_transform_and_lower)
+from executorch.runtime import Runtime, Verification
+
+import reference
+import tiny
+
+BACKENDS = ["xnnpack", "portable"]
+KNOBS = ["llama", "llama-mqa", "llama-tied", "llama-biases", "llama-head-dim", "llama-yarn-knobs",
+         "mistral-window", "qwen2-window"]
+CHUNKS = [1, 7, 1, 30, 2]
+
+
+class Program:
+    """The bytes and the program stay referenced: the runtime only borrows them."""
+
+    def __init__(self, path):
+        self.data = path.read_bytes()
+        self.program = Runtime.get().load_program(self.data,
+                                                  verification=Verification.InternalConsistency)
+        self.methods = {name: self.program.load_method(name)
+                        for name in self.program.method_names}
+
+    def constant(self, name):
+        """What a method without inputs answers: one value, or several."""
+        return self.methods[name].execute([])
+
+    def run(self, ids, chunks):
+        """[(n, vocab) of each call]"""
+        def call(start, n):
+            part = torch.tensor([ids[start:start + n]])
+            return self.methods["forward"].execute([part, torch.arange(start, start + n)])[0]
+
+        return [call(*c).clone().flatten(0, -2) for c in spans(len(ids), chunks)]
+
+
+def spans(n, chunks):
+    """(start, length) of each call, the chunks over and over."""
+    out, start = [], 0
+    while start < n:
+        out.append((start, min(chunks[len(out) % len(chunks)], n - start)))
+        start += out[-1][1]
+    return out
+
+
+def torch_run(path, ids, chunks):
+    module = torch.export.load(str(path)).module()
+    with torch.no_grad():
+        return [module(input_ids=torch.tensor([ids[s:s + n]]),
+                       cache_position=torch.arange(s, s + n)).flatten(0, -2)
+                for s, n in spans(len(ids), chunks)]
+
+
+@pytest.fixture(scope="session")
+def pte(build, tmp_path_factory):
+    """pte(folder, "xnnpack", "--seq-len=4", …): the Program; "pt2": the path of the .pt2."""
+    out, count = tmp_path_factory.mktemp("pte"), iter(range(10**6))
+
+    def run(folder, kind, *options, max_cache_len=48):
+        path = out / f"{next(count)}"
+        flags = ["--profile", "edge"] if kind == "pt2" else ["--format", "pte", "--pte-backend", kind]
+        subprocess.run([build / "pt2-export", folder, "-q", "-o", path, *flags, "--dtype", "float32",
+                        "--max-cache-len", str(max_cache_len), *options],
+                       check=True, capture_output=True)
+        return path if kind == "pt2" else Program(path)
+
+    return run
+
+
+def compare(pte, folder, *options, n=12, chunks=(1,), backends=BACKENDS, max_cache_len=48):
+    """The largest difference, as a part of the largest logit."""
+    ids, most = tiny.ids(1, n)[0], 0
+    want = torch_run(pte(folder, "pt2", *options, max_cache_len=max_cache_len), ids, chunks)
+    for backend in backends:
+        got = pte(folder, backend, *options, max_cache_len=max_cache_len).run(ids, chunks)
+        assert [g.shape for g in got] == [w.shape for w in want]
+        difference, largest = reference.largest_difference(torch.cat(got), torch.cat(want))
+        assert difference <= 1e-5 * largest, f"{backend}: {difference} of {largest}"
+        most = max(most, difference / largest)
+    return f"{most:.1e} of the largest logit"
+
+
+@pytest.mark.parametrize("case", sorted({*tiny.FAMILIES, *KNOBS}))
+def test_float32(case, checkpoint, pte, record_property):
+    record_property("measured", compare(pte, checkpoint(case), n=10))
+
+
+@pytest.mark.parametrize("case", ["llama", "gemma2", "mistral-window"])
+def test_borders_of_windows(case, checkpoint, pte, record_property):
+    """Each window that attention is cut to, and one position beyond it."""
+    record_property("measured", compare(pte, checkpoint(case), n=300, max_cache_len=300,
+                                        backends=["xnnpack"]))
+
+
+@pytest.mark.parametrize("case,options,chunks", [
+    ("llama", ["--dynamic-shapes"], CHUNKS),
+    ("gemma2", ["--dynamic-shapes"], CHUNKS),
+    ("qwen2-window", ["--dynamic-shapes", "--logits-to-keep=last"], CHUNKS),
+    ("mistral-window", ["--seq-len=4"], [4]),
+    ("gpt2", ["--seq-len=4", "--logits-to-keep=last"], [4]),
+    ("mistral-window", ["--cache-implementation=hybrid"], [1]),
+    ("gemma3_text", ["--cache-implementation=hybrid", "--dynamic-shapes"], [1, 5, 1]),
+], ids=lambda v: "-".join(o.strip("-") for o in v) if isinstance(v, list) and
+                 isinstance(v[0], str) else None)
+def test_calls_of_several_tokens_and_rings(case, options, chunks, checkpoint, pte, record_property):
+    record_property("measured", compare(pte, checkpoint(case), *options, n=40, chunks=chunks))
+
+
+def test_windows_of_chunks(checkpoint, pte, record_property):
+    """Calls whose rows lie on both sides of a window's border."""
+    record_property("measured", compare(pte, checkpoint("gemma2"), "--dynamic-shapes", n=300,
+                                        chunks=CHUNKS, max_cache_len=300))
+
+
+def python_lowering(path, to):
+    edge = to_edge_transform_and_lower(
+        torch.export.load(str(path)), partitioner=[XnnpackPartitioner()],
+        compile_config=EdgeCompileConfig(_check_ir_validity=False, _skip_dim_order=True))
+    to.write_bytes(edge.to_executorch(ExecutorchBackendConfig(
+        run_reinplace_pass=True, do_quant_fusion_and_const_prop=True)).buffer)
+    return Program(to)
+
+
+@pytest.fixture(scope="session")
+def short(tmp_path_factory):
+    """One layer: Python's lowering takes seconds for each."""
+    return tiny.write("llama", dict(num_hidden_layers=1), tmp_path_factory.mktemp("short"), seed=5)
+
+
+@pytest.mark.parametrize("options", [
+    ["--quantize-linear=8da4w", "--quantize-embedding=8w"],
+    ["--quantize-linear=8da4w", "--quantize-embedding=4w", "--embedding-group-size=32"],
+    ["--quantize-linear=8da8w", "--group-size=0"],
+], ids=["8da4w-8w", "8da4w-4w", "8da8w"])
+def test_quantised_is_pythons_lowering(options, short, pte, tmp_path, record_property):
+    folder, ids = short, tiny.ids(1, 12)[0]
+    ours = torch.cat(pte(folder, "xnnpack", *options).run(ids, [1]))
+    theirs = torch.cat(python_lowering(pte(folder, "pt2", *options), tmp_path / "py.pte").run(ids, [1]))
+    difference, largest = reference.largest_difference(ours, theirs)
+    assert difference <= 1e-5 * largest
+    record_property("measured", f"{difference / largest:.1e} of the largest logit")
+
+
+def test_constant_methods_are_the_metadata(checkpoint, pte):
+    program = pte(checkpoint("llama"), "xnnpack", "--dynamic-shapes", max_cache_len=40)
+    want = {"get_max_seq_len": [40], "get_max_context_len": [40], "get_vocab_size": [256],
+            "use_kv_cache": [True], "enable_dynamic_shape": [True], "get_bos_id": [1],
+            "get_eos_ids": [2]}
+    assert set(program.methods) == {"forward", *want}
+    assert {name: list(program.constant(name)) for name in want} == want
+
+
+def test_what_it_says_of_itself(checkpoint, build, tmp_path):
+    """The dry run's sizes are the file's."""
+    command = [build / "pt2-export", checkpoint("llama"), "--format", "pte", "--json"]
+    dry = json.loads(subprocess.check_output([*command, "-n"]))
+    made = json.loads(subprocess.check_output([*command, "-o", tmp_path / "x.pte"]))
+    assert dry["pte_bytes"] == made["pte_bytes"] == made["pte"]["bytes"] \
+        == (tmp_path / "x.pte").stat().st_size
