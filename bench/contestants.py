@@ -36,8 +36,16 @@ how = llama_cpp.llama_model_quantize_default_params()
 how.ftype, how.allow_requantize, how.nthread = int(sys.argv[3]), True, 2
 sys.exit(llama_cpp.llama_model_quantize(sys.argv[1].encode(), sys.argv[2].encode(), how))
 """
-FTYPES = {"float32": 0, "bfloat16": 32}  # enum llama_ftype
+FTYPES = {"float32": 0, "q4_0": 2, "bfloat16": 32}  # enum llama_ftype
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2}
+# A case's dtype beside those: weights of 4 bits, everybody's own kind of them.
+FOUR_BITS = "4-bit"
+QUANTIZATION = {"linear": "8da4w", "embedding": "8w", "group_size": 32}  # pt2d's
+
+
+def weight_bits(dtype):
+    """(the floats' dtype, the quantization) that pt2d exports a case with"""
+    return ("float32", QUANTIZATION) if dtype == FOUR_BITS else (dtype, None)
 
 
 def use_build(build):
@@ -97,9 +105,13 @@ class Files:
     def program(self, case):
         path = self.scratch / f"{case.dtype}-{case.length}-{case.mode}.pt2"
         if not path.exists():
+            dtype, quantization = weight_bits(case.dtype)
             self.run("pt2-export", [
                 self.build / "pt2-export", self.checkpoint, "-q", "-o", path, "--dtype",
-                case.dtype, "--max-cache-len", str(case.length),
+                dtype, "--max-cache-len", str(case.length),
+                *(["--quantize-linear", quantization["linear"], "--quantize-embedding",
+                   quantization["embedding"], "--group-size", str(quantization["group_size"])]
+                  if quantization else []),
                 *(["--dynamic-shapes"] if case.mode == "prefill" else [])])
         return path
 
@@ -138,9 +150,10 @@ class Files:
 class Peer:
     """Another runtime, in the process of peers.py."""
 
-    def __init__(self, name, peer, files, dtypes=("float32", "bfloat16")):
+    def __init__(self, name, peer, files, dtypes=("float32", "bfloat16"), gguf=None):
+        """gguf: the kind of file, where that is not the case's dtype."""
         self.name, self.peer, self.files, self.dtypes = name, peer, files, dtypes
-        self.child = None
+        self.gguf, self.child = gguf, None
 
     def job(self, case):
         job = {"peer": self.peer, "threads": self.files.threads, **dataclasses.asdict(case)}
@@ -151,7 +164,7 @@ class Peer:
         elif self.peer == "executorch":
             job["lowered"] = str(self.files.lowered(case))
         else:
-            job["gguf"] = str(self.files.gguf(case.dtype))
+            job["gguf"] = str(self.files.gguf(self.gguf or case.dtype))
         return job
 
     def open(self, case):
@@ -202,9 +215,10 @@ class Daemon(harness.Daemon):
 
     def export(self, case):
         """The id of the case's program."""
+        dtype, quantization = weight_bits(case.dtype)
         job = self.post("/v1/exports", {
-            "model": self.files.checkpoint.name, "dtype": case.dtype,
-            "cache": {"max_cache_len": case.length},
+            "model": self.files.checkpoint.name, "dtype": dtype,
+            "cache": {"max_cache_len": case.length}, "quantization": quantization,
             "dynamic_shapes": case.mode == "prefill"}, expect=202).json
         while job["state"] in ("queued", "running"):
             job = self.get(f"/v1/exports/{job['id']}?wait=60", expect=200).json
@@ -254,10 +268,10 @@ def stretch(saved, position):
 class Pt2d:
     """One of pt2d's engines, over HTTP."""
 
-    dtypes = ("float32", "bfloat16")
-
     def __init__(self, engine, daemon):
         self.name, self.engine, self.daemon = f"pt2d, {engine}", engine, daemon
+        # libtorch of Debian makes floats of all weights at each step: minutes
+        self.dtypes = ("float32", "bfloat16", *([FOUR_BITS] if engine == "native" else []))
         self.session, self.facts = None, {}
 
     def open(self, case):

@@ -27,6 +27,14 @@ sys.path.insert(0, sys.argv[1])
 import reference
 reference.python_export(sys.argv[2], sys.argv[3], dtype=sys.argv[4], max_cache_len=1024)
 """
+PYTHON_QUANTISED = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import torchao_models
+torchao_models.python_export(sys.argv[2], sys.argv[3], dtype=sys.argv[4], max_cache_len=1024,
+                             linear="8da4w", embedding="8w")
+"""
+QUANTISED = ["--quantize-linear", "8da4w", "--quantize-embedding", "8w"]
 
 
 def peak_kib(pid):
@@ -119,6 +127,10 @@ def main():
             note("`sha256sum` of the file", *run(["sha256sum", out]))
             out.unlink()
             (scratch / "copy").unlink()
+            note("`pt2-export`, 8da4w and 8w",
+                 *run([build / "pt2-export", args.checkpoint, "-o", out, "--dtype", args.dtype,
+                       "--max-cache-len", "1024", *QUANTISED]))
+            out.unlink()
             daemon = Daemon(build, args.checkpoint, scratch)
             time.sleep(3)  # the digest of a file that has just changed is not remembered
             for name, length in (("job with sync, new checkpoint", 1024),
@@ -134,6 +146,9 @@ def main():
                 note("Python: `convert_and_export_with_cache`, `torch.export.save`",
                      *run([args.python, "-c", PYTHON_EXPORT, here, args.checkpoint,
                            scratch / "python.pt2", args.dtype]))
+                note("Python: the same, after torchao's `quantize_` to 8da4w and 8w",
+                     *run([args.python, "-c", PYTHON_QUANTISED, here, args.checkpoint,
+                           scratch / "quantised.pt2", args.dtype]))
     print(f"| {args.checkpoint.name}, {args.dtype} | seconds (median) | min–max | peak MB |\n|---|---|---|---|")
     for name, runs in rows.items():
         seconds = [s for s, _ in runs]

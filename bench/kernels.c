@@ -9,12 +9,14 @@
  * In one run: the bandwidth of reading memory, the peak of multiplications and additions, a
  * meeting of the team; and for each instruction set and dtype the linears of a SmolLM2-135M
  * layer on 1 row (GB/s of weights, share of the bandwidth) and on 16, 64 and 512 (GFLOP/s,
- * share of the peak).  The layers of a model that no cache holds are timed one after
- * another; a figure is the best time of one. */
+ * share of the peak).  The same of weights of 4 and 8 bits: rows quantised (q) or of floats
+ * (w), GB/s as packed, scales and all.  The layers of a model that no cache holds are timed
+ * one after another; a figure is the best time of one. */
 #include "base/clock.h"
 #include "native/kernels.h"
 #include "native/team.h"
 
+#include <float.h>
 #include <time.h>
 
 #if defined(__x86_64__)
@@ -41,6 +43,8 @@ struct bench {
     double seconds;
     const struct kernels *kernels;
     enum pt2_dtype dtype;
+    unsigned bits, group; /* of packed weights; group 0: per channel */
+    bool is_weight_only;
     size_t n_rows;
     float *x, *y;           /* (MAX_ROWS, the widest) */
     const uint8_t *weights; /* of a layer */
@@ -89,6 +93,49 @@ static void linears(void *context, unsigned part)
         b->kernels->linear[b->dtype](x, b->n_rows, w + from * k * size, k, to - from,
                                      b->y + from, layer[i].n_out, NULL);
         w += layer[i].n_out * k * size;
+        team_meet(b->team);
+    }
+}
+
+static struct quant_shape quant_shape(const struct bench *b, size_t i)
+{
+    unsigned k = (unsigned)layer[i].k;
+
+    return (struct quant_shape){(uint32_t)layer[i].n_out, k, b->group ? b->group : k, b->bits};
+}
+
+static size_t quant_layer_bytes(const struct bench *b)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < ARRAY_LEN(layer); i++) {
+        struct quant_shape shape = quant_shape(b, i);
+
+        n += quant_packed_bytes(&shape);
+    }
+    return n;
+}
+
+static void quant_linears(void *context, unsigned part)
+{
+    struct bench *b = context;
+    const uint8_t *w = b->weights;
+
+    for (size_t i = 0; i < ARRAY_LEN(layer); i++) {
+        struct quant_shape shape = quant_shape(b, i);
+        size_t k = layer[i].k, n = layer[i].n_out / QUANT_PANEL;
+        uint32_t from = (uint32_t)(n * part / b->n_parts * QUANT_PANEL);
+        uint32_t to = (uint32_t)(n * (part + 1) / b->n_parts * QUANT_PANEL);
+
+        if (b->is_weight_only) {
+            b->kernels->linear_w(b->x, k, b->n_rows, &shape, w, from, to - from, b->y + from,
+                                 layer[i].n_out);
+        } else {
+            b->kernels->quantize_rows(b->x, k, b->n_rows, k, FLT_MIN, b->packed[part]);
+            b->kernels->linear_q8(b->packed[part], b->n_rows, &shape, w, from, to - from,
+                                  b->y + from, layer[i].n_out);
+        }
+        w += quant_packed_bytes(&shape);
         team_meet(b->team);
     }
 }
@@ -224,6 +271,34 @@ static void measure(struct bench *b, const struct kernels *kernels, enum pt2_dty
     printf("  of %.1f GFLOP/s\n", peak);
 }
 
+static void measure_quant(struct bench *b, const struct kernels *kernels, unsigned bits,
+                          unsigned group, bool is_weight_only, const uint8_t *weights)
+{
+    static const size_t n_rows[] = {1, 16, 64, MAX_ROWS};
+    double bandwidth;
+
+    b->kernels = kernels;
+    b->bits = bits;
+    b->group = group;
+    b->is_weight_only = is_weight_only;
+    b->bytes = quant_layer_bytes(b);
+    bandwidth = (double)b->bytes / best_time(b, read_all, weights);
+    printf("%-10s %c%u g%-4u", kernels->name, is_weight_only ? 'w' : 'q', bits, group);
+    for (size_t i = 0; i < ARRAY_LEN(n_rows); i++) {
+        double seconds, ops = 2.0 * (double)(layer_elements() * n_rows[i]);
+
+        b->n_rows = n_rows[i];
+        seconds = best_time(b, quant_linears, weights);
+        if (n_rows[i] == 1)
+            printf("  %5.1f GB/s (%3.0f %% of %.1f)", (double)b->bytes / seconds * 1e-9,
+                   (double)b->bytes / seconds / bandwidth * 100, bandwidth * 1e-9);
+        else
+            printf("  %4zu: %5.1f", n_rows[i], ops / seconds * 1e-9);
+        fflush(stdout);
+    }
+    printf("  GOP/s\n");
+}
+
 static void *new_bytes(size_t n)
 {
     void *p = aligned_alloc(64, (n + 63) / 64 * 64);
@@ -237,6 +312,10 @@ static void *new_bytes(size_t n)
 int main(int argc, char **argv)
 {
     static const enum pt2_dtype dtypes[] = {PT2_FLOAT32, PT2_BFLOAT16, PT2_FLOAT16};
+    static const struct {
+        unsigned bits, group;
+        bool is_weight_only;
+    } quants[] = {{4, 32, false}, {4, 128, false}, {8, 0, false}, {4, 32, true}, {8, 0, true}};
     struct bench b = {.seconds = argc > 1 ? atof(argv[1]) : 1};
     struct pt2_err err = {0};
     size_t n = layer_elements() * N_LAYERS;
@@ -252,7 +331,8 @@ int main(int argc, char **argv)
     b.y = new_bytes(MAX_ROWS * MAX_K * sizeof(float));
     b.packed = new_bytes(b.n_parts * sizeof(void *));
     for (unsigned p = 0; p < b.n_parts; p++)
-        b.packed[p] = new_bytes(MAX_ROWS * KERNEL_ROW_BYTES(MAX_K));
+        b.packed[p] =
+            new_bytes(MAX_ROWS * MAX(KERNEL_ROW_BYTES(MAX_K), QUANT_ROW_BYTES(MAX_K)));
     memset(weights, 0x3c, n * sizeof(float)); /* no subnormals, in any dtype */
     printf("%u threads; a meeting of theirs: %.0f ns\n", b.n_parts,
            best_time(&b, meetings, weights) / MEETINGS * 1e9);
@@ -260,6 +340,11 @@ int main(int argc, char **argv)
         for (size_t d = 0; d < ARRAY_LEN(dtypes); d++)
             if (argc < 3 || streq(argv[2], kernels->name))
                 measure(&b, kernels, dtypes[d], weights);
+    for (size_t i = 0; (kernels = kernels_at(i)); i++)
+        for (size_t c = 0; c < ARRAY_LEN(quants); c++)
+            if (argc < 3 || streq(argv[2], kernels->name))
+                measure_quant(&b, kernels, quants[c].bits, quants[c].group,
+                              quants[c].is_weight_only, weights);
     team_free(b.team);
     return 0;
 }

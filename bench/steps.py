@@ -51,7 +51,8 @@ def arguments():
                         help="contestants whose name holds one of these")
     parser.add_argument("--parts", nargs="+", default=["steps", "prefill", "service", "memory"],
                         choices=["steps", "prefill", "service", "memory"])
-    parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"])
+    parser.add_argument("--dtypes", nargs="+",
+                        default=["float32", "bfloat16", contestants.FOUR_BITS])
     parser.add_argument("--lengths", nargs="+", type=int, default=[64, 512, 2048, 8192])
     parser.add_argument("--sessions", nargs="+", type=int, default=[1, 4, 16, 64])
     parser.add_argument("--rounds", type=int, default=5)
@@ -104,18 +105,17 @@ def bandwidth(files, program=None):
 def weight_bytes(files, dtype):
     """Of all that one token reads: each matrix once, the embedding as the head where they are
     tied, otherwise one row of it."""
-    if dtype == "q4_1":
-        code = ("import gguf, sys; "
-                "print(sum(int(t.n_bytes) for t in gguf.GGUFReader(sys.argv[1]).tensors))")
-        return int(subprocess.run([files.python, "-c", code, files.packaged_gguf()],
-                                  capture_output=True, text=True, check=True).stdout)
     with open(files.checkpoint / "model.safetensors", "rb") as f:
         header = json.loads(f.read(int.from_bytes(f.read(8), "little")))
-    sizes = {name: (t["data_offsets"][1] - t["data_offsets"][0]) // 4  # it holds float32
-             for name, t in header.items() if name != "__metadata__"}
-    if "lm_head.weight" in sizes:
-        del sizes["model.embed_tokens.weight"]
-    return sum(sizes.values()) * contestants.DTYPE_BYTES[dtype]
+    tensors = {name: t for name, t in header.items() if name != "__metadata__"}
+    if "lm_head.weight" in tensors:
+        del tensors["model.embed_tokens.weight"]
+    sizes = [((t["data_offsets"][1] - t["data_offsets"][0]) // 4, len(t["shape"]))
+             for t in tensors.values()]  # it holds float32
+    if dtype == contestants.FOUR_BITS:  # matrices: 4 bits, a float32 for each group
+        group = contestants.QUANTIZATION["group_size"]
+        return sum(n // 2 + 4 * n // group if n_dims == 2 else 4 * n for n, n_dims in sizes)
+    return sum(n for n, _ in sizes) * contestants.DTYPE_BYTES[dtype]
 
 
 # ---- contestants in turn ----
@@ -137,8 +137,10 @@ class Run:
                  ("torch.export module", "exported"), ("ExecuTorch, XNNPACK", "executorch")]
         everyone = [*(contestants.Pt2d(e, daemon) for e in ("native", "aten")),
                     *(contestants.Peer(name, peer, self.files) for name, peer in peers),
-                    contestants.Peer("llama.cpp", "llama.cpp", self.files,
-                                     ("float32", "bfloat16", "q4_1"))]
+                    contestants.Peer("llama.cpp", "llama.cpp", self.files),
+                    *(contestants.Peer(f"llama.cpp, {kind.upper()}", "llama.cpp", self.files,
+                                       (contestants.FOUR_BITS,), kind)
+                      for kind in ("q4_0", "q4_1"))]
         words = self.args.only
         return [c for c in everyone if not words or any(w in c.name for w in words)]
 
@@ -148,9 +150,7 @@ class Run:
                                                   "seconds", "threads")},
             "main_length": self.main_length, "prefill_tokens": self.main_length,
             "contestants": [c.name for c in everyone]}
-        dtypes = [*self.args.dtypes, *(["q4_1"] if any("q4_1" in c.dtypes for c in everyone)
-                                       else [])]
-        self.raw["weight_bytes"] = {d: weight_bytes(self.files, d) for d in dtypes}
+        self.raw["weight_bytes"] = {d: weight_bytes(self.files, d) for d in self.args.dtypes}
 
     def refuse(self, contestant, case, reason):
         progress(f"{contestant.name}, {case.dtype}, {case.mode} at {case.length}: {reason}")
@@ -221,6 +221,8 @@ class Run:
         """The sessions of all engines with one dtype, in turn."""
         case, served = contestants.Case(dtype, self.main_length), {}
         for engine in self.engines(everyone):
+            if dtype not in engine.dtypes:
+                continue
             try:
                 served[engine] = service.Served(daemon, engine.engine, case, self.args.sessions)
             except contestants.Unavailable as e:
@@ -239,7 +241,7 @@ class Run:
 
     def memory(self, everyone):
         for engine in self.engines(everyone):
-            for dtype in self.args.dtypes:
+            for dtype in (d for d in self.args.dtypes if d in engine.dtypes):
                 case = contestants.Case(dtype, self.main_length)
                 progress(f"memory and load: {engine.name}, {dtype}")
                 try:
