@@ -116,7 +116,7 @@ pte 'batch_size must be 1' --batch-size 2
 pte 'only weights or only rows are quantised' --quantize-linear 4w
 pte '8 bits in groups' --quantize-linear 8da8w
 pte 'want the backend xnnpack' --quantize-linear 8da4w --pte-backend portable
-pte 'custom_ops is not offered with format pte' --custom-ops
+pte 'hybrid is not offered with custom_ops' --custom-ops --cache-implementation hybrid
 pte '--verify runs a .pt2' --verify 2
 expect 1 '--format: must be pte' "$export" "$model" --pte-backend portable -n
 pte '--pte-backend: must be one of' --pte-backend coreml

@@ -91,13 +91,9 @@ struct made {
     struct pt2_archive *archive;
 };
 
-static void export_tiny(struct made *m, enum pt2_profile profile, int64_t max_cache_len,
-                        bool dynamic)
+static void export_as(struct made *m, const struct pt2_export_options *options)
 {
     struct pt2_checkpoint *checkpoint;
-    struct pt2_export_options options = {.profile = profile,
-                                         .max_cache_len = max_cache_len,
-                                         .dynamic_shapes = dynamic};
     struct pt2_export *exp;
     struct pt2_err err = {0};
     uint8_t digest[32];
@@ -109,7 +105,7 @@ static void export_tiny(struct made *m, enum pt2_profile profile, int64_t max_ca
     tiny_end(&m->model);
     snprintf(m->pt2, sizeof(m->pt2), "%s/a.pt2", m->model.dir);
     ck_assert_msg(pt2_checkpoint_open(m->model.dir, &checkpoint, &err) == 0, "%s", err.text);
-    ck_assert_msg(pt2_export_new(checkpoint, &options, &exp, &err) == 0, "%s", err.text);
+    ck_assert_msg(pt2_export_new(checkpoint, options, &exp, &err) == 0, "%s", err.text);
     fd = open(m->pt2, O_CREAT | O_RDWR, 0600);
     ck_assert_int_ge(fd, 0);
     ck_assert_int_eq(pt2_export_write(exp, fd, NULL, NULL, digest, &bytes, &err), 0);
@@ -117,6 +113,14 @@ static void export_tiny(struct made *m, enum pt2_profile profile, int64_t max_ca
     pt2_export_free(exp);
     pt2_checkpoint_free(checkpoint);
     ck_assert_msg(pt2_archive_open(m->pt2, &m->archive, &err) == 0, "%s", err.text);
+}
+
+static void export_tiny(struct made *m, enum pt2_profile profile, int64_t max_cache_len,
+                        bool dynamic)
+{
+    export_as(m, &(struct pt2_export_options){.profile = profile,
+                                              .max_cache_len = max_cache_len,
+                                              .dynamic_shapes = dynamic});
 }
 
 static void made_done(struct made *m)
@@ -366,6 +370,53 @@ START_TEST(test_pte_attends_to_the_smallest_window)
 }
 END_TEST
 
+/* ---- ExecuTorch's ops for caches ---- */
+
+/* Of each layer: rows into both caches, from the position that the program read once, then
+ * attention over those two. */
+START_TEST(test_pte_attends_by_custom_ops)
+{
+    struct pt2_program *from;
+    struct pte_program p;
+    struct pt2_err err = {0};
+    struct made m;
+    int32_t caches[2] = {-1, -1}, position = -1;
+    unsigned n_updates = 0, n_attended = 0;
+
+    export_as(&m, &(struct pt2_export_options){.profile = PT2_PROFILE_EDGE,
+                                               .max_cache_len = 600,
+                                               .custom_ops = true,
+                                               .dynamic_shapes = _i});
+    ck_assert_int_eq(pt2_program_read(m.archive, &from, &err), 0);
+    pte_init(&p);
+    ck_assert_msg(pte_lower(from, PTE_XNNPACK, &p, &err) == 0, "%s", err.text);
+    for (uint32_t i = 0; i < p.n_calls; i++) {
+        const struct pte_call *c = &p.calls[i];
+        const char *name = c->kind == PTE_KERNEL ? p.operators[c->index].name : "";
+
+        ck_assert_int_ne(c->kind, PTE_JUMP_FALSE);
+        if (streq(name, "aten::_local_scalar_dense")) {
+            ck_assert_int_eq(position, -1);
+            position = c->args[1];
+            ck_assert(p.values[position].kind == PTE_INT && p.values[position].is_own);
+        } else if (streq(name, "llama::update_cache")) {
+            ck_assert(pte_tensor(&p, (uint32_t)c->args[1])->is_kept);
+            ck_assert_int_eq(c->args[2], position);
+            caches[n_updates++ % 2] = c->args[1];
+        } else if (streq(name, "llama::custom_sdpa")) {
+            ck_assert_int_eq(c->args[1], caches[0]);
+            ck_assert_int_eq(c->args[2], caches[1]);
+            ck_assert_int_eq(c->args[3], position);
+            ck_assert_uint_eq(n_updates, 2 * ++n_attended);
+        }
+    }
+    ck_assert_uint_eq(n_attended, 2); /* layers */
+    pte_done(&p);
+    pt2_program_free(from);
+    made_done(&m);
+}
+END_TEST
+
 /* ---- what is refused, and what fails ---- */
 
 START_TEST(test_pte_refuses_by_name)
@@ -422,7 +473,9 @@ START_TEST(test_pte_survives_no_memory)
     struct pt2_pte_options options = {0};
     struct made m;
 
-    export_tiny(&m, PT2_PROFILE_EDGE, 300, false);
+    export_as(&m, &(struct pt2_export_options){.profile = PT2_PROFILE_EDGE,
+                                               .max_cache_len = 300,
+                                               .custom_ops = _i});
     for (alloc_fail_begin(); alloc_fail_next();) {
         struct pt2_pte *pte = NULL;
         struct pt2_err err = {0};
@@ -450,12 +503,13 @@ int main(void)
     tcase_add_test(core, test_pte_file_is_laid_out);
     tcase_add_test(core, test_pte_of_deflated_records);
     tcase_add_test(core, test_pte_attends_to_the_smallest_window);
+    tcase_add_loop_test(core, test_pte_attends_by_custom_ops, 0, 2);
     tcase_add_test(core, test_pte_describes_what_was_written);
     tcase_add_test(core, test_pte_check_says_what_new_makes);
     suite_add_tcase(suite, core);
     tcase_add_test(errors, test_pte_refuses_by_name);
     tcase_add_test(errors, test_pte_describe_trusts_nothing);
-    tcase_add_test(errors, test_pte_survives_no_memory);
+    tcase_add_loop_test(errors, test_pte_survives_no_memory, 0, 2);
     tcase_set_timeout(errors, 120);
     suite_add_tcase(suite, errors);
     return suite_run(suite);

@@ -52,10 +52,11 @@ int export_pte_parse(const json_t *body, struct json_problems *problems,
                      struct export_pte *ret_pte, struct pt2_err *err)
 {
     struct export_pte pte = {0};
+    bool custom_ops = false;
     struct json_obj o;
 
     json_obj_begin(&o, body, "", problems);
-    export_request_pte(&o, &pte.options);
+    export_request_pte(&o, &pte.options, &custom_ops);
     json_obj_end(&o);
     if (json_problems_any(problems))
         return json_problems_to_err(problems, PT2_ERR_INVALID, err);

@@ -300,9 +300,6 @@ static int check_format(struct pt2_export *exp, struct pt2_err *err)
 {
     if (exp->options.format != PT2_FORMAT_PTE)
         return 0;
-    if (exp->options.custom_ops)
-        return pt2_err_set(err, PT2_ERR_NOT_EXPORTABLE,
-                           "custom_ops is not offered with format pte");
     return pt2_pte_check(exp->program, extras_metadata(&exp->extras), &exp->options.pte,
                          &exp->pte, err);
 }

@@ -69,13 +69,15 @@ static void get_quantization(struct json_obj *body, struct pt2_quantization *q)
     json_obj_end(&o);
 }
 
-void export_request_pte(struct json_obj *o, struct pt2_pte_options *options)
+void export_request_pte(struct json_obj *o, struct pt2_pte_options *options,
+                        bool *ret_custom_ops)
 {
     static const char *const backends[] = {"xnnpack", "portable"};
     size_t i;
 
     if (json_get_choice(o, "backend", backends, ARRAY_LEN(backends), &i))
         options->backend = i == 0 ? PT2_PTE_XNNPACK : PT2_PTE_PORTABLE;
+    json_get_bool(o, "custom_ops", ret_custom_ops);
 }
 
 /* null or an object, the latter with that format alone. */
@@ -88,7 +90,11 @@ static void get_pte(struct json_obj *body, struct pt2_export_options *options)
         return;
     if (options->format != PT2_FORMAT_PTE)
         json_problem(body->problems, "/format", "must be pte where pte's options are given");
-    export_request_pte(&o, &options->pte);
+    export_request_pte(&o, &options->pte, &options->custom_ops);
+    if (json_has(&o, "custom_ops") && json_has(body, "custom_ops") &&
+        json_is_true(json_object_get(o.object, "custom_ops")) !=
+            json_is_true(json_object_get(body->object, "custom_ops")))
+        json_problem(body->problems, "/pte/custom_ops", "is not what /custom_ops says");
     json_obj_end(&o);
 }
 
@@ -313,7 +319,8 @@ static json_t *pte_to_json(const struct pt2_export_options *options)
 {
     if (options->format != PT2_FORMAT_PTE)
         return json_null();
-    return json_pack("{s:s}", "backend", pt2_pte_backend_name(options->pte.backend));
+    return json_pack("{s:s, s:b}", "backend", pt2_pte_backend_name(options->pte.backend),
+                     "custom_ops", (int)options->custom_ops);
 }
 
 json_t *export_options_to_json(const struct pt2_export_options *options)

@@ -28,8 +28,10 @@ MUST_USE int export_request_parse(const json_t *body, bool wants_model,
                                   struct export_request *ret_request,
                                   struct pt2_err *err);
 
-/* The members of "pte". */
-void export_request_pte(struct json_obj *o, struct pt2_pte_options *options);
+/* The members of "pte".  Its custom_ops is the program's, so a worker that has that file
+ * already has no use for it. */
+void export_request_pte(struct json_obj *o, struct pt2_pte_options *options,
+                        bool *ret_custom_ops);
 
 /* The options as an object with every member of the body but model, dry_run and labels:
  * what a job shows as its `options`, and what --job reads on standard input.  Two

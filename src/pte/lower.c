@@ -43,7 +43,15 @@ const struct pt2_tensor_meta *lower_meta(const struct lowering *l, uint32_t valu
     return &pt2_program_value(l->from, value)->meta;
 }
 
-/* "s0" or "4*s0", of the one symbol that there is: the sequence length. */
+static bool is_symbol(const struct lowering *l, const char *name)
+{
+    for (uint32_t i = 0; i < pt2_program_n_ranges(l->from); i++)
+        if (streq(pt2_program_range(l->from, i)->symbol, name))
+            return true;
+    return false;
+}
+
+/* "s0" or "4*s0", of the one symbol that sizes have: the sequence length. */
 static int largest(struct lowering *l, const char *expr, int64_t *ret_size)
 {
     char *end = NULL;
@@ -54,8 +62,7 @@ static int largest(struct lowering *l, const char *expr, int64_t *ret_size)
         factor = 1;
     else if (*end != '*')
         symbol = "";
-    if (pt2_program_n_ranges(l->from) != 1 || factor < 1 ||
-        !streq(symbol, pt2_program_range(l->from, 0)->symbol) ||
+    if (factor < 1 || !is_symbol(l, symbol) ||
         __builtin_mul_overflow(factor, l->decoder.max_seq_len, ret_size))
         return pt2_err_set(l->err, PT2_ERR_NOT_EXPORTABLE, "format pte: the size %s", expr);
     return 0;
@@ -195,7 +202,7 @@ bool lower_is_shape(const struct lowering *l, const struct pt2_node *node)
 
 /* ---- inputs and outputs ---- */
 
-/* A cache: nodes write to it in place ("index_copy_"). */
+/* A cache: nodes write to it in place ("index_copy_", "llama::update_cache"). */
 static bool is_written(const struct pt2_program *from, uint32_t value)
 {
     for (uint32_t i = 0; i < pt2_program_n_nodes(from); i++) {
@@ -204,6 +211,8 @@ static bool is_written(const struct pt2_program *from, uint32_t value)
         size_t len = op ? strcspn(op, ".") : 0;
 
         if (len > 0 && op[len - 1] == '_' && lower_tensor(node, "self") == value)
+            return true;
+        if (lower_is_llama(node) && lower_tensor(node, "cache") == value)
             return true;
     }
     return false;
@@ -286,6 +295,8 @@ static int lower_node(struct lowering *l, const struct pt2_node *node)
 
     if (lower_does_nothing(l, node))
         return 0;
+    if (lower_is_llama(node))
+        return lower_llama(l, node);
     if (!lower_op(node))
         return lower_quantized(l, node);
     if (lower_takes_quantized(l, node))

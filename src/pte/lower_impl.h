@@ -132,6 +132,12 @@ MUST_USE int lower_quantized(struct lowering *l, const struct pt2_node *node);
 bool lower_takes_quantized(const struct lowering *l, const struct pt2_node *node);
 MUST_USE int lower_of_quantized(struct lowering *l, const struct pt2_node *node);
 
+/* ---- lower_llama.c ---- */
+
+/* Is it one of ExecuTorch's ops for caches, or the number that those take? */
+bool lower_is_llama(const struct pt2_node *node);
+MUST_USE int lower_llama(struct lowering *l, const struct pt2_node *node);
+
 /* ---- lower_portable.c ---- */
 
 MUST_USE int lower_portable(struct lowering *l, const struct pt2_node *node);

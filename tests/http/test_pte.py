@@ -36,7 +36,7 @@ def by_command(*options):
 def story_a_job_makes_both_files(d):
     dry = submit(d, dry_run=True, expect=200, **PTE).json
     assert dry["options"]["profile"] == "edge" and dry["options"]["format"] == "pte", dry
-    assert dry["options"]["pte"] == {"backend": "xnnpack"}, dry
+    assert dry["options"]["pte"] == {"backend": "xnnpack", "custom_ops": False}, dry
     job_id = submit_id(d, **PTE)
     assert job_of(d, job_id)["pte"] is None or job_of(d, job_id)["state"] == "succeeded"
     job = finish(d, job_id)
@@ -77,6 +77,17 @@ def story_the_same_again_is_cached(d):
     other = export(d, **dict(options, pte=None))
     assert other["program"] == first["program"] and not other["cached"]
     assert other["pte"]["sha256"] != first["pte"]["sha256"], "one program, two of its files"
+
+
+def story_custom_ops_are_the_programs(d):
+    """Said of the .pte, they are the program's that it is made of."""
+    job = export(d, **PTE, pte={"custom_ops": True})
+    assert job["options"]["custom_ops"] and job["options"]["pte"]["custom_ops"], job
+    assert b"llama::custom_sdpa" in file_of(d, job).body
+    same = submit(d, **PTE, custom_ops=True).json
+    assert same["cached"] and same["pte"] == job["pte"], same
+    assert submit(d, **PTE, custom_ops=True, pte={"custom_ops": True}).json["cached"]
+    assert file_of(d, job).body == by_command("--custom-ops", "--dtype", "float32")
 
 
 def story_files_go_with_their_program():
@@ -130,7 +141,7 @@ def story_what_can_not_be_written_is_refused(d):
     refused("/format", format="onnx")
     refused("/pte", format="pte", pte="xnnpack")
     refused("/pte/backend", format="pte", pte={"backend": "coreml"})
-    refused("/pte/custom_ops", format="pte", pte={"custom_ops": True})
+    refused("/pte/custom_ops", format="pte", custom_ops=False, pte={"custom_ops": True})
     for dry_run in (False, True):
         for text, options in (
                 ("dtype must be float32", {"dtype": "bfloat16"}),
