@@ -1,6 +1,6 @@
 /* check_pte_file.c - what ExecuTorch would not notice of a file, found in the file itself: it is
- * read back and its instructions are followed, in an arena that has nothing
- * in it but the caches. */
+ * read back and its instructions are followed, in an arena that has nothing in it but the
+ * caches. */
 #include "made_pte.h"
 #include "pte/read.h"
 #include "suite.h"
