@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""SmolLM2-135M-Instruct in ExecuTorch: pt2d's exports of profile edge beside Transformers' export.
+"""SmolLM2-135M-Instruct in ExecuTorch: pt2d's exports of profile edge beside Transformers' export,
+and the .pte files that pt2-export writes itself (--format pte) beside Python's of the same programs.
 
 usage: edge.py [--build DIR] [--only WORD ...] [--fresh] [...]      see --help
 
@@ -8,7 +9,10 @@ and run for --tokens tokens behind a prompt of 16, in turn with the others, roun
 that a busy machine slows all alike; its logits are compared with eager Transformers'.  Lowered
 programs are kept for the next run, and the time that lowering took with them, unless --fresh;
 the time is of the processor, for the clock's says little on a busy machine, and of the clock.
-Rows that this pt2-export does not offer are said, and left out."""
+Rows that this pt2-export does not offer are said, and left out.
+
+Two tables come out: of all rows, and of each .pte file that pt2-export has written beside the one
+that Python has lowered, with both ratios; that of the speeds is the median of the rounds'."""
 
 import argparse
 import dataclasses
@@ -17,6 +21,7 @@ import hashlib
 import json
 import os
 import pathlib
+import resource
 import shutil
 import statistics
 import subprocess
@@ -39,7 +44,7 @@ QUANTIZED = ("--quantize-linear", "8da4w", "--quantize-embedding", "8w")  # in g
 @dataclasses.dataclass(frozen=True)
 class Row:
     name: str
-    how: str      # of lowering, as edge_child.py has it
+    how: str      # of lowering, as edge_child.py has it; "pte": pt2-export writes the .pte itself
     flags: tuple  # of pt2-export; None: Transformers exports
 
 
@@ -52,6 +57,11 @@ ROWS = [
     Row("profile edge, 8da4w + 8w", "page", QUANTIZED),
     Row("profile edge, 8da4w + 8w, custom ops", "page",
         ("--custom-ops", *QUANTIZED)),
+    Row("--format pte", "pte", ()),
+    Row("--format pte, dynamic length", "pte", ("--dynamic-shapes",)),
+    Row("--format pte, custom ops", "pte", ("--custom-ops",)),
+    Row("--format pte, 8da4w + 8w", "pte", QUANTIZED),
+    Row("--format pte, 8da4w + 8w, custom ops", "pte", ("--custom-ops", *QUANTIZED)),
 ]
 
 
@@ -108,6 +118,31 @@ class Bench:
 
     # ---- programs ----
 
+    def pt2_export(self, path, row, *flags):
+        """(seconds, those of the processor)"""
+        before, begin = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+        done = subprocess.run(
+            [self.args.build / "pt2-export", self.checkpoint, "-q", "-o", path, *flags,
+             "--max-cache-len", str(self.args.length), "--logits-to-keep", "last",
+             *row.flags], capture_output=True, text=True)
+        seconds, after = time.monotonic() - begin, resource.getrusage(resource.RUSAGE_CHILDREN)
+        if done.returncode:
+            raise Unavailable(done.stderr.strip().splitlines()[0])
+        return seconds, (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+
+    def written(self, row):
+        """The .pte that pt2-export writes, the figures; nothing of it is kept for other runs."""
+        path = self.scratch / f"{ROWS.index(row)}.pte"
+        seconds, cpu = self.pt2_export(path, row, "--format", "pte")
+        plan = json.loads(subprocess.run(
+            [self.args.build / "pt2ctl", "inspect", "--json", path], check=True,
+            capture_output=True).stdout)["methods"][0]
+        others = sum(op["calls"] for op in plan["operators"]
+                     if not op["name"].startswith("executorch_prim"))
+        return path, {"export_seconds": seconds, "seconds": seconds, "cpu_seconds": cpu,
+                      "pieces": plan["delegate_calls"], "others": others,
+                      "bytes": path.stat().st_size}
+
     def export(self, row):
         """(the .pt2, seconds)"""
         if row.flags is None:
@@ -117,14 +152,7 @@ class Bench:
                                                  self.args.length)["seconds"]
             return path, self.python_seconds
         path = self.scratch / "pt2d.pt2"
-        begin = time.monotonic()
-        done = subprocess.run(
-            [self.args.build / "pt2-export", self.checkpoint, "-q", "-o", path, "--profile",
-             "edge", "--max-cache-len", str(self.args.length), "--logits-to-keep", "last",
-             *row.flags], capture_output=True, text=True)
-        if done.returncode:
-            raise Unavailable(done.stderr.strip().splitlines()[0])
-        return path, time.monotonic() - begin
+        return path, self.pt2_export(path, row, "--profile", "edge")[0]
 
     def key(self, row, program):
         """Of what the program and its lowering depend on; Python's archives differ from run
@@ -139,6 +167,8 @@ class Bench:
 
     def prepare(self, row):
         """Export and lower; the figures of both."""
+        if row.how == "pte":
+            return self.written(row)
         if row.flags is None and not self.args.fresh:  # spares the export, too
             lowered = self.args.cache / f"edge-{self.key(row, None)}.pte"
             if lowered.with_suffix(".json").exists():
@@ -224,12 +254,33 @@ def table(rows):
         speeds, logits = f.get("tokens_per_second"), f.get("logits")
         yield "| " + " | ".join([
             row.name, f"{f['export_seconds']:.1f}",
-            f"{f['seconds']:.0f} ({f['cpu_seconds']:.0f})", str(f["pieces"]), str(f["others"]),
+            "–" if row.how == "pte" else f"{f['seconds']:.0f} ({f['cpu_seconds']:.0f})",
+            str(f["pieces"]), str(f["others"]),
             f"{f['bytes'] / 1e6:.0f}",
             f"{statistics.median(speeds):.1f} ({min(speeds):.1f}–{max(speeds):.1f})"
             if speeds else "–",
             f"{logits['difference'] / logits['largest']:.0e}" if logits else "–",
             f"{100 * logits['same']:.0f} %" if logits else "–"]) + " |"
+
+
+def beside_python(rows):
+    """The .pte files that pt2-export writes, each beside Python's lowering of the same program."""
+    yield ("| program | written in, s (processor) | Python's lowering | file, MB | Python's | "
+           "ratio | tokens/s | Python's | ratio |")
+    yield "|---" * 9 + "|"
+    python = {row.flags: figures for row, _, figures in rows if row.how == "page"}
+    for row, _, ours in rows:
+        theirs = python.get(row.flags)
+        if row.how != "pte" or not theirs:
+            continue
+        speeds = [f.get("tokens_per_second") for f in (ours, theirs)]
+        yield "| " + " | ".join([
+            row.name, *(f"{f['seconds']:.1f} ({f['cpu_seconds']:.1f})" for f in (ours, theirs)),
+            *(f"{f['bytes'] / 1e6:.1f}" for f in (ours, theirs)),
+            f"{ours['bytes'] / theirs['bytes']:.3f}",
+            *(f"{statistics.median(s):.1f}" if s else "–" for s in speeds),
+            f"{statistics.median(a / b for a, b in zip(*speeds)):.2f}" if all(speeds) else "–"
+        ]) + " |"
 
 
 def main():
@@ -240,7 +291,8 @@ def main():
     scratch = pathlib.Path(tempfile.mkdtemp(prefix="pt2d-edge-",
                                             dir=os.environ.get("TMPDIR", "/var/tmp")))
     try:
-        print("\n".join(table(Bench(args, python, scratch).all())))
+        rows = Bench(args, python, scratch).all()
+        print("\n".join(table(rows)), "\n".join(beside_python(rows)), sep="\n\n")
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 

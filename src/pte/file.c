@@ -107,11 +107,29 @@ static void add_named(struct pte_file *file)
     }
 }
 
+/* One segment for all caches: each is filled from its beginning when the program is loaded. */
+static void add_zeros(struct pte_file *file)
+{
+    const struct pte_program *p = file->p;
+    struct pte_segment *s = &file->layout.segments[file->layout.n_segments];
+    uint64_t bytes = 0;
+
+    for (uint32_t i = 0; i < p->n_values; i++)
+        if (p->values[i].kind == PTE_TENSOR && pte_tensor(p, i)->is_kept)
+            bytes = MAX(bytes, pte_tensor_bytes(pte_tensor(p, i)));
+    if (bytes == 0)
+        return;
+    *s = (struct pte_segment){.bytes = bytes, .blob = PTE_NONE, .delegate = PTE_NONE};
+    s->offset = round_up(file->segment_bytes, PTE_FILE_ALIGN);
+    file->segment_bytes = s->offset + bytes;
+    file->layout.zeros = ++file->layout.n_segments;
+}
+
 static int lay_out(struct pte_file *file, struct pt2_err *err)
 {
     struct pte_program *p = file->p;
     struct pte_layout *l = &file->layout;
-    size_t n = (size_t)p->n_blobs + p->n_delegates + 1;
+    size_t n = (size_t)p->n_blobs + p->n_delegates + 2;
 
     l->segments = calloc(n, sizeof(*l->segments));
     l->constants = calloc(n, sizeof(*l->constants));
@@ -123,6 +141,7 @@ static int lay_out(struct pte_file *file, struct pt2_err *err)
     if (add_payloads(file, err) < 0)
         return -1;
     add_named(file);
+    add_zeros(file);
     return 0;
 }
 
@@ -213,5 +232,5 @@ int pte_file_write(const struct pte_file *file, struct out *out, pte_write_blob 
             write_blob(file, s->blob, start, out, write, ctx, err) < 0)
             return -1;
     }
-    return 0;
+    return pad_to(out, start + pte_file_bytes(file), err); /* the caches' zeros */
 }

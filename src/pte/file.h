@@ -6,6 +6,7 @@
  *            constants, a blob at each multiple of 64
  *            a payload for each delegate
  *            a blob each that delegates alone know, by its key
+ *            zeros, which all caches begin as
  *
  * A blob that both tensors and delegates have lies among the constants, once; the named
  * segment lies within that of the constants.  The same program gives the same bytes.

@@ -13,6 +13,7 @@ enum { TYPE_KERNEL_CALL = 1, TYPE_DELEGATE_CALL = 2, TYPE_JUMP_FALSE_CALL = 4 };
 #define ARENA_ID         1 /* 0 is reserved */
 #define LOCATION_SEGMENT 1
 #define SHAPE_DYNAMIC_BOUND 1
+#define INITIAL_ZEROS    1 /* of mutable_data_segments' offsets; 0 is reserved */
 #define MAX_OUTPUTS      64
 
 struct tables {
@@ -40,6 +41,8 @@ static uint32_t tensor_table(struct tables *t, const struct pte_tensor *x)
     fields[n++] = FB_REF(3, dims);
     if (x->place == PTE_CONSTANT)
         fields[n++] = FB_U32(5, t->layout->constants[x->blob]);
+    if (x->is_kept)
+        fields[n++] = FB_U32(5, INITIAL_ZEROS);
     if (x->place == PTE_ALIAS)
         offset += pte_tensor(t->p, x->base)->offset;
     if (x->place == PTE_ARENA || x->place == PTE_ALIAS) {
@@ -271,19 +274,36 @@ static uint32_t named_list(struct tables *t)
     return fb_refs(t->fb, t->at, n);
 }
 
+/* What tensors of the arena are filled with when a method is loaded: zeros, the one offset
+ * of the one segment. */
+static uint32_t initial_list(struct tables *t)
+{
+    const uint64_t offsets[] = {0, 0};
+    uint32_t at;
+
+    if (!t->layout->zeros)
+        return fb_refs(t->fb, NULL, 0);
+    at = fb_vector(t->fb, offsets, ARRAY_LEN(offsets), sizeof(*offsets));
+    at = FB_TABLE(t->fb, FB_U32(0, t->layout->zeros - 1), FB_REF(1, at));
+    return fb_refs(t->fb, &at, 1);
+}
+
 static uint32_t root_table(struct tables *t, const struct pte_method *methods, uint32_t n)
 {
-    uint32_t plans[1 + PTE_MAX_METHODS], list, segments, constants, named;
+    uint32_t plans[1 + PTE_MAX_METHODS], list, inlined, segments, constants, initial, named;
 
     plans[0] = forward_table(t);
     for (uint32_t i = 0; i < n; i++)
         plans[1 + i] = method_table(t, &methods[i]);
     list = fb_refs(t->fb, plans, n + 1);
+    inlined = fb_refs(t->fb, NULL, 0); /* ExecuTorch's reader in Python wants it, if empty */
     segments = segments_list(t);
     constants = constants_table(t);
+    initial = initial_list(t);
     named = named_list(t);
-    return FB_TABLE(t->fb, FB_U32(0, 0), FB_REF(1, list), FB_REF(4, segments),
-                    FB_REF(5, constants), FB_REF(7, named));
+    return FB_TABLE(t->fb, FB_U32(0, 0), FB_REF(1, list), FB_REF(3, inlined),
+                    FB_REF(4, segments), FB_REF(5, constants), FB_REF(6, initial),
+                    FB_REF(7, named));
 }
 
 static size_t longest_list(const struct pte_program *p, const struct pte_layout *layout)

@@ -19,6 +19,7 @@ struct pte_layout {
     uint32_t *constants; /* by blob: which constant, from 1; 0: none */
     uint32_t n_constants;
     uint32_t *named; /* by blob: its segment's number plus 1; 0: none */
+    uint32_t zeros;  /* the same of what caches begin as */
 };
 
 /* Where the root table is. */

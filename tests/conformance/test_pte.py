@@ -1,6 +1,7 @@
 """ExecuTorch programs that pt2-export writes itself: loaded with full verification, and the
 logits of the .pt2 of the same options, at every position."""
 
+import ctypes
 import json
 import subprocess
 
@@ -13,6 +14,7 @@ from executorch.exir import (EdgeCompileConfig, ExecutorchBackendConfig,
                              to_edge_transform_and_lower)
 from executorch.runtime import Runtime, Verification
 
+import pte_file
 import reference
 import tiny
 
@@ -25,8 +27,8 @@ CHUNKS = [1, 7, 1, 30, 2]
 class Program:
     """The bytes and the program stay referenced: the runtime only borrows them."""
 
-    def __init__(self, path):
-        self.data = path.read_bytes()
+    def __init__(self, data, is_ours=True):
+        self.data, self.file = data, pte_file.File(data) if is_ours else None
         self.program = Runtime.get().load_program(self.data,
                                                   verification=Verification.InternalConsistency)
         self.methods = {name: self.program.load_method(name)
@@ -36,13 +38,18 @@ class Program:
         """What a method without inputs answers: one value, or several."""
         return self.methods[name].execute([])
 
-    def run(self, ids, chunks):
-        """[(n, vocab) of each call]"""
-        def call(start, n):
-            part = torch.tensor([ids[start:start + n]])
-            return self.methods["forward"].execute([part, torch.arange(start, start + n)])[0]
+    def call(self, ids, start, n):
+        """Its outputs as they lie in the arena."""
+        inputs = torch.tensor([ids[start:start + n]]), torch.arange(start, start + n)
+        return self.methods["forward"]._method(inputs, clone_outputs=False)
 
-        return [call(*c).clone().flatten(0, -2) for c in spans(len(ids), chunks)]
+    def run(self, ids, chunks):
+        """[(n, vocab) of each call].  Ours begins in an arena of NaN, but for the caches: the file
+        says what they begin as, and of all else nothing may be read before it is written."""
+        calls = spans(len(ids), chunks)
+        if self.file:
+            self.file.poison(self.call(ids, *calls[0]))
+        return [self.call(ids, *c)[0].clone().flatten(0, -2) for c in calls]
 
 
 def spans(n, chunks):
@@ -73,7 +80,7 @@ def pte(build, tmp_path_factory):
         subprocess.run([build / "pt2-export", folder, "-q", "-o", path, *flags, "--dtype", "float32",
                         "--max-cache-len", str(max_cache_len), *options],
                        check=True, capture_output=True)
-        return path if kind == "pt2" else Program(path)
+        return path if kind == "pt2" else Program(path.read_bytes())
 
     return run
 
@@ -117,19 +124,39 @@ def test_calls_of_several_tokens_and_rings(case, options, chunks, checkpoint, pt
     record_property("measured", compare(pte, checkpoint(case), *options, n=40, chunks=chunks))
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_caches_begin_as_the_file_says(backend, checkpoint, pte):
+    """Zeros, which ExecuTorch copies into the arena when it loads the program: with others in the
+    file, others are there.  They are all that is written in place, and share nothing."""
+    program = pte(checkpoint("llama"), backend, max_cache_len=300)
+    file, zeros = program.file, program.file.zeros()
+    caches = sorted(file.caches())
+    assert caches == sorted(file.place(c.args[0]) for c in file.calls_of("aten::index_put_"))
+    assert all(end <= first for (_, end), (first, _) in zip(caches, caches[1:]))
+    assert len(caches) == 4 and not any(program.data[zeros.start:zeros.stop])
+    other = bytearray(program.data)
+    other[zeros.start:zeros.stop] = b"\x5a" * len(zeros)
+    changed = Program(bytes(other))
+    base = changed.file.base(changed.call([5], 0, 1))
+    for first, end in caches:  # (300, 2, 16), the call has written the first row
+        row = (end - first) // 300
+        rest = ctypes.string_at(base + first + row, end - first - row) if backend == "xnnpack" \
+            else ctypes.string_at(base + first + row // 2, row)
+        assert rest == b"\x5a" * len(rest)
+
+
 def test_windows_of_chunks(checkpoint, pte, record_property):
     """Calls whose rows lie on both sides of a window's border."""
     record_property("measured", compare(pte, checkpoint("gemma2"), "--dynamic-shapes", n=300,
                                         chunks=CHUNKS, max_cache_len=300))
 
 
-def python_lowering(path, to):
+def python_lowering(path):
     edge = to_edge_transform_and_lower(
         torch.export.load(str(path)), partitioner=[XnnpackPartitioner()],
         compile_config=EdgeCompileConfig(_check_ir_validity=False, _skip_dim_order=True))
-    to.write_bytes(edge.to_executorch(ExecutorchBackendConfig(
-        run_reinplace_pass=True, do_quant_fusion_and_const_prop=True)).buffer)
-    return Program(to)
+    return Program(edge.to_executorch(ExecutorchBackendConfig(
+        run_reinplace_pass=True, do_quant_fusion_and_const_prop=True)).buffer, is_ours=False)
 
 
 @pytest.fixture(scope="session")
@@ -143,10 +170,10 @@ def short(tmp_path_factory):
     ["--quantize-linear=8da4w", "--quantize-embedding=4w", "--embedding-group-size=32"],
     ["--quantize-linear=8da8w", "--group-size=0"],
 ], ids=["8da4w-8w", "8da4w-4w", "8da8w"])
-def test_quantised_is_pythons_lowering(options, short, pte, tmp_path, record_property):
+def test_quantised_is_pythons_lowering(options, short, pte, record_property):
     folder, ids = short, tiny.ids(1, 12)[0]
     ours = torch.cat(pte(folder, "xnnpack", *options).run(ids, [1]))
-    theirs = torch.cat(python_lowering(pte(folder, "pt2", *options), tmp_path / "py.pte").run(ids, [1]))
+    theirs = torch.cat(python_lowering(pte(folder, "pt2", *options)).run(ids, [1]))
     difference, largest = reference.largest_difference(ours, theirs)
     assert difference <= 1e-5 * largest
     record_property("measured", f"{difference / largest:.1e} of the largest logit")
