@@ -106,6 +106,7 @@ def test_borders_of_windows(case, checkpoint, pte, record_property):
 @pytest.mark.parametrize("case,options,chunks", [
     ("llama", ["--dynamic-shapes"], CHUNKS),
     ("gemma2", ["--dynamic-shapes"], CHUNKS),
+    ("llama-mqa", ["--dynamic-shapes"], CHUNKS),
     ("qwen2-window", ["--dynamic-shapes", "--logits-to-keep=last"], CHUNKS),
     ("mistral-window", ["--seq-len=4"], [4]),
     ("gpt2", ["--seq-len=4", "--logits-to-keep=last"], [4]),
@@ -115,6 +116,13 @@ def test_borders_of_windows(case, checkpoint, pte, record_property):
                  isinstance(v[0], str) else None)
 def test_calls_of_several_tokens_and_rings(case, options, chunks, checkpoint, pte, record_property):
     record_property("measured", compare(pte, checkpoint(case), *options, n=40, chunks=chunks))
+
+
+@pytest.mark.parametrize("case", sorted(tiny.MOE))
+def test_experts_of_several_tokens(case, checkpoint, pte, record_property):
+    """Calls of 1 to all of the tokens: the experts of one after another."""
+    record_property("measured", compare(pte, checkpoint(case), "--dynamic-shapes", n=80,
+                                        chunks=[1, 9, 48, 2], max_cache_len=80))
 
 
 def test_windows_of_chunks(checkpoint, pte, record_property):
