@@ -15,6 +15,7 @@ import struct
 
 SHAPES = {  # hidden, intermediate, layers, heads, key-value heads, vocabulary
     "llama-3-8b": (4096, 14336, 32, 32, 8, 128256),
+    "56m": (512, 1408, 8, 8, 4, 32000),
     "0.76b": (2048, 5632, 14, 32, 8, 32000),
     "tensor-4.5gib": (4096, 512, 1, 4, 1, 589824),  # its embedding alone
     "4.5gib": (4096, 11008, 11, 32, 8, 64000),

@@ -211,6 +211,67 @@ static int write_archive(size_t piece, uint8_t digest[SHA256_BYTES], uint64_t *b
     return r;
 }
 
+/* What slices were given, one behind the other. */
+struct taken {
+    uint8_t *data; /* room for 3 MiB */
+    size_t len, n_slices;
+    size_t fail_at; /* this slice; 0: none */
+};
+
+static int take(void *ctx, const void *bytes, size_t len, struct pt2_err *e)
+{
+    struct taken *taken = ctx;
+
+    ck_assert_uint_le(len, PT2_ARCHIVE_SLICE);
+    if (++taken->n_slices == taken->fail_at)
+        return pt2_err_set(e, PT2_ERR_CANCELLED, "enough");
+    ck_assert_uint_eq(taken->len, (taken->n_slices - 1) * PT2_ARCHIVE_SLICE);
+    memcpy(taken->data + taken->len, bytes, len);
+    taken->len += len;
+    return 0;
+}
+
+/* Full slices and a rest, of the file and of what is inflated; a file that was cut short
+ * meanwhile is an error, not a fault. */
+START_TEST(test_archive_slices)
+{
+    AUTO_PTR uint8_t *data = pattern(3 << 20), *room = malloc(3 << 20);
+    struct taken taken = {.data = room};
+    uint8_t digest[SHA256_BYTES];
+    const struct pt2_record *big;
+    struct pt2_archive *a;
+    uint64_t bytes;
+
+    OK(write_archive(70000, digest, &bytes));
+    OK(pt2_archive_open(path, &a, &err));
+    big = pt2_archive_find(a, "data/weights/weight_3");
+    ck_assert_uint_eq(big->size, 3 << 20);
+    OK(pt2_archive_slices(a, big, take, &taken, &err));
+    ck_assert_uint_eq(taken.n_slices, (3 << 20) / PT2_ARCHIVE_SLICE);
+    ck_assert_mem_eq(room, data, 3 << 20);
+
+    taken = (struct taken){.data = room, .fail_at = 2};
+    ck_assert_int_eq(pt2_archive_slices(a, big, take, &taken, &err), -1);
+    ck_assert(err.code == PT2_ERR_CANCELLED && taken.n_slices == 2);
+    pt2_err_clear(&err);
+
+    ck_assert_int_eq(truncate(path, (off_t)big->offset + 300000), 0);
+    taken = (struct taken){.data = room};
+    ck_assert_int_eq(pt2_archive_slices(a, big, take, &taken, &err), -1);
+    ck_assert_msg(strstr(err.text, "'data/weights/weight_3': the file has become shorter"),
+                  "%s", err.text);
+    pt2_err_clear(&err);
+    pt2_archive_free(a);
+
+    a = open_data("archive-valid/deflated.pt2");
+    taken = (struct taken){.data = room};
+    OK(pt2_archive_slices(a, pt2_archive_find_payload(a, "w")->record, take, &taken, &err));
+    ck_assert_uint_eq(taken.len, 8);
+    ck_assert_mem_eq(room, ((const float[]){1, 2}), 8);
+    pt2_archive_free(a);
+}
+END_TEST
+
 /* Catches wrong padding, wrong CRCs and sizes, bytes lost between slices. */
 START_TEST(test_archive_what_is_written_reads_back)
 {
@@ -722,6 +783,7 @@ int main(void)
     tcase_add_test(core, test_archive_unusual_but_good_ones_open);
     tcase_add_test(core, test_archive_pythons_archive_opens);
     tcase_add_test(core, test_archive_payloads_of_every_kind);
+    tcase_add_test(core, test_archive_slices);
     tcase_add_test(core, test_archive_what_is_written_reads_back);
     tcase_add_test(core, test_archive_same_records_same_bytes);
     tcase_add_test(core, test_archive_zeros_are_zeros);

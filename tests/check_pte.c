@@ -341,6 +341,67 @@ START_TEST(test_pte_attends_by_custom_ops)
 }
 END_TEST
 
+/* ---- experts ---- */
+
+/* How often the kernel is called in a call of that many tokens. */
+static uint32_t count_kernel(const struct pte_program *p, const char *name, int64_t n_tokens)
+{
+    uint32_t n = 0;
+    int64_t round = 1;
+
+    for (uint32_t i = 0; i < p->n_calls; i++) {
+        n += p->calls[i].kind == PTE_KERNEL &&
+             streq(p->operators[p->calls[i].index].name, name);
+        if (pte_is_loop(p, i) && round++ < n_tokens)
+            i = p->calls[i].index - 1;
+    }
+    return n;
+}
+
+/* The most matrices of gate and up, (24, 8), that there is room for. */
+static int32_t most_gathered(const struct pte_program *p)
+{
+    int32_t most = 0;
+
+    for (uint32_t i = 0; i < p->n_values; i++) {
+        const struct pte_tensor *t = pte_tensor(p, i);
+
+        if (p->values[i].kind == PTE_TENSOR && t->place == PTE_ARENA && t->n_dims == 3 &&
+            t->sizes[1] == 24 && t->sizes[2] == 8)
+            most = MAX(most, t->sizes[0]);
+    }
+    return most;
+}
+
+/* Of a symbolic number of tokens: in a loop over them, with room for those of one token. */
+START_TEST(test_pte_experts_of_one_token_after_another)
+{
+    for (int backend = 0; backend < 2; backend++) {
+        struct pt2_program *from;
+        struct pt2_err err = {0};
+        struct pte_program p;
+        struct made m;
+
+        tiny_begin_moe(&m.model);
+        tiny_tensor(&m.model, "model.layers.0.block_sparse_moe.experts.1.w2.weight", 8, 12);
+        export_begun(&m, &(struct pt2_export_options){.profile = PT2_PROFILE_EDGE,
+                                                      .max_cache_len = 32,
+                                                      .dynamic_shapes = true});
+        ck_assert_int_eq(pt2_program_read(m.archive, &from, &err), 0);
+        pte_init(&p);
+        ck_assert_msg(pte_lower(from, backend ? PTE_PORTABLE : PTE_XNNPACK, &p, &err) == 0,
+                      "%s", err.text);
+        ck_assert_uint_eq(count_kernel(&p, "executorch_prim::et_copy_index", 5), 5);
+        ck_assert_uint_eq(count_kernel(&p, "aten::index", 5), 2 * 5);
+        ck_assert_uint_eq(count_kernel(&p, "aten::topk", 5), 1); /* of all at once */
+        ck_assert_int_eq(most_gathered(&p), 2);
+        pte_done(&p);
+        pt2_program_free(from);
+        made_done(&m);
+    }
+}
+END_TEST
+
 /* ---- what is refused, and what fails ---- */
 
 START_TEST(test_pte_refuses_by_name)
@@ -428,6 +489,7 @@ int main(void)
     tcase_add_test(core, test_pte_of_deflated_records);
     tcase_add_test(core, test_pte_attends_to_the_smallest_window);
     tcase_add_loop_test(core, test_pte_attends_by_custom_ops, 0, 2);
+    tcase_add_test(core, test_pte_experts_of_one_token_after_another);
     tcase_add_test(core, test_pte_describes_what_was_written);
     tcase_add_test(core, test_pte_check_says_what_new_makes);
     suite_add_tcase(suite, core);

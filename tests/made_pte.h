@@ -16,7 +16,8 @@ struct made {
     struct pt2_archive *archive;
 };
 
-static inline void export_as(struct made *m, const struct pt2_export_options *options)
+/* Of the model that was begun. */
+static inline void export_begun(struct made *m, const struct pt2_export_options *options)
 {
     struct pt2_checkpoint *checkpoint;
     struct pt2_export *exp;
@@ -25,8 +26,6 @@ static inline void export_as(struct made *m, const struct pt2_export_options *op
     uint64_t bytes;
     int fd;
 
-    tiny_begin(&m->model, TINY_LLAMA);
-    tiny_tensor(&m->model, "lm_head.weight", 10, 8);
     tiny_end(&m->model);
     snprintf(m->pt2, sizeof(m->pt2), "%s/a.pt2", m->model.dir);
     ck_assert_msg(pt2_checkpoint_open(m->model.dir, &checkpoint, &err) == 0, "%s", err.text);
@@ -38,6 +37,13 @@ static inline void export_as(struct made *m, const struct pt2_export_options *op
     pt2_export_free(exp);
     pt2_checkpoint_free(checkpoint);
     ck_assert_msg(pt2_archive_open(m->pt2, &m->archive, &err) == 0, "%s", err.text);
+}
+
+static inline void export_as(struct made *m, const struct pt2_export_options *options)
+{
+    tiny_begin(&m->model, TINY_LLAMA);
+    tiny_tensor(&m->model, "lm_head.weight", 10, 8);
+    export_begun(m, options);
 }
 
 static inline void export_tiny(struct made *m, enum pt2_profile profile,

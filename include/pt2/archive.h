@@ -76,6 +76,17 @@ PT2_API PT2_MUST_USE int pt2_archive_read(const struct pt2_archive *archive,
                                           void **ret_data, size_t *ret_size,
                                           struct pt2_err *err);
 
+/* Give the record's bytes to take, in their order: full slices of PT2_ARCHIVE_SLICE bytes,
+ * then what is left.  None stays in memory, so what it takes does not depend on the record's
+ * size.  A deflated record's CRC-32 is checked, after the last slice; a stored one's is not.
+ * Errors: IO, BAD_ARCHIVE, NOMEM; where take answers -1, what it has set. */
+#define PT2_ARCHIVE_SLICE ((size_t)256 << 10)
+typedef int pt2_archive_take(void *ctx, const void *bytes, size_t len, struct pt2_err *err);
+PT2_API PT2_MUST_USE int pt2_archive_slices(const struct pt2_archive *archive,
+                                            const struct pt2_record *record,
+                                            pt2_archive_take *take, void *ctx,
+                                            struct pt2_err *err);
+
 /* Read every record and compare its CRC-32: once, before an archive from outside is used
  * where it lies (opening checks the headers and the tables only).
  * Errors: BAD_ARCHIVE (names the record), NOMEM. */

@@ -16,6 +16,9 @@ static int map_file(int fd, struct pt2_archive *archive, struct pt2_err *err)
 
     if (fstat(fd, &st) < 0)
         return pt2_err_errno(err, PT2_ERR_IO, "stat");
+    archive->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    if (archive->fd < 0)
+        return pt2_err_errno(err, PT2_ERR_IO, "another descriptor");
     if (!S_ISREG(st.st_mode))
         return pt2_err_set(err, PT2_ERR_BAD_ARCHIVE, "not a regular file");
     if (st.st_size == 0)
@@ -143,6 +146,7 @@ int pt2_archive_open_fd(int fd, const char *name, struct pt2_archive **ret_archi
 
     if (!archive)
         return pt2_err_set(err, PT2_ERR_NOMEM, "no memory for an archive");
+    archive->fd = -1;
     if (map_file(fd, archive, err) < 0 ||
         zip_read_dir(archive->map, archive->len, &archive->dir, err) < 0 ||
         cut_root(archive, err) < 0 || sort_names(archive, err) < 0 ||
@@ -170,6 +174,8 @@ void pt2_archive_free(struct pt2_archive *archive)
         return;
     if (archive->map)
         munmap((void *)(uintptr_t)archive->map, archive->len);
+    if (archive->fd >= 0)
+        close(archive->fd);
     free(archive->root);
     zip_dir_done(&archive->dir);
     free(archive->records);

@@ -7,6 +7,7 @@
 #include <pt2/archive.h>
 
 struct pt2_archive {
+    int fd; /* ours */
     const uint8_t *map;
     uint64_t len;
     char *root;

@@ -85,7 +85,8 @@ struct zip_dir {
 MUST_USE int zip_find_end(const uint8_t *map, uint64_t len, struct zip_end *ret_end,
                           struct pt2_err *err);
 
-/* Read and check every central and local header.  new: zip_dir_done.
+/* Read and check every central and local header.  map is the whole of a file, mapped: the
+ * pages that headers lie in are let go of, as they would add up.  new: zip_dir_done.
  * Errors: BAD_ARCHIVE, NOMEM. */
 MUST_USE int zip_read_dir(const uint8_t *map, uint64_t len, struct zip_dir *ret_dir,
                           struct pt2_err *err);

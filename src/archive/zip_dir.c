@@ -4,8 +4,14 @@
 
 #include "base/utf8.h"
 
+#include <sys/mman.h>
+
 /* How far deflate can compress: 258 bytes by 2 bits. */
 #define DEFLATE_MAX_RATIO 1032
+
+/* A page that is touched is mapped with all that lies in one piece of the system's cache,
+ * up to a few MiB: so many headers are read between two times that all of it is let go. */
+#define FORGET_ENTRIES 8
 
 static int bad(struct pt2_err *err, const struct zip_entry *entry, const char *what)
 {
@@ -258,7 +264,7 @@ static int check_overlaps(const struct zip_dir *dir, struct pt2_err *err)
     return 0;
 }
 
-static int read_entries(const uint8_t *map, const struct zip_end *end,
+static int read_entries(const uint8_t *map, uint64_t len, const struct zip_end *end,
                         struct zip_dir *dir, struct pt2_err *err)
 {
     uint64_t at = end->offset, dir_end = end->offset + end->size;
@@ -272,6 +278,8 @@ static int read_entries(const uint8_t *map, const struct zip_end *end,
             read_local(map, end->offset, entry, err) < 0)
             return -1;
         at += used;
+        if (dir->n_entries % FORGET_ENTRIES == 0)
+            madvise((void *)(uintptr_t)map, len, MADV_DONTNEED);
     }
     if (at != dir_end)
         return pt2_err_set(err, PT2_ERR_BAD_ARCHIVE,
@@ -297,7 +305,7 @@ int zip_read_dir(const uint8_t *map, uint64_t len, struct zip_dir *ret_dir,
         return pt2_err_set(err, PT2_ERR_NOMEM, "no memory for %llu records",
                            (unsigned long long)end.n_entries);
     }
-    if (read_entries(map, &end, &dir, err) < 0) {
+    if (read_entries(map, len, &end, &dir, err) < 0) {
         zip_dir_done(&dir);
         return -1;
     }

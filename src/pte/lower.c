@@ -63,7 +63,7 @@ static int largest(struct lowering *l, const char *expr, int64_t *ret_size)
     else if (*end != '*')
         symbol = "";
     if (factor < 1 || !is_symbol(l, symbol) ||
-        __builtin_mul_overflow(factor, l->decoder.max_seq_len, ret_size))
+        __builtin_mul_overflow(factor, l->is_row ? 1 : l->decoder.max_seq_len, ret_size))
         return pt2_err_set(l->err, PT2_ERR_NOT_EXPORTABLE, "format pte: the size %s", expr);
     return 0;
 }
@@ -87,12 +87,17 @@ int lower_sizes(struct lowering *l, uint32_t value, int64_t ret_sizes[PTE_MAX_DI
     return 0;
 }
 
+bool lower_is_open(const struct lowering *l, const struct pt2_dim *size)
+{
+    return size->expr && !l->is_row;
+}
+
 bool lower_is_dynamic(const struct lowering *l, uint32_t value)
 {
     const struct pt2_tensor_meta *meta = lower_meta(l, value);
 
     for (unsigned i = 0; i < meta->n_dims; i++)
-        if (meta->sizes[i].expr)
+        if (lower_is_open(l, &meta->sizes[i]))
             return true;
     return false;
 }
@@ -289,7 +294,7 @@ static int lower_outputs(struct lowering *l)
 
 /* ---- nodes ---- */
 
-static int lower_node(struct lowering *l, const struct pt2_node *node)
+int lower_node(struct lowering *l, const struct pt2_node *node)
 {
     bool is_taken = false;
 
@@ -310,6 +315,26 @@ static int lower_node(struct lowering *l, const struct pt2_node *node)
     return lower_portable(l, node);
 }
 
+/* The node, or as many as become something together: l->node is then the last of them. */
+static int lower_next(struct lowering *l)
+{
+    const struct attention *a = lower_attention_at(l, l->node);
+    uint32_t last;
+    int r;
+
+    if (a) {
+        r = lower_attention(l, a);
+        l->node = a->last;
+        return r;
+    }
+    if (lower_rows_at(l, l->node, &last)) {
+        r = lower_rows(l, l->node, last);
+        l->node = last;
+        return r;
+    }
+    return lower_node(l, &l->nodes[l->node]);
+}
+
 static int lower_all(struct lowering *l)
 {
     uint32_t n = pt2_program_n_nodes(l->from);
@@ -323,15 +348,9 @@ static int lower_all(struct lowering *l)
     if (pte_failed(l->p))
         return 0;
     l->position = (uint32_t)l->p->inputs[l->decoder.cache_position];
-    for (l->node = 0; l->node < n && !pte_failed(l->p); l->node++) {
-        const struct attention *a = lower_attention_at(l, l->node);
-
-        if (a ? lower_attention(l, a) < 0
-              : lower_node(l, &l->nodes[l->node]) < 0)
+    for (l->node = 0; l->node < n && !pte_failed(l->p); l->node++)
+        if (lower_next(l) < 0)
             return -1;
-        if (a)
-            l->node = a->last;
-    }
     if (pte_failed(l->p))
         return 0; /* pte_lower says it */
     if (lower_xnn_end(l) < 0)

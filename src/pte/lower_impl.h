@@ -55,6 +55,7 @@ struct lowering {
     struct pt2_node *nodes; /* of the graph, by lower_copy_nodes; owned, as the next */
     struct pt2_named_arg *node_args;
     uint32_t node; /* that is being lowered */
+    bool is_row;   /* of one token: the symbol stands for 1 (lower_rows.c) */
     struct xnn_graph *delegate; /* NULL: none is being made */
     uint32_t *args;  /* values of the program, its inputs; room for all values */
     uint32_t *inner; /* values of the graph that it has made */
@@ -82,6 +83,8 @@ int64_t lower_int(const struct pt2_node *node, const char *name, int64_t otherwi
 /* Where a size is symbolic: the largest. */
 MUST_USE int lower_sizes(struct lowering *l, uint32_t value, int64_t ret_sizes[PTE_MAX_DIMS],
                          unsigned *ret_n);
+/* Is the size symbolic? */
+bool lower_is_open(const struct lowering *l, const struct pt2_dim *size);
 bool lower_is_dynamic(const struct lowering *l, uint32_t value);
 /* A new one of the value's shape. */
 uint32_t lower_activation(struct lowering *l, uint32_t value);
@@ -103,6 +106,17 @@ MUST_USE int lower_refuse(struct lowering *l, const struct pt2_node *node, const
 const char *lower_op(const struct pt2_node *node);
 /* Does the node give another shape, and nothing else? */
 bool lower_is_shape(const struct lowering *l, const struct pt2_node *node);
+
+/* The node, by a delegate or a kernel. */
+MUST_USE int lower_node(struct lowering *l, const struct pt2_node *node);
+
+/* ---- lower_rows.c ---- */
+
+/* Do nodes begin here that a symbolic number of tokens can not pass at once, but one after
+ * another?  *ret_last: their last. */
+bool lower_rows_at(const struct lowering *l, uint32_t node, uint32_t *ret_last);
+/* Put them; the walk goes on behind the last. */
+MUST_USE int lower_rows(struct lowering *l, uint32_t first, uint32_t last);
 
 /* ---- lower_nodes.c ---- */
 

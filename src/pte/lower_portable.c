@@ -47,6 +47,7 @@ static const struct kernel kernels[] = {
     {"pow.Tensor_Scalar", "aten::pow", "Tensor_Scalar_out", "self,exponent", NULL},
     {"relu.default", "aten::relu", "out", "self", NULL},
     {"remainder.Scalar", "aten::remainder", "Scalar_out", "self,other", NULL},
+    {"reshape.default", "aten::view_copy", "out", "self,shape", NULL},
     {"rsqrt.default", "aten::rsqrt", "out", "self", NULL},
     {"scatter.value", "aten::scatter", "value_out", "self,dim,index,value", NULL},
     {"select.int", "aten::select_copy", "int_out", "self,dim,index", NULL},
@@ -54,11 +55,14 @@ static const struct kernel kernels[] = {
     {"sin.default", "aten::sin", "out", "self", NULL},
     {"slice.Tensor", "aten::slice_copy", "Tensor_out", "self,dim,start=0,end,step=1", NULL},
     {"softmax.int", "aten::_softmax", "out", "self,dim,half_to_float=f", NULL},
+    {"squeeze.dim", "aten::squeeze_copy", "dim_out", "self,dim", NULL},
     {"sub.Tensor", "aten::sub", "out", "self,other,alpha=1", "Scalar_out"},
     {"sum.dim_IntList", "aten::sum", "IntList_out", "self,dim,keepdim=f,dtype=n", NULL},
     {"tanh.default", "aten::tanh", "out", "self", NULL},
     {"to.dtype", "aten::_to_copy", "out", "self,non_blocking=f,memory_format=n", NULL},
     {"transpose.int", "aten::transpose_copy", "int_out", "self,dim0,dim1", NULL},
+    {"unsqueeze.default", "aten::unsqueeze_copy", "out", "self,dim", NULL},
+    {"view.default", "aten::view_copy", "out", "self,size", NULL},
     {"where.self", "aten::where", "self_out", "condition,self,other", NULL},
 };
 
@@ -336,19 +340,9 @@ static bool is_input(struct lowering *l, uint32_t value)
 /* Another shape of the same elements: where sizes are known, another value at their place. */
 static int lower_shape(struct lowering *l, const struct pt2_node *node)
 {
-    static const struct kernel copies[] = {
-        {"reshape.default", "aten::view_copy", "out", "self,shape", NULL},
-        {"squeeze.dim", "aten::squeeze_copy", "dim_out", "self,dim", NULL},
-        {"unsqueeze.default", "aten::unsqueeze_copy", "out", "self,dim", NULL},
-        {"view.default", "aten::view_copy", "out", "self,size", NULL},
-    };
-
     if (!lower_is_dynamic(l, node->outputs[0].value) && !is_input(l, lower_tensor(node, "self")))
         return lower_as_view(l, node, lower_tensor(node, "self"));
-    for (size_t i = 0; i < ARRAY_LEN(copies); i++)
-        if (streq(lower_op(node), copies[i].op))
-            return call_kernel(l, node, &copies[i]);
-    return lower_refuse(l, node, "a transpose of symbolic sizes");
+    return call_kernel(l, node, find_kernel(lower_op(node)));
 }
 
 int lower_portable(struct lowering *l, const struct pt2_node *node)

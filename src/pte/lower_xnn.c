@@ -173,7 +173,7 @@ static struct xnn_shape with_open(const struct lowering *l, uint32_t value,
                                   struct xnn_shape shape)
 {
     for (unsigned i = 0; i < shape.n; i++)
-        if (lower_meta(l, value)->sizes[i].expr)
+        if (lower_is_open(l, &lower_meta(l, value)->sizes[i]))
             shape.sizes[i] = 0;
     return shape;
 }

@@ -35,6 +35,8 @@ static void name_tensors(const struct pte_program *p, const struct pte_call *c,
         name_value(p, (uint32_t)c->args[i], false, each, ctx);
     for (uint32_t i = n_read; i < c->n_args; i++)
         name_value(p, (uint32_t)c->args[i], true, each, ctx);
+    if (c->is_row) /* the first was named above: the other rows of it are read */
+        name_value(p, (uint32_t)c->args[0], true, each, ctx);
 }
 
 static uint64_t place_bytes(const struct pte_program *p, uint32_t base)
@@ -70,6 +72,22 @@ static void live(void *ctx, uint32_t base, bool is_written)
     life->last = planning->call;
 }
 
+/* What is there before a loop and read in it, or the other way, is so in each round. */
+static void lengthen(const struct pte_program *p, struct life *lives, uint32_t end)
+{
+    uint32_t first = p->calls[end].index;
+
+    for (uint32_t i = 0; i < p->n_values; i++) {
+        struct life *life = &lives[i];
+
+        if (!life->is_named || life->first > end || life->last < first ||
+            (life->first >= first && life->last <= end))
+            continue;
+        life->first = MIN(life->first, first);
+        life->last = MAX(life->last, end);
+    }
+}
+
 static void find_lives(const struct pte_program *p, struct planning *planning)
 {
     for (uint32_t i = 0; i < p->n_values; i++)
@@ -78,6 +96,9 @@ static void find_lives(const struct pte_program *p, struct planning *planning)
         name_tensors(p, &p->calls[planning->call], live, planning);
     for (uint32_t i = 0; i < p->n_outputs; i++)
         name_value(p, (uint32_t)p->outputs[i], true, live, planning);
+    for (uint32_t i = 0; i < p->n_calls; i++)
+        if (pte_is_loop(p, i))
+            lengthen(p, planning->lives, i);
     for (uint32_t i = 0; i < p->n_values; i++) {
         struct life *life = &planning->lives[i];
 
@@ -223,16 +244,52 @@ static int check_places(const struct pte_program *p, struct proof *proof)
     return 0;
 }
 
-/* A jump goes forward, so following the calls in their order sees at most more writes than
- * any path through them; that a path has all the writes that its reads need is the
- * maker's affair. */
+/* Is the jump one that leaves or enters the loop that ends there, or another loop's end? */
+static bool crosses(const struct pte_program *p, uint32_t jump, uint32_t end)
+{
+    uint32_t first = p->calls[end].index, to = p->calls[jump].index;
+
+    if (jump == end)
+        return false;
+    if (jump >= first && jump < end)
+        return to <= jump || to > end;
+    return to > first && to <= end;
+}
+
+/* Jumps go forward, or back to the beginning of a loop, into and out of which no other
+ * leads.  So following the calls in their order sees at most more writes than any path
+ * through them; that a path has all the writes that its reads need is the maker's affair. */
 static int check_jumps(const struct pte_program *p, struct pt2_err *err)
 {
-    for (uint32_t i = 0; i < p->n_calls; i++)
-        if (p->calls[i].kind == PTE_JUMP_FALSE &&
-            (p->calls[i].index <= i || p->calls[i].index > p->n_calls))
-            return pt2_err_set(err, PT2_ERR_INTERNAL, "call %u jumps back", i);
+    for (uint32_t i = 0; i < p->n_calls; i++) {
+        if (p->calls[i].kind != PTE_JUMP_FALSE)
+            continue;
+        if (p->calls[i].index > p->n_calls || p->calls[i].index == i)
+            return pt2_err_set(err, PT2_ERR_INTERNAL, "call %u jumps to %u of %u", i,
+                               p->calls[i].index, p->n_calls);
+        for (uint32_t end = 0; end < p->n_calls; end++)
+            if (pte_is_loop(p, end) && crosses(p, i, end))
+                return pt2_err_set(err, PT2_ERR_INTERNAL,
+                                   "call %u jumps into or out of a loop", i);
+    }
     return 0;
+}
+
+/* A loop's calls twice: what a tensor is at the end of a round depends on the round alone
+ * where the round names or overwrites it, so a third is as the second. */
+static void follow_calls(struct proof *proof)
+{
+    const struct pte_program *p = proof->p;
+
+    for (uint32_t i = 0; i < p->n_calls; i++) {
+        proof->call = i;
+        name_tensors(p, &p->calls[i], follow, proof);
+        if (!pte_is_loop(p, i))
+            continue;
+        for (proof->call = p->calls[i].index; proof->call < i; proof->call++)
+            name_tensors(p, &p->calls[proof->call], follow, proof);
+    }
+    proof->call = p->n_calls;
 }
 
 int memory_check(const struct pte_program *p, struct pt2_err *err)
@@ -244,8 +301,7 @@ int memory_check(const struct pte_program *p, struct pt2_err *err)
         return pt2_err_set(err, PT2_ERR_NOMEM, "a proof of memory");
     if (check_jumps(p, err) < 0 || check_places(p, &proof) < 0)
         return -1;
-    for (; proof.call < p->n_calls; proof.call++)
-        name_tensors(p, &p->calls[proof.call], follow, &proof);
+    follow_calls(&proof);
     for (uint32_t i = 0; i < p->n_outputs; i++)
         name_value(p, (uint32_t)p->outputs[i], false, follow, &proof);
     for (uint32_t i = 0; i < p->n_values && !proof.failed; i++)

@@ -1,8 +1,9 @@
 /* memory.h - where the tensors of a program lie in its arena.
  *
  * Tensors whose lives do not meet share bytes; a life is from the first call that names a
- * tensor, or one that lies within it, to the last.  Nothing in ExecuTorch checks a plan,
- * so memory_check proves each: it follows the calls and knows nothing of lives.
+ * tensor, or one that lies within it, to the last, and all of a loop where only one of them
+ * is in it.  Nothing in ExecuTorch checks a plan, so memory_check proves each: it follows
+ * the calls and knows nothing of lives.
  *
  * Pure functions of the program; one thread at a time. */
 #ifndef PTE_MEMORY_H

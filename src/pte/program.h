@@ -81,6 +81,7 @@ struct pte_call {
     uint32_t n_args;
     uint32_t n_outs; /* DELEGATE: the last of args; KERNEL: the last value is written, and
                         n_outs says in how many places of args it stands */
+    bool is_row;     /* KERNEL: a row of the first value is written, the others stay */
 };
 
 struct pte_operator {
@@ -199,5 +200,11 @@ void pte_call_delegate(struct pte_program *p, uint32_t delegate, const uint32_t 
 /* Jump where the Bool is false; to where pte_land says. */
 uint32_t pte_jump_false(struct pte_program *p, uint32_t condition);
 void pte_land(struct pte_program *p, uint32_t jump);
+
+/* Is the call the end of a loop, whose first one is its index? */
+static inline bool pte_is_loop(const struct pte_program *p, uint32_t call)
+{
+    return p->calls[call].kind == PTE_JUMP_FALSE && p->calls[call].index <= call;
+}
 
 #endif

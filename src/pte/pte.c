@@ -7,11 +7,8 @@
 #include "pte/file.h"
 #include "pte/lower.h"
 
-#include <sys/mman.h>
-
 #define METADATA     "extra/executorch_metadata.json"
 #define MAX_METADATA ((size_t)1 << 16)
-#define SLICE_BYTES  ((size_t)1 << 20)
 #define MAX_NUMBERS  64 /* of one method */
 
 struct pt2_pte {
@@ -227,30 +224,26 @@ static const uint8_t *shape_slice(enum pte_form form, const uint8_t *from, size_
     return NULL;
 }
 
-/* is_mapped: the bytes are the archive's file, whose pages can come again; of any other memory
- * MADV_DONTNEED would make zeros. */
-static int add_slices(struct pt2_pte *pte, enum pte_form form, const uint8_t *bytes,
-                      uint64_t n, bool is_mapped, struct out *out, struct pt2_err *err)
+/* A blob on its way from the archive. */
+struct passing {
+    struct pt2_pte *pte;
+    enum pte_form form;
+    struct out *out;
+    uint8_t *room; /* for a slice in the blob's form */
+};
+
+static int pass_slice(void *ctx, const void *bytes, size_t len, struct pt2_err *err)
 {
-    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
-    AUTO_PTR uint8_t *room = malloc(SLICE_BYTES);
+    const struct passing *passing = ctx;
+    struct pt2_pte *pte = passing->pte;
+    size_t n;
+    const uint8_t *shaped = shape_slice(passing->form, bytes, len, passing->room, &n);
 
-    if (!room)
-        return pt2_err_set(err, PT2_ERR_NOMEM, "a slice of a weight");
-    for (uint64_t done = 0; done < n;) {
-        size_t len = (size_t)MIN(n - done, (uint64_t)SLICE_BYTES), shaped_len;
-        uintptr_t start = ((uintptr_t)bytes + done) & ~(page - 1);
-        const uint8_t *shaped = shape_slice(form, bytes + done, len, room, &shaped_len);
-
-        if (out_add(out, shaped, shaped_len, err) < 0)
-            return -1;
-        if (is_mapped) /* so that what is mapped does not add up */
-            madvise((void *)start, len, MADV_DONTNEED);
-        done += len;
-        pte->done += form == PTE_PLAIN ? len : len / 2;
-        if (pte->progress)
-            pte->progress(pte->ctx, pte->done, pte->total);
-    }
+    if (out_add(passing->out, shaped, n, err) < 0)
+        return -1;
+    pte->done += n;
+    if (pte->progress)
+        pte->progress(pte->ctx, pte->done, pte->total);
     return 0;
 }
 
@@ -260,9 +253,8 @@ static int write_blob(void *ctx, uint32_t blob, struct out *out, struct pt2_err 
     const struct pte_blob *b = &pte->program.blobs[blob];
     const struct pt2_payload *payload = pt2_archive_find_payload(pte->archive, b->source);
     uint64_t n = b->form == PTE_PLAIN ? b->bytes : b->bytes * 2;
-    AUTO_PTR void *read = NULL;
-    const void *bytes;
-    size_t len;
+    AUTO_PTR uint8_t *room = NULL;
+    struct passing passing = {pte, b->form, out, NULL};
 
     if (!payload)
         return pt2_err_set(err, PT2_ERR_BAD_ARCHIVE, "no payload '%s'", b->source);
@@ -271,13 +263,12 @@ static int write_blob(void *ctx, uint32_t blob, struct out *out, struct pt2_err 
     if (payload->storage_offset || payload->record->size != n)
         return pt2_err_set(err, PT2_ERR_BAD_ARCHIVE, "payload '%s' is no whole record",
                            b->source);
-    bytes = pt2_archive_data(pte->archive, payload->record);
-    if (!bytes) {
-        if (pt2_archive_read(pte->archive, payload->record, n, &read, &len, err) < 0)
-            return -1;
-        bytes = read;
+    if (b->form != PTE_PLAIN) {
+        passing.room = room = malloc(PT2_ARCHIVE_SLICE);
+        if (!room)
+            return pt2_err_set(err, PT2_ERR_NOMEM, "a slice of a weight");
     }
-    return add_slices(pte, b->form, bytes, n, /* is_mapped= */ !read, out, err);
+    return pt2_archive_slices(pte->archive, payload->record, pass_slice, &passing, err);
 }
 
 int pt2_pte_write(struct pt2_pte *pte, int fd, pt2_pte_progress *progress, void *ctx,

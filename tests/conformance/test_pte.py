@@ -3,7 +3,10 @@ logits of the .pt2 of the same options, at every position."""
 
 import ctypes
 import json
+import pathlib
 import subprocess
+import sys
+import time
 
 import executorch.kernels.quantized  # noqa: F401  embedding_byte, embedding_4bit
 import pytest
@@ -17,6 +20,10 @@ from executorch.runtime import Runtime, Verification
 import pte_file
 import reference
 import tiny
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "bench"))
+import big  # noqa: E402
+import export as bench_export  # noqa: E402
 
 BACKENDS = ["xnnpack", "portable"]
 KNOBS = ["llama", "llama-mqa", "llama-tied", "llama-biases", "llama-head-dim", "llama-yarn-knobs",
@@ -113,6 +120,7 @@ def test_borders_of_windows(case, checkpoint, pte, record_property):
 @pytest.mark.parametrize("case,options,chunks", [
     ("llama", ["--dynamic-shapes"], CHUNKS),
     ("gemma2", ["--dynamic-shapes"], CHUNKS),
+    ("llama-mqa", ["--dynamic-shapes"], CHUNKS),
     ("qwen2-window", ["--dynamic-shapes", "--logits-to-keep=last"], CHUNKS),
     ("mistral-window", ["--seq-len=4"], [4]),
     ("gpt2", ["--seq-len=4", "--logits-to-keep=last"], [4]),
@@ -143,6 +151,13 @@ def test_caches_begin_as_the_file_says(backend, checkpoint, pte):
         rest = ctypes.string_at(base + first + row, end - first - row) if backend == "xnnpack" \
             else ctypes.string_at(base + first + row // 2, row)
         assert rest == b"\x5a" * len(rest)
+
+
+@pytest.mark.parametrize("case", sorted(tiny.MOE))
+def test_experts_of_several_tokens(case, checkpoint, pte, record_property):
+    """Calls of 1 to all of the tokens: the experts of one after another."""
+    record_property("measured", compare(pte, checkpoint(case), "--dynamic-shapes", n=80,
+                                        chunks=[1, 9, 48, 2], max_cache_len=80))
 
 
 def test_windows_of_chunks(checkpoint, pte, record_property):
@@ -195,3 +210,31 @@ def test_what_it_says_of_itself(checkpoint, build, tmp_path):
     made = json.loads(subprocess.check_output([*command, "-o", tmp_path / "x.pte"]))
     assert dry["pte_bytes"] == made["pte_bytes"] == made["pte"]["bytes"] \
         == (tmp_path / "x.pte").stat().st_size
+
+
+def peak_bytes(*command, stdin=b""):
+    """VmHWM of the process, its files' pages included."""
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    process.stdin.write(stdin)
+    process.stdin.close()
+    peak = 0
+    while process.poll() is None:
+        peak = max(peak, bench_export.peak_kib(process.pid))
+        time.sleep(0.005)
+    assert process.returncode == 0
+    return peak * 1024
+
+
+def test_memory_is_that_of_slices(build, tmp_path, record_property):
+    """Of a file of 225 MB: from a checkpoint, quantised, and from an archive (a daemon's job)."""
+    model, pt2 = big.make(tmp_path / "in", "56m", "BF16"), tmp_path / "x.pt2"
+    options = ["--dtype", "float32", "--max-cache-len", "256", "-q", "-o"]
+    command = [build / "pt2-export", model, "--format", "pte", *options]
+    peaks = [peak_bytes(*command, tmp_path / "a.pte"),
+             peak_bytes(*command, tmp_path / "q.pte", "--quantize-linear=8da4w")]
+    subprocess.run([build / "pt2-export", model, "--profile", "edge", *options, pt2], check=True)
+    peaks.append(peak_bytes(build / "pt2-export", "--pte-job", pt2, "-o", tmp_path / "b.pte",
+                            stdin=b'{"backend": "xnnpack"}'))
+    assert (tmp_path / "a.pte").stat().st_size > 220e6
+    assert max(peaks) < 28e6
+    record_property("measured", " ".join(f"{peak / 1e6:.1f}" for peak in peaks) + " MB")
