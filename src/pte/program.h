@@ -7,8 +7,8 @@
  *     blobs         bytes of weights and tables, in memory or somebody else's to write
  *
  * After ExecuTorch 1.5.1's schema/program.fbs; the file is written by file.h.  Everything
- * lives as long as the program.  The first failure (no memory, a size) sticks: later calls answer
- * 0, pte_failed() says so.  One thread at a time. */
+ * lives as long as the program.  The first failure (no memory, a size) sticks: later calls
+ * answer 0, pte_failed() says so.  One thread at a time. */
 #ifndef PTE_PROGRAM_H
 #define PTE_PROGRAM_H
 
