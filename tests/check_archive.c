@@ -169,6 +169,8 @@ static int add_more(struct pt2_writer *w, int i)
 
 static const uint64_t written_sizes[] = {64, 0, 4, 3 << 20, 1 << 20, 8, 12};
 
+static bool no_digest; /* of write_archive */
+
 /* Write an archive of tensors to path, their bytes in pieces of `piece`; 0: count what it
  * would be. */
 static int write_archive(size_t piece, uint8_t digest[SHA256_BYTES], uint64_t *bytes)
@@ -182,6 +184,8 @@ static int write_archive(size_t piece, uint8_t digest[SHA256_BYTES], uint64_t *b
 
     if (pt2_writer_new(fd, "model", &w, &err) < 0)
         return -1;
+    if (no_digest)
+        pt2_writer_no_digest(w);
     r = pt2_writer_fixed(w, &err);
     r = r ? r : pt2_writer_model(w, "{}", 2, &err);
     for (uint32_t i = 0; i < ARRAY_LEN(entries) && !r; i++) {
@@ -314,6 +318,25 @@ START_TEST(test_archive_same_records_same_bytes)
     OK(write_archive(1, one, &bytes));
     OK(write_archive(1 << 22, two, &bytes));
     ck_assert_mem_eq(one, two, SHA256_BYTES);
+}
+END_TEST
+
+START_TEST(test_archive_without_a_digest)
+{
+    static const uint8_t zeros[SHA256_BYTES];
+    uint8_t digest[SHA256_BYTES], same[SHA256_BYTES];
+    AUTO_PTR char *file = NULL;
+    uint64_t bytes;
+    size_t len;
+
+    no_digest = true;
+    OK(write_archive(70000, same, &bytes));
+    no_digest = false;
+    ck_assert_mem_eq(same, zeros, SHA256_BYTES);
+    file = slurp(path, &len);
+    sha256_of(file, len, same);
+    OK(write_archive(70000, digest, &bytes));
+    ck_assert_mem_eq(same, digest, SHA256_BYTES);
 }
 END_TEST
 
@@ -786,6 +809,7 @@ int main(void)
     tcase_add_test(core, test_archive_slices);
     tcase_add_test(core, test_archive_what_is_written_reads_back);
     tcase_add_test(core, test_archive_same_records_same_bytes);
+    tcase_add_test(core, test_archive_without_a_digest);
     tcase_add_test(core, test_archive_zeros_are_zeros);
     tcase_add_test(core, test_archive_counting_is_exact);
     tcase_add_test(core, test_archive_goes_on_where_it_ended);

@@ -126,6 +126,10 @@ PT2_API void pt2_writer_free(struct pt2_writer *writer);
 PT2_API PT2_MUST_USE int pt2_writer_skip(struct pt2_writer *writer, uint64_t len,
                                          struct pt2_err *err);
 
+/* Nobody asks for the file's digest: pt2_writer_finish answers one of zeros.  Before the first
+ * record. */
+PT2_API void pt2_writer_no_digest(struct pt2_writer *writer);
+
 /* Begin a record of exactly size bytes, its first one aligned to align bytes (1: not at
  * all); then add them in any number of calls; then end it.
  * Errors: IO, NO_SPACE, INVALID (a name twice, bytes too many or too few), NOMEM. */

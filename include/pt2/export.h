@@ -147,10 +147,10 @@ typedef void pt2_export_progress(void *ctx, const char *stage, uint64_t done,
                                  uint64_t total);
 
 /* Write the archive to fd, from its current place on (borrowed; not synced).  Each byte
- * of the weights is read once.  progress may be NULL. ret_sha256 (32 bytes) and ret_bytes
- * are the file's. Errors: CHECKPOINT_CHANGED (a file is another than when the checkpoint
- * was opened), IO, NO_SPACE, NOMEM, INTERNAL.  After an error the file is worth nothing.
- */
+ * of the weights is read once.  progress may be NULL.  ret_sha256 (32 bytes; NULL: no digest
+ * is taken) and ret_bytes are the file's.  Errors: CHECKPOINT_CHANGED (a file is another than
+ * when the checkpoint was opened), IO, NO_SPACE, NOMEM, INTERNAL.  After an error the file is
+ * worth nothing. */
 PT2_API PT2_MUST_USE int pt2_export_write(struct pt2_export *exp, int fd,
                                           pt2_export_progress *progress, void *ctx,
                                           uint8_t *ret_sha256, uint64_t *ret_bytes,

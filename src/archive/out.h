@@ -32,8 +32,10 @@ MUST_USE int out_add(struct out *out, const void *data, size_t len, struct pt2_e
 /* Count len bytes that nobody has; where fd is -1. */
 void out_skip(struct out *out, uint64_t len);
 MUST_USE int out_add_zeros(struct out *out, size_t len, struct pt2_err *err);
-/* Write what is left, wait for the digest (zeros where fd is -1).  Nothing can be added
- * afterwards. */
+/* Nobody asks for the digest: none is taken.  Before anything is added. */
+void out_no_digest(struct out *out);
+/* Write what is left, wait for the digest (zeros where fd is -1 or there is none).  Nothing
+ * can be added afterwards. */
 MUST_USE int out_finish(struct out *out, uint8_t ret_sha256[SHA256_BYTES],
                         struct pt2_err *err);
 

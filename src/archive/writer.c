@@ -101,6 +101,11 @@ int pt2_writer_new(int fd, const char *root, struct pt2_writer **ret_writer,
     return 0;
 }
 
+void pt2_writer_no_digest(struct pt2_writer *w)
+{
+    out_no_digest(w->out);
+}
+
 void pt2_writer_free(struct pt2_writer *w)
 {
     if (!w)

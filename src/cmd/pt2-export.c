@@ -251,7 +251,7 @@ static int verify_file(struct run *run, const struct pt2_export_options *options
     return 0;
 }
 
-/* The .pt2 is a file on the way, without a name. */
+/* The .pt2 is a file on the way, without a name and a digest. */
 static int write_pte(struct run *run, struct pt2_export *exp, int fd, uint8_t *sha256,
                      uint64_t *ret_bytes, struct pt2_err *err)
 {
@@ -259,7 +259,8 @@ static int write_pte(struct run *run, struct pt2_export *exp, int fd, uint8_t *s
 
     run->pte.options = pt2_export_resolved(exp)->pte;
     if (export_file_unnamed(run->flags.output, &archive, err) < 0 ||
-        pt2_export_write(exp, archive, show_progress, run, sha256, ret_bytes, err) < 0 ||
+        pt2_export_write(exp, archive, show_progress, run, /* ret_sha256= */ NULL, ret_bytes,
+                         err) < 0 ||
         export_pte(&run->pte, archive, fd, show_progress, run, err) < 0)
         return -1;
     memcpy(sha256, run->pte.sha256, SHA256_BYTES);

@@ -605,6 +605,8 @@ int pt2_export_write(struct pt2_export *exp, int fd, pt2_export_progress *progre
     if (pt2_checkpoint_check_unchanged(exp->checkpoint, err) < 0 ||
         pt2_writer_new(fd, ROOT, &writer, err) < 0)
         return -1;
+    if (!ret_sha256)
+        pt2_writer_no_digest(writer);
     r = write_archive(exp, writer, /* is_counting= */ false, progress, ctx, err);
     if (r == 0)
         r = pt2_writer_finish(writer, digest, &bytes, err);
@@ -612,7 +614,8 @@ int pt2_export_write(struct pt2_export *exp, int fd, pt2_export_progress *progre
     if (r < 0 || pt2_checkpoint_check_unchanged(exp->checkpoint, err) < 0)
         return -1;
     ASSERT(bytes == exp->written_bytes);
-    memcpy(ret_sha256, digest, sizeof(digest));
+    if (ret_sha256)
+        memcpy(ret_sha256, digest, sizeof(digest));
     *ret_bytes = bytes;
     return 0;
 }

@@ -390,6 +390,10 @@ int pte_lower(const struct pt2_program *from, enum pte_backend backend,
     free(l.node_args);
     if (r < 0)
         return -1;
+    if (pte_failed(p) && p->is_too_big)
+        return pt2_err_set(err, PT2_ERR_LIMIT,
+                           "format pte: a tensor is longer than 2^31 - 1 in a dimension, "
+                           "or than 2^63 bytes");
     if (pte_failed(p))
         return pt2_err_set(err, PT2_ERR_NOMEM, "an ExecuTorch program");
     if (memory_plan(p, err) < 0)

@@ -184,7 +184,7 @@ static uint32_t add_tensor(struct pte_program *p, const struct pte_tensor *like,
     struct pte_value value = {.kind = PTE_TENSOR, .tensor = *like};
 
     if (!set_sizes(&value.tensor, dtype, n_dims, sizes)) {
-        p->failed = true;
+        p->failed = p->is_too_big = true;
         return 0;
     }
     return like->place == PTE_CONSTANT ? share_value(p, &value) : add_value(p, &value);

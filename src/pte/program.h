@@ -7,8 +7,8 @@
  *     blobs         bytes of weights and tables, in memory or somebody else's to write
  *
  * After ExecuTorch 1.5.1's schema/program.fbs; the file is written by file.h.  Everything
- * lives as long as the program.  The first failure (no memory) sticks: later calls answer
- * 0, pte_failed() says so.  One thread at a time. */
+ * lives as long as the program.  The first failure (no memory, a size) sticks: later calls
+ * answer 0, pte_failed() says so.  One thread at a time. */
 #ifndef PTE_PROGRAM_H
 #define PTE_PROGRAM_H
 
@@ -19,7 +19,7 @@
 #include <pt2/err.h>
 
 #define PTE_MAX_DIMS 8
-#define PTE_KEY_SIZE 256
+#define PTE_KEY_SIZE 1040 /* a tensor's name has up to 1024 bytes, and an end comes on top */
 #define PTE_NONE     UINT32_MAX /* no blob */
 
 struct xnn_graph;
@@ -123,6 +123,7 @@ struct pte_program {
     uint32_t n_inputs, n_outputs, cap_inputs, cap_outputs;
     uint64_t arena_bytes; /* memory_plan's */
     bool failed;
+    bool is_too_big; /* what failed was a tensor of more bytes or longer than a file may have */
 };
 
 void pte_init(struct pte_program *p);

@@ -225,9 +225,38 @@ def peak_bytes(*command, stdin=b""):
     return peak * 1024
 
 
-def test_memory_is_that_of_slices(build, tmp_path, record_property):
-    """Of a file of 225 MB: from a checkpoint, quantised, and from an archive (a daemon's job)."""
-    model, pt2 = big.make(tmp_path / "in", "56m", "BF16"), tmp_path / "x.pt2"
+@pytest.fixture(scope="session")
+def large(tmp_path_factory):
+    """Of 225 MB in float32."""
+    return big.make(tmp_path_factory.mktemp("large") / "in", "56m", "BF16")
+
+
+@pytest.mark.parametrize("job", [False, True])
+def test_one_that_is_killed_leaves_no_file(job, large, build, tmp_path):
+    """As a command, and as the worker that makes it of an archive."""
+    path, command = tmp_path / "out/x.pte", [build / "pt2-export", large, "-q"]
+    path.parent.mkdir()
+    if job:
+        pt2 = tmp_path / "x.pt2"
+        subprocess.run([*command, "--profile=edge", "--dtype=float32", "-o", pt2], check=True)
+        command = [build / "pt2-export", "--pte-job", pt2]
+    else:
+        command += ["--format", "pte"]
+    process = subprocess.Popen([*command, "-o", path], stdin=subprocess.PIPE,
+                               stdout=subprocess.DEVNULL)
+    process.stdin.write(b'{"backend": "xnnpack"}')
+    process.stdin.close()
+    while not any(f.stat().st_size > 1 << 20 for f in path.parent.iterdir()):
+        assert process.poll() is None, "it was too fast"
+        time.sleep(0.001)
+    process.kill()
+    process.wait()
+    assert not path.exists()
+
+
+def test_memory_is_that_of_slices(large, build, tmp_path, record_property):
+    """From a checkpoint, quantised, and from an archive (a daemon's job)."""
+    model, pt2 = large, tmp_path / "x.pt2"
     options = ["--dtype", "float32", "--max-cache-len", "256", "-q", "-o"]
     command = [build / "pt2-export", model, "--format", "pte", *options]
     peaks = [peak_bytes(*command, tmp_path / "a.pte"),
