@@ -12,7 +12,9 @@ the time is of the processor, for the clock's says little on a busy machine, and
 Rows that this pt2-export does not offer are said, and left out.
 
 Two tables come out: of all rows, and of each .pte file that pt2-export has written beside the one
-that Python has lowered, with both ratios; that of the speeds is the median of the rounds'."""
+that Python has lowered, with both ratios; that of the speeds is the median of the rounds'.  What
+pt2-export has written is timed from the checkpoint on; its delegated pieces are those in the file,
+of which a run takes one window's of each attention."""
 
 import argparse
 import dataclasses

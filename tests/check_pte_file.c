@@ -1,6 +1,6 @@
-/* check_pte_file.c - what ExecuTorch would not notice of a file, found in the file itself: it is
- * read back and its instructions are followed, in an arena that has nothing in it but the
- * caches. */
+/* check_pte_file.c - what ExecuTorch would not notice of a file, found in the file itself:
+ * it is read back and its instructions are followed, in an arena that has nothing in it but
+ * the caches. */
 #include "made_pte.h"
 #include "pte/read.h"
 #include "suite.h"
@@ -34,7 +34,8 @@ static void parse(struct parsed *f, const uint8_t *bytes, size_t len)
     struct fb_list arenas;
     fb_at chain;
 
-    *f = (struct parsed){.bytes = bytes, .r = {.data = bytes, .len = len, .budget = SIZE_MAX}};
+    *f = (struct parsed){.bytes = bytes,
+                         .r = {.data = bytes, .len = len, .budget = SIZE_MAX}};
     memcpy(&f->base, bytes + 24, sizeof(f->base));
     f->root = fb_root(&f->r);
     f->plan = fb_table_item(&f->r, fb_list_at(&f->r, f->root, PROGRAM_PLANS, 4), 0);
@@ -72,7 +73,7 @@ static int64_t int_of(struct parsed *f, uint32_t value)
     return (int64_t)fb_number(&f->r, value_body(f, value), 0, 8, 0);
 }
 
-/* The tensor's first byte in the arena and how many they are; false where it is not there. */
+/* The tensor's first byte in the arena, how many they are; false where it is elsewhere. */
 static bool place_of(struct parsed *f, uint32_t value, uint64_t *ret_at, uint64_t *ret_n)
 {
     fb_at tensor = value_body(f, value), place;
@@ -113,7 +114,7 @@ static struct fb_reader payload(struct parsed *f, uint32_t delegate)
     return (struct fb_reader){.data = at + start, .len = len, .budget = SIZE_MAX};
 }
 
-/* Which fields of a node are values that it reads: of XNodeUnion's kinds, bits by slot. */
+/* Which fields of a node are values that it reads: bits by slot, by XNodeUnion's kinds. */
 static unsigned reads_of(uint64_t kind)
 {
     static const unsigned one[] = {3, 4, 6, 18, 22, 27, 28, 30, 40, 42, 43, 44},
@@ -143,12 +144,12 @@ static bool is_constant(struct fb_reader *r, fb_at graph, uint32_t value)
     tensor = fb_table_at(r, x, 1);
     if (fb_number(r, x, 0, 1, 0) == 2) /* quantised */
         tensor = fb_table_at(r, tensor, 0);
-    ck_assert_uint_eq(fb_number(r, tensor, 6, 4, 0), value); /* values are in their order */
+    ck_assert_uint_eq(fb_number(r, tensor, 6, 4, 0), value); /* in their order */
     return fb_number(r, tensor, 3, 4, 0) != 0;
 }
 
-/* How many constants are packed; none is read otherwise: releases up to 1.0 free those that
- * are not, and 1.5.1 those that lie within the payload. */
+/* How many constants are packed; none is read otherwise: releases up to 1.0 free those
+ * that are not, and 1.5.1 those that lie within the payload. */
 static unsigned check_constants(struct fb_reader *r)
 {
     fb_at graph = fb_root(r);
@@ -162,8 +163,10 @@ static unsigned check_constants(struct fb_reader *r)
 
         for (unsigned slot = 0; slot < 8; slot++)
             if (reads & 1 << slot)
-                ck_assert(!is_constant(r, graph, (uint32_t)fb_number(r, body, slot, 4, 0)));
-        n_packed += kind == 2 && is_constant(r, graph, (uint32_t)fb_number(r, body, 1, 4, 0));
+                ck_assert(
+                    !is_constant(r, graph, (uint32_t)fb_number(r, body, slot, 4, 0)));
+        n_packed +=
+            kind == 2 && is_constant(r, graph, (uint32_t)fb_number(r, body, 1, 4, 0));
     }
     return n_packed;
 }
@@ -209,7 +212,8 @@ static void touch(struct parsed *f, uint32_t value, bool is_written, bool in_pla
         return;
     for (uint64_t i = at; i < at + n; i++) {
         if (is_written)
-            ck_assert_msg((f->arena[i] == CACHE) == in_place, "value %u, a cache's", value);
+            ck_assert_msg((f->arena[i] == CACHE) == in_place, "value %u, a cache's",
+                          value);
         else
             ck_assert_msg(f->arena[i] != UNWRITTEN, "value %u is not there", value);
         if (is_written && !in_place)
@@ -217,8 +221,8 @@ static void touch(struct parsed *f, uint32_t value, bool is_written, bool in_pla
     }
 }
 
-/* The smallest window that has the position, for a call that attends: its second argument is
- * where a cache begins. */
+/* The smallest window that has the position, for a call that attends: its second argument
+ * is where a cache begins. */
 static void check_window(struct parsed *f, struct fb_list args, int64_t position)
 {
     uint32_t keys = (uint32_t)fb_item(&f->r, args, 1, 4);
@@ -236,7 +240,8 @@ static void check_window(struct parsed *f, struct fb_list args, int64_t position
 static void follow_kernel(struct parsed *f, fb_at call, int64_t position)
 {
     struct fb_list args = fb_list_at(&f->r, call, 1, 4);
-    fb_at op = fb_table_item(&f->r, f->operators, (uint32_t)fb_number(&f->r, call, 0, 4, 0));
+    uint32_t index = (uint32_t)fb_number(&f->r, call, 0, 4, 0);
+    fb_at op = fb_table_item(&f->r, f->operators, index);
     uint32_t out = (uint32_t)fb_item(&f->r, args, args.n - 1, 4);
     bool in_place;
     char name[64];
@@ -318,9 +323,9 @@ static unsigned find_caches(struct parsed *f)
     return n_caches;
 }
 
-/* From positions about each border, each run in an arena where only the caches are: nothing is read that was
- * not written on the very path that the jumps take, nothing is written over a cache but its
- * rows, each layer attends once, to the smallest window. */
+/* From positions about each border, each run in an arena where only the caches are: nothing
+ * is read that was not written on the very path that the jumps take, nothing is written over
+ * a cache but its rows, each layer attends once, to the smallest window. */
 START_TEST(test_pte_file_reads_what_it_has_written)
 {
     static const int64_t positions[] = {0, 1, 127, 128, 129, 255, 256, 257, 299};

@@ -107,7 +107,7 @@ static void add_named(struct pte_file *file)
     }
 }
 
-/* One segment for all caches: each is filled from its beginning when the program is loaded. */
+/* One segment for all caches: each is filled from its beginning when a method is loaded. */
 static void add_zeros(struct pte_file *file)
 {
     const struct pte_program *p = file->p;
