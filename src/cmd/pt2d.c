@@ -5,6 +5,7 @@
  * most the grace time; end the parts' work; stop the server; release the parts. */
 #include "base/log.h"
 #include "base/output.h"
+#include "cmd/pt2d_fsck.h"
 #include "cmd/pt2d_options.h"
 #include "cmd/pt2d_parts.h"
 #include "http/config.h"
@@ -291,6 +292,11 @@ int main(int argc, char **argv)
         return 1;
     }
     set_log_level(app.config);
+    if (options.fsck) {
+        status = pt2d_fsck(app.config, options.fsck);
+        config_free(app.config);
+        return status;
+    }
     if (start(&app, &options, &err) < 0) {
         log_error("cannot start: %s", err.text);
         status = 1;

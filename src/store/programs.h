@@ -56,7 +56,8 @@ void programs_path(const struct programs *programs, const char *id,
 void programs_packed_path(const struct programs *programs, const char *id,
                           char ret_path[PATH_MAX]);
 
-/* Count one more user of a full id; unpin as often.  Errors: NOT_FOUND, IO, NOMEM. */
+/* Count one more user of a full id, whose file is whole (whole.h: it may have to be read for
+ * that); unpin as often.  Errors: NOT_FOUND, PROGRAM_DAMAGED, IO, NOMEM. */
 MUST_USE int programs_pin(struct programs *programs, const char *id, struct pt2_err *err);
 void programs_unpin(struct programs *programs, const char *id);
 
@@ -71,11 +72,24 @@ MUST_USE int programs_get(struct programs *programs, const char *id, bool wait_e
  * *ret_list is new, an array; *ret_next the next cursor, 0: no more. */
 MUST_USE int programs_list(struct programs *programs, int64_t limit, int64_t after,
                            json_t **ret_list, int64_t *ret_next, struct pt2_err *err);
-/* The graph for people, new (free).  Errors: NOT_FOUND, IO, NOMEM, BAD_ARCHIVE. */
+/* Read it where it is doubted.  One that is not there is not damaged.
+ * Errors: IO, NO_SPACE, NOMEM. */
+MUST_USE int programs_settle(struct programs *programs, const char *id, bool *ret_is_damaged,
+                             struct pt2_err *err);
+/* Its file, once it is known to be whole, or the .pte of that digest that was made of it.
+ * *ret_fd is new (close it).  Errors: NOT_FOUND, PROGRAM_DAMAGED, IO, NOMEM. */
+MUST_USE int programs_open_file(struct programs *programs, const char *id, int *ret_fd,
+                                uint64_t *ret_bytes, struct pt2_err *err);
+MUST_USE int programs_open_pte(struct programs *programs, const char *id,
+                               const char *sha256, int *ret_fd, uint64_t *ret_bytes,
+                               struct pt2_err *err);
+/* The graph for people, new (free).
+ * Errors: NOT_FOUND, PROGRAM_DAMAGED, IO, NOMEM, BAD_ARCHIVE. */
 MUST_USE int programs_graph(struct programs *programs, const char *id, char **ret_text,
                             struct pt2_err *err);
 /* The native engine's plan of it for people, new (free).  Compiles it: up to a second.
- * Errors: NOT_FOUND, IO, NOMEM, LIMIT, BAD_ARCHIVE, PROGRAM_REFUSED (it has none: why). */
+ * Errors: NOT_FOUND, PROGRAM_DAMAGED, IO, NOMEM, LIMIT, BAD_ARCHIVE, PROGRAM_REFUSED (it has
+ * none: why). */
 MUST_USE int programs_plan(struct programs *programs, const char *id, char **ret_text,
                            struct pt2_err *err);
 /* The facts of its decoder.  Errors: NOT_FOUND, PROGRAM_REFUSED, IO, NOMEM. */

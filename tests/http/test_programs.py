@@ -18,7 +18,7 @@ from exporting import (check_nothing_left, export, gate, in_state, pages, sha256
 from harness import BUILD, SOURCE, Daemon, main, until
 
 DATA = os.path.join(SOURCE, "tests", "data")
-FACTS = ["id", "bytes", "created", "origin", "model", "torch_version", "schema_version", "inputs",
+FACTS = ["id", "bytes", "created", "origin", "integrity", "model", "torch_version", "schema_version", "inputs",
          "outputs", "parameters", "buffers", "cache", "vocab_size", "verified", "engines"]
 ABSENT = "0123456789abcdef" * 4
 made = {}
