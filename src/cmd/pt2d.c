@@ -262,11 +262,12 @@ static int start(struct app *app, const struct pt2d_options *options, struct pt2
         return -1;
     if (parts_start(app, err) < 0)
         return -1;
+    http_server_ready(app->server);
+    /* Whoever waits for that file is not told that the daemon is starting. */
     if (options->port_file && write_port_file(options->port_file, app->server, err) < 0) {
         stop(app);
         return -1;
     }
-    http_server_ready(app->server);
     for (size_t i = 0; http_server_address(app->server, i); i++)
         log_info("pt2d %s serves on %s, models '%s', state '%s'", PACKAGE_VERSION,
                  http_server_address(app->server, i),
