@@ -10,11 +10,14 @@
 #include "store/program_facts.h"
 #include "store/programs_db.h"
 #include "store/ptes_db.h"
+#include "store/retention.h"
 #include "store/whole.h"
 
 #include <pthread.h>
+#include <sys/stat.h>
 
 #define WAIT_ENGINES_MS 10000
+#define USE_EVERY_MS    60000 /* a later use than that is written down */
 #define MAX_MATCHES     8 /* ids that an ambiguous prefix lists */
 
 struct pin {
@@ -28,6 +31,7 @@ struct programs {
     struct objects *objects; /* borrowed */
     struct whole_state whole;
     struct program_checks *checks;
+    struct retention *retention;
     pthread_mutex_t change; /* held while an object and its row come or go */
     pthread_mutex_t mutex;  /* guards the pins; never held while waiting */
     struct pin *pins;
@@ -60,7 +64,9 @@ int programs_new(struct store *store, struct objects *objects,
     if (whole_start(&programs->whole, store, objects, err) < 0 ||
         objects_sweep(objects, is_recorded, programs, err) < 0 ||
         program_checks_new(store, objects, &programs->whole, options, &programs->checks,
-                           err) < 0)
+                           err) < 0 ||
+        retention_new(programs, store, objects, options->max_store_bytes, options->keep_ms,
+                      &programs->retention, err) < 0)
         return -1;
     *ret_programs = TAKE(programs);
     return 0;
@@ -70,6 +76,7 @@ void programs_free(struct programs *programs)
 {
     if (!programs)
         return;
+    retention_free(programs->retention);
     whole_stop(&programs->whole);
     program_checks_free(programs->checks);
     whole_done(&programs->whole);
@@ -240,14 +247,22 @@ static int count_pin(struct programs *programs, const char *id, struct pt2_err *
     return r;
 }
 
+/* When it was used is no reason to fail. */
+static void use(struct programs *programs, const char *id)
+{
+    (void)!programs_db_use(programs->store, id, clock_unix_ms(), USE_EVERY_MS, NULL);
+}
+
 int programs_pin(struct programs *programs, const char *id, struct pt2_err *err)
 {
     if (strlen(id) >= PROGRAM_ID_SIZE)
         return not_found(id, err);
     if (count_pin(programs, id, err) < 0)
         return -1;
-    if (whole_check(&programs->whole, id, err) == 0)
+    if (whole_check(&programs->whole, id, err) == 0) {
+        use(programs, id);
         return 0;
+    }
     programs_unpin(programs, id);
     return -1;
 }
@@ -264,18 +279,69 @@ void programs_unpin(struct programs *programs, const char *id)
     pthread_mutex_unlock(&programs->mutex);
 }
 
+bool programs_is_used(struct programs *programs, const char *id)
+{
+    bool is;
+
+    pthread_mutex_lock(&programs->mutex);
+    is = find_pin_locked(programs, id) != NULL;
+    pthread_mutex_unlock(&programs->mutex);
+    return is;
+}
+
+int programs_set_pinned(struct programs *programs, const char *id, bool is_pinned,
+                        struct pt2_err *err)
+{
+    bool found = false;
+
+    if (programs_db_pin(programs->store, id, is_pinned, &found, err) < 0)
+        return -1;
+    if (!found)
+        return not_found(id, err);
+    retention_wake(programs->retention, NULL);
+    return 0;
+}
+
+void programs_look_again(struct programs *programs)
+{
+    retention_wake(programs->retention, NULL);
+}
+
+/* ---- room ---- */
+
+static int check_disk(struct programs *programs, uint64_t bytes, struct pt2_err *err)
+{
+    return temp_folder_check_room(objects_temp(programs->objects), bytes, err);
+}
+
+int programs_check_room(struct programs *programs, uint64_t bytes, struct pt2_err *err)
+{
+    if (check_disk(programs, bytes, err) < 0)
+        return -1;
+    return retention_check_room(programs->retention, bytes, err);
+}
+
+int programs_check_room_quick(struct programs *programs, uint64_t bytes, struct pt2_err *err)
+{
+    if (check_disk(programs, bytes, err) < 0)
+        return -1;
+    return retention_check_room_quick(programs->retention, bytes, err);
+}
+
 /* ---- reading ---- */
 
 static json_t *row_json(const struct programs *programs, const struct program_row *row)
 {
     json_t *json = json_loads(row->facts, 0, NULL), *head;
-    char created[CLOCK_TEXT_SIZE];
+    char created[CLOCK_TEXT_SIZE], used[CLOCK_TEXT_SIZE];
 
     clock_to_text(row->created_ms, created);
-    head = json_pack("{s:s, s:I, s:s, s:s, s:s?, s:s}", "id", row->id, "bytes",
+    clock_to_text(row->used_ms, used);
+    head = json_pack("{s:s, s:I, s:s, s:s, s:s?, s:s, s:s, s:b}", "id", row->id, "bytes",
                      (json_int_t)row->bytes, "created", created, "origin",
                      row->origin == PROGRAM_EXPORT ? "export" : "upload", "model",
-                     row->model, "integrity", whole_name(row->whole));
+                     row->model, "integrity", whole_name(row->whole), "used", used,
+                     "pinned", row->is_pinned);
     if (!head || !json || json_object_update(head, json) < 0 ||
         json_object_set_new(head, "engines", program_checks_json(programs->checks, row)) <
             0) {
@@ -341,6 +407,7 @@ int programs_open_file(struct programs *programs, const char *id, int *ret_fd,
 {
     if (whole_check(&programs->whole, id, err) < 0)
         return -1;
+    use(programs, id);
     return objects_open_file(programs->objects, id, ret_fd, ret_bytes, err);
 }
 
@@ -355,6 +422,7 @@ int programs_open_pte(struct programs *programs, const char *id, const char *sha
     if (!has)
         return pt2_err_set(err, PT2_ERR_NOT_FOUND,
                            "the .pte '%s' was damaged and is gone: export it again", sha256);
+    use(programs, id);
     return objects_open_file(programs->objects, sha256, ret_fd, ret_bytes, err);
 }
 
@@ -506,10 +574,29 @@ int programs_settle(struct programs *programs, const char *id, bool *ret_is_dama
     struct pt2_err why = {0};
 
     *ret_is_damaged = false;
-    if (whole_check(&programs->whole, id, &why) == 0 || why.code == PT2_ERR_NOT_FOUND)
+    if (whole_check(&programs->whole, id, &why) == 0) {
+        use(programs, id);
+        return 0;
+    }
+    if (why.code == PT2_ERR_NOT_FOUND)
         return 0;
     *ret_is_damaged = why.code == PT2_ERR_PROGRAM_DAMAGED;
     return *ret_is_damaged ? 0 : pt2_err_set(err, why.code, "%s", why.text);
+}
+
+/* One that is there needs none. */
+static int check_new_room(struct programs *programs, const struct program_row *row,
+                          const struct program_source *source, struct pt2_err *err)
+{
+    uint64_t bytes = (uint64_t)row->bytes;
+    bool found = false;
+    struct stat st;
+
+    if (programs_db_find(programs->store, row->id, &found, NULL, err) < 0)
+        return -1;
+    if (source->pte && fstat(source->pte->fd, &st) == 0)
+        bytes += (uint64_t)st.st_size;
+    return found ? 0 : retention_check_room(programs->retention, bytes, err);
 }
 
 int programs_add(struct programs *programs, struct temp_file *temp,
@@ -538,7 +625,8 @@ int programs_add(struct programs *programs, struct temp_file *temp,
     row.model = model;
     if (temp_file_sync(temp, OBJECT_MODE, err) < 0 ||
         (source->pte && temp_file_sync(source->pte, OBJECT_MODE, err) < 0) ||
-        programs_settle(programs, row.id, &is_damaged, err) < 0)
+        programs_settle(programs, row.id, &is_damaged, err) < 0 ||
+        check_new_room(programs, &row, source, err) < 0)
         return -1;
     row.whole = is_damaged ? DAMAGED : WHOLE; /* of what is there */
     if (keep(programs, temp, &row, source, &is_new, err) < 0)
@@ -547,6 +635,7 @@ int programs_add(struct programs *programs, struct temp_file *temp,
     if (source->pte)
         temp_file_drop(source->pte);
     program_checks_wake(programs->checks);
+    retention_wake(programs->retention, row.id);
     memcpy(ret_id, row.id, PROGRAM_ID_SIZE);
     if (ret_is_new)
         *ret_is_new = is_new;

@@ -7,8 +7,8 @@
  * version.
  *
  * A pin holds a program in place while something uses it: it can't be deleted.  Any
- * thread; all calls but programs_path, programs_packed_path and programs_unpin wait for the
- * database or the disk, so not on an HTTP thread. */
+ * thread; all calls but programs_path, programs_packed_path, programs_unpin,
+ * programs_is_used and programs_check_room_quick wait for the database or the disk, so not on an HTTP thread. */
 #ifndef STORE_PROGRAMS_H
 #define STORE_PROGRAMS_H
 
@@ -27,6 +27,9 @@ struct programs;
 struct programs_options {
     struct pt2_engine_options engine; /* for the engines' verdicts */
     const char *engine_version;       /* verdicts of another one are asked for anew */
+    /* retention.h; 0: no limit */
+    uint64_t max_store_bytes;
+    int64_t keep_ms;
 };
 
 /* Start; removes objects that no row names.  store and objects are borrowed.  new: free
@@ -60,6 +63,25 @@ void programs_packed_path(const struct programs *programs, const char *id,
  * that); unpin as often.  Errors: NOT_FOUND, PROGRAM_DAMAGED, IO, NOMEM. */
 MUST_USE int programs_pin(struct programs *programs, const char *id, struct pt2_err *err);
 void programs_unpin(struct programs *programs, const char *id);
+bool programs_is_used(struct programs *programs, const char *id); /* or is being deleted */
+
+/* A client's pin, which outlives the daemon: it is not removed to make room, nor for its age.
+ * Errors: NOT_FOUND, IO, NO_SPACE. */
+MUST_USE int programs_set_pinned(struct programs *programs, const char *id, bool is_pinned,
+                                 struct pt2_err *err);
+
+/* Aliases came or went: others may go now. */
+void programs_look_again(struct programs *programs);
+
+/* ---- room ---- */
+
+/* Would one of that size have room, on the disk and within programs.max_store_bytes, with all
+ * gone that may go (retention.h)?  programs_add asks again.  The quick one may be called by an
+ * HTTP thread.  Errors: NO_SPACE, IO, NOMEM. */
+MUST_USE int programs_check_room(struct programs *programs, uint64_t bytes,
+                                 struct pt2_err *err);
+MUST_USE int programs_check_room_quick(struct programs *programs, uint64_t bytes,
+                                       struct pt2_err *err);
 
 /* ---- reading ---- */
 

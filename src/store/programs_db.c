@@ -2,7 +2,7 @@
 
 #include "store/sql.h"
 
-#define COLUMNS "seq, id, bytes, created, origin, model, facts, engines, engines_version, whole"
+#define COLUMNS "seq, id, bytes, created, origin, model, facts, engines, engines_version, whole, max(used, created), pinned"
 
 void program_row_done(struct program_row *row)
 {
@@ -29,6 +29,8 @@ static int read_row(struct sql *q, struct program_row *row, struct pt2_err *err)
     row->created_ms = sql_int(q, 3);
     row->origin = (int)sql_int(q, 4);
     row->whole = (enum whole)sql_int(q, 9);
+    row->used_ms = sql_int(q, 10);
+    row->is_pinned = sql_int(q, 11) != 0;
     if (copy(q, 5, &row->model, err) < 0 || copy(q, 6, &row->facts, err) < 0 ||
         copy(q, 7, &row->engines, err) < 0 || copy(q, 8, &row->engines_version, err) < 0)
         return -1;
@@ -186,6 +188,62 @@ int programs_db_doubted(struct store *store, char ret_id[SHA256_HEX], bool *ret_
         snprintf(ret_id, SHA256_HEX, "%s", sql_text(&q, 0));
     sql_done(&q);
     return r < 0 ? -1 : 0;
+}
+
+int programs_db_use(struct store *store, const char *id, int64_t now_ms, int64_t every_ms,
+                    struct pt2_err *err)
+{
+    struct sql q;
+
+    sql_open(&q, store, "UPDATE programs SET used = ? WHERE id = ? AND max(used, created) < ?",
+             err);
+    sql_put_int(&q, now_ms);
+    sql_put_text(&q, id);
+    sql_put_int(&q, now_ms - every_ms);
+    return sql_run_lazily(&q) < 0 ? -1 : 0;
+}
+
+int programs_db_pin(struct store *store, const char *id, bool is_pinned, bool *ret_found,
+                    struct pt2_err *err)
+{
+    struct sql q;
+    int n;
+
+    sql_open(&q, store, "UPDATE programs SET pinned = ? WHERE id = ?", err);
+    sql_put_int(&q, is_pinned);
+    sql_put_text(&q, id);
+    n = sql_run(&q);
+    if (n < 0)
+        return -1;
+    *ret_found = n > 0;
+    return 0;
+}
+
+int programs_db_by_use(struct store *store,
+                       int (*each)(void *ctx, const struct program_use *use,
+                                   struct pt2_err *err),
+                       void *ctx, struct pt2_err *err)
+{
+    struct program_use use;
+    struct sql q;
+    int r;
+
+    sql_open(&q, store,
+             "SELECT id, max(used, created),"
+             " pinned OR EXISTS (SELECT 1 FROM aliases WHERE program = id)"
+             " FROM programs ORDER BY 2, seq",
+             err);
+    while ((r = sql_next(&q)) > 0) {
+        snprintf(use.id, sizeof(use.id), "%s", sql_text(&q, 0));
+        use.used_ms = sql_int(&q, 1);
+        use.is_kept = sql_int(&q, 2) != 0;
+        if (each(ctx, &use, err) < 0) {
+            r = -1;
+            break;
+        }
+    }
+    sql_done(&q);
+    return r;
 }
 
 int programs_db_unchecked(struct store *store, const char *version,

@@ -20,6 +20,8 @@ struct program_row {
     int64_t created_ms;
     int origin;            /* enum program_origin */
     enum whole whole;
+    int64_t used_ms; /* last; when it came where it was not since */
+    bool is_pinned;
     char *model;           /* NULL: not known */
     char *facts;           /* JSON object, program_facts.h */
     char *engines;         /* JSON object of verdicts; NULL: not asked yet */
@@ -29,7 +31,7 @@ struct program_row {
 void program_row_done(struct program_row *row);
 #define AUTO_PROGRAM_ROW __attribute__((cleanup(program_row_done))) struct program_row
 
-/* seq, engines and whole are not read: it is.  One that is there stays as it is: *ret_is_new
+/* seq, engines, whole, used and pinned are not read: it is whole, and not pinned.  One that is there stays as it is: *ret_is_new
  * false. */
 MUST_USE int programs_db_insert(struct store *store, const struct program_row *row,
                                 bool *ret_is_new, struct pt2_err *err);
@@ -58,6 +60,21 @@ MUST_USE int programs_db_doubt_all(struct store *store, struct pt2_err *err);
 /* The newest that is doubted; *ret_found false: none. */
 MUST_USE int programs_db_doubted(struct store *store, char ret_id[SHA256_HEX],
                                  bool *ret_found, struct pt2_err *err);
+/* It is used now; written without the sync, and only where the last use was longer ago. */
+MUST_USE int programs_db_use(struct store *store, const char *id, int64_t now_ms,
+                             int64_t every_ms, struct pt2_err *err);
+MUST_USE int programs_db_pin(struct store *store, const char *id, bool is_pinned,
+                             bool *ret_found, struct pt2_err *err);
+struct program_use {
+    char id[SHA256_HEX];
+    int64_t used_ms;
+    bool is_kept; /* pinned, or named by an alias */
+};
+/* All of them, the one that was used longest ago first. */
+MUST_USE int programs_db_by_use(struct store *store,
+                                int (*each)(void *ctx, const struct program_use *use,
+                                            struct pt2_err *err),
+                                void *ctx, struct pt2_err *err);
 /* One that is not damaged, whose verdicts are of neither version; *ret_found false: none. */
 MUST_USE int programs_db_unchecked(struct store *store, const char *version,
                                    const char *other_version, char ret_id[SHA256_HEX],

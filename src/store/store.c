@@ -105,6 +105,9 @@ static const char *const migrations[] = {
     /* 3 -> 4 */
     "ALTER TABLE programs ADD COLUMN whole INTEGER NOT NULL DEFAULT 0;" /* enum whole */
     "CREATE TABLE running (since INTEGER NOT NULL) STRICT;", /* a row while a daemon runs */
+    /* 4 -> 5 */
+    "ALTER TABLE programs ADD COLUMN used INTEGER NOT NULL DEFAULT 0;" /* 0: not since then */
+    "ALTER TABLE programs ADD COLUMN pinned INTEGER NOT NULL DEFAULT 0;",
 };
 
 const char *store_dir(const struct store *store)
