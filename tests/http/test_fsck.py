@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 
 from exporting import export, finish, sha256, state_files, submit_id, without_engines
-from harness import BUILD, Daemon, main, until
+from harness import BUILD, SOURCE, Daemon, main, until
 from uploading import FILES, publish, put
 
 
@@ -186,6 +186,36 @@ def story_files_that_came_for_models_are_read():
         publish(d, "org/new", {n: FILES[n] for n in ("config.json", "model.safetensors")}, expect=409)
         put(d, "org/new", "model.safetensors", FILES["model.safetensors"])
         publish(d, "org/new", {n: FILES[n] for n in ("config.json", "model.safetensors")})
+
+
+def story_a_row_that_says_another_size_is_put_right():
+    with stopped() as (d, names):
+        (size,), = rows(d, f"SELECT bytes FROM programs WHERE id = '{names['plain']}'")
+        rows(d, f"UPDATE programs SET bytes = 7 WHERE id = '{names['plain']}'")
+        status, lines = fsck(d, "=check")
+        assert status == 4 and has(lines, names["plain"], "its row says 7 bytes", str(size)), (status, lines)
+        status, lines = fsck(d)
+        assert status == 1 and has(lines, "row put right"), (status, lines)
+        assert rows(d, f"SELECT bytes FROM programs WHERE id = '{names['plain']}'") == [(size,)]
+
+
+def story_an_old_database_is_looked_at_as_it_is():
+    """Of a version without .pte files: check writes nothing, repair brings it up to date first."""
+    with without_engines() as env, Daemon(env=env) as d:
+        d.stop()
+        for name in os.listdir(d.state):
+            if name.startswith("pt2d.db"):
+                os.unlink(os.path.join(d.state, name))
+        with open(os.path.join(SOURCE, "tests", "data", "store", "version-1.sql")) as f, \
+                contextlib.closing(sqlite3.connect(os.path.join(d.state, "pt2d.db"))) as db:
+            db.executescript(f.read())
+        status, lines = fsck(d, "=check")
+        assert status == 4 and has(lines, "of version 1") and len(lines) == 4, (status, lines)
+        assert rows(d, "PRAGMA user_version") == [(1,)]
+        status, lines = fsck(d)
+        assert status == 1 and has(lines, "brought up to date"), (status, lines)
+        assert rows(d, "SELECT id FROM programs") == [] and rows(d, "PRAGMA user_version") != [(1,)]
+        assert [i for i, in rows(d, "SELECT id FROM jobs ORDER BY seq")][0] == "exp_queued"
 
 
 def story_a_database_that_is_damaged_is_said_to_be():
