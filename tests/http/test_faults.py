@@ -162,6 +162,13 @@ def check_is_clean(d):
     assert run.returncode == 0, run.stdout
 
 
+def check_was_told(d, r, hit):
+    """What failed was refused or logged.  Digests of files and times of use are written lazily,
+    with pwrite alone, and forgotten where that fails."""
+    told = [line for line in d.log().splitlines() if " warning: " in line or " error: " in line]
+    assert not hit or hit.startswith("pwrite ") or r.refusals or told, f"'{hit}' was kept quiet"
+
+
 @contextlib.contextmanager
 def rounds_daemon():
     with without_engines() as env, tempfile.TemporaryDirectory(prefix="pt2d-models-") as models:
@@ -184,6 +191,7 @@ def round_at(action, at, n=1, error=0):
         if action == FAIL:
             assert d.process.poll() is None, f"the daemon died of '{hit}'"
             r.check_serves()
+            check_was_told(d, r, hit)
         d.kill()
         check_is_clean(d)
         d.start()
