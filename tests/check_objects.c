@@ -45,7 +45,7 @@ static const char *keep(const char *text)
     OK(temp_file_sync(&temp, OBJECT_MODE, err));
     sha256_of(text, strlen(text), sha256);
     sha256_to_hex(sha256, hex);
-    OK(objects_keep(objects, &temp, hex, err));
+    OK(objects_keep(objects, &temp, hex, false, err));
     temp_file_drop(&temp);
     return hex;
 }

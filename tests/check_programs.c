@@ -3,9 +3,13 @@
 #include "store_fixture.h"
 
 #include "store/aliases_db.h"
+#include "store/builds_db.h"
 #include "store/jobs_db.h"
 #include "store/programs.h"
+#include "store/whole.h"
 
+#include <fcntl.h>
+#include <sqlite3.h>
 #include <stdatomic.h>
 
 static struct store *store;
@@ -327,7 +331,7 @@ START_TEST(test_programs_start_sweeps_unrecorded_files)
     programs_path(programs, add(33, NULL), kept);
     make_program(objects, 32, &temp, sha256);
     sha256_to_hex(sha256, id);
-    OK(objects_keep(objects, &temp, id, err));
+    OK(objects_keep(objects, &temp, id, false, err));
     temp_file_drop(&temp);
     programs_path(programs, id, path);
     ck_assert_int_eq(access(path, F_OK), 0);
@@ -335,6 +339,155 @@ START_TEST(test_programs_start_sweeps_unrecorded_files)
     start();
     ck_assert_int_ne(access(path, F_OK), 0);
     ck_assert_int_eq(access(kept, F_OK), 0);
+}
+END_TEST
+
+/* ---- damage ---- */
+
+static const char *integrity(const char *id)
+{
+    static char text[16];
+    json_t *json;
+
+    OK(programs_get(programs, id, false, &json, err));
+    snprintf(text, sizeof(text), "%s", json_string_value(json_object_get(json, "integrity")));
+    json_decref(json);
+    return text;
+}
+
+/* Turn one bit in the middle of the file; its times and size stay. */
+static void damage(const char *id)
+{
+    char path[PATH_MAX];
+    struct stat st;
+    uint8_t byte;
+    int fd;
+
+    programs_path(programs, id, path);
+    ck_assert_int_eq(chmod(path, 0600), 0);
+    fd = open(path, O_RDWR);
+    ck_assert_int_eq(fstat(fd, &st), 0);
+    ck_assert_int_eq(pread(fd, &byte, 1, st.st_size / 2), 1);
+    byte ^= 1;
+    ck_assert_int_eq(pwrite(fd, &byte, 1, st.st_size / 2), 1);
+    close(fd);
+}
+
+/* As if the last daemon had been killed. */
+static void restart_after_a_crash(void)
+{
+    char path[PATH_MAX];
+    sqlite3 *db;
+
+    stop();
+    snprintf(path, sizeof(path), "%s/pt2d.db", state_dir);
+    ck_assert_int_eq(sqlite3_open(path, &db), SQLITE_OK);
+    ck_assert_int_eq(sqlite3_exec(db, "INSERT INTO running VALUES (1)", NULL, NULL, NULL),
+                     SQLITE_OK);
+    sqlite3_close(db);
+    start();
+}
+
+static void wait_for_integrity(const char *id, const char *wanted)
+{
+    for (int i = 0; !streq(integrity(id), wanted); i++) {
+        ck_assert_msg(i < 1000, "%s is %s, not %s", id, integrity(id), wanted);
+        usleep(10000);
+    }
+}
+
+/* The files are read after a crash, and only then. */
+START_TEST(test_programs_are_read_after_a_crash)
+{
+    char good[PROGRAM_ID_SIZE], bad[PROGRAM_ID_SIZE], none[] = "[]";
+    struct build build = {.deviations = none};
+    char *text;
+    uint64_t bytes;
+    bool found;
+    int fd;
+
+    strcpy(good, add(32, NULL));
+    strcpy(bad, add(33, NULL));
+    ck_assert_str_eq(integrity(bad), "whole");
+    snprintf(build.program, sizeof(build.program), "%s", bad);
+    OK(builds_db_put(store, bad, &build, err));
+    damage(bad);
+    stop();
+    start();
+    ck_assert_str_eq(integrity(bad), "whole"); /* an end that was one */
+    restart_after_a_crash();
+    FAILS(PROGRAM_DAMAGED, programs_pin(programs, bad, err)); /* it may not have been read yet */
+    FAILS(PROGRAM_DAMAGED, programs_open_file(programs, bad, &fd, &bytes, err));
+    FAILS(PROGRAM_DAMAGED, programs_graph(programs, bad, &text, err));
+    ck_assert_str_eq(integrity(bad), "damaged");
+    OK(builds_db_find(store, bad, &found, &(struct build){0}, err));
+    ck_assert(!found);
+    wait_for_integrity(good, "whole"); /* with nobody asking for it */
+    OK(programs_pin(programs, good, err));
+    programs_unpin(programs, good);
+    stop();
+    start();
+    ck_assert_str_eq(integrity(bad), "damaged");
+}
+END_TEST
+
+START_TEST(test_programs_that_are_damaged_are_put_right)
+{
+    char path[PATH_MAX], id[PROGRAM_ID_SIZE];
+    uint8_t due[SHA256_BYTES], digest[SHA256_BYTES];
+    bool is_new;
+    int fd;
+
+    strcpy(id, add(32, NULL));
+    damage(id);
+    restart_after_a_crash();
+    ck_assert_str_eq(add(32, &is_new), id); /* doubted, or found to be damaged already */
+    ck_assert(!is_new);
+    ck_assert_str_eq(integrity(id), "whole");
+    programs_path(programs, id, path);
+    fd = open(path, O_RDONLY);
+    OK(sha256_of_file(fd, path, NULL, digest, err));
+    close(fd);
+    ck_assert(sha256_from_hex(id, due));
+    ck_assert_mem_eq(due, digest, sizeof(due));
+
+    ck_assert_int_eq(unlink(path), 0); /* or gone */
+    restart_after_a_crash();
+    wait_for_integrity(id, "damaged");
+    add(32, &is_new);
+    ck_assert_str_eq(integrity(id), "whole");
+    ck_assert_int_eq(access(path, F_OK), 0);
+}
+END_TEST
+
+/* A daemon that dies again while it reads has not read all. */
+START_TEST(test_programs_stay_doubted_until_they_are_read)
+{
+    struct whole_state whole;
+    bool found;
+    char id[PROGRAM_ID_SIZE], doubted[PROGRAM_ID_SIZE];
+
+    strcpy(id, add(32, NULL));
+    programs_free(programs);
+    OK(whole_start(&whole, store, objects, err));
+    OK(programs_db_doubted(store, doubted, &found, err));
+    ck_assert(!found);
+    OK(whole_start(&whole, store, objects, err)); /* the one before had no end */
+    whole_stop(&whole);
+    FAILS(CANCELLED, whole_check(&whole, id, err));
+    OK(programs_db_doubted(store, doubted, &found, err));
+    ck_assert(found);
+    whole_done(&whole); /* stopped well, with that program not read */
+    OK(whole_start(&whole, store, objects, err));
+    OK(programs_db_doubted(store, doubted, &found, err));
+    ck_assert(found);
+    ck_assert_str_eq(doubted, id);
+    OK(whole_check(&whole, id, err));
+    OK(programs_db_doubted(store, doubted, &found, err));
+    ck_assert(!found);
+    whole_done(&whole);
+    OK(programs_new(store, objects, &(struct programs_options){.engine_version = "1"},
+                    &programs, err));
 }
 END_TEST
 
@@ -354,6 +507,9 @@ int main(void)
     tcase_add_test(core, test_programs_engines_are_asked_once_a_version);
     tcase_add_test(core, test_programs_passing_verdicts_are_asked_again);
     tcase_add_test(core, test_programs_start_sweeps_unrecorded_files);
+    tcase_add_test(core, test_programs_are_read_after_a_crash);
+    tcase_add_test(core, test_programs_that_are_damaged_are_put_right);
+    tcase_add_test(core, test_programs_stay_doubted_until_they_are_read);
     suite_add_tcase(suite, core);
     return suite_run(suite);
 }

@@ -50,6 +50,7 @@ PT2_ERROR(WORKER_DIED, "worker-died", 500, "The export worker died")
 /* programs */
 PT2_ERROR(BAD_ARCHIVE, "bad-archive", 422, "Bad archive")
 PT2_ERROR(BAD_PROGRAM, "bad-program", 422, "Bad program")
+PT2_ERROR(PROGRAM_DAMAGED, "program-damaged", 500, "The program's file is damaged")
 PT2_ERROR(DIGEST_MISMATCH, "digest-mismatch", 422, "The content has another digest")
 PT2_ERROR(PROGRAM_REFUSED, "program-refused", 422, "The engine refuses this program")
 PT2_ERROR(PROGRAM_FAILED, "program-failed", 422, "The program failed")

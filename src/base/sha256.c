@@ -1,5 +1,7 @@
 #include "base/sha256.h"
 
+#include <errno.h>
+
 #include <nettle/version.h>
 
 void sha256_start(struct sha256 *h)
@@ -29,6 +31,31 @@ void sha256_of(const void *data, size_t len, uint8_t ret_digest[SHA256_BYTES])
     sha256_start(&h);
     sha256_add(&h, data, len);
     sha256_finish(&h, ret_digest);
+}
+
+#define SLICE_BYTES ((size_t)1 << 20)
+
+int sha256_of_file(int fd, const char *path, const atomic_bool *stop,
+                   uint8_t ret_digest[SHA256_BYTES], struct pt2_err *err)
+{
+    AUTO_PTR char *slice = malloc(SLICE_BYTES);
+    struct sha256 h;
+    ssize_t n;
+
+    if (!slice)
+        return pt2_err_set(err, PT2_ERR_NOMEM, "a digest's buffer");
+    sha256_start(&h);
+    while ((n = read(fd, slice, SLICE_BYTES)) != 0) {
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return pt2_err_errno(err, PT2_ERR_IO, "%s", path);
+        if (stop && *stop)
+            return pt2_err_set(err, PT2_ERR_CANCELLED, "stopped");
+        sha256_add(&h, slice, (size_t)n);
+    }
+    sha256_finish(&h, ret_digest);
+    return 0;
 }
 
 static const char digits[] = "0123456789abcdef";

@@ -25,6 +25,12 @@ METRIC(MODEL_FILE_BYTES, COUNTER, "pt2d_model_file_bytes_total", "", "Bytes of t
 METRIC(MODELS_PUBLISHED, COUNTER, "pt2d_models_published_total", "",
        "Models that uploads made or replaced")
 METRIC(MODELS_DELETED, COUNTER, "pt2d_models_deleted_total", "", "Models that clients deleted")
+METRIC(PROGRAM_BYTES, GAUGE, "pt2d_program_bytes", "",
+       "Bytes of all programs, with their packed weights and .pte files")
+METRIC(PROGRAMS_REMOVED, COUNTER, "pt2d_programs_removed_total", "why",
+       "Programs that were removed for their age or to make room")
+METRIC(PROGRAMS_DAMAGED, COUNTER, "pt2d_programs_damaged_total", "",
+       "Programs and .pte files that were found to have another digest, or no file")
 METRIC(SESSIONS, GAUGE, "pt2d_sessions", "", "Sessions, with those being made")
 METRIC(SESSION_CACHE_BYTES, GAUGE, "pt2d_session_cache_bytes", "",
        "Memory of the sessions' caches")

@@ -69,6 +69,10 @@ void show_program(const json_t *program)
                   (uint64_t)MAX(json_integer_value(json_object_get(program, "bytes")), 0),
                   size));
     show_if_there(program, "created");
+    show_if_there(program, "used");
+    show_if_there(program, "integrity");
+    if (json_is_true(json_object_get(program, "pinned")))
+        show_line("pinned", "yes");
     show_if_there(program, "origin");
     show_if_there(program, "model");
     show_if_there(program, "torch_version");

@@ -144,6 +144,13 @@ static int forget(struct ctl *ctl, const char *name)
     return ctl_json(ctl, "DELETE", full, NULL, NULL);
 }
 
+static int pin(struct ctl *ctl, const char *name, bool is_pinned)
+{
+    AUTO_PTR char *url = ctl_path("/v1/programs/%s/pin", name);
+
+    return ctl_json(ctl, is_pinned ? "PUT" : "DELETE", url, NULL, NULL);
+}
+
 static int show(struct ctl *ctl, const char *name)
 {
     AUTO_PTR char *url = ctl_path("/v1/programs/%s", name);
@@ -155,12 +162,14 @@ static int show(struct ctl *ctl, const char *name)
 int ctl_cmd_programs(struct ctl *ctl, int argc, char **argv)
 {
     const char *output = NULL, *file = NULL;
-    bool is_delete = false;
+    bool is_delete = false, is_pin = false, is_unpin = false;
     const struct ctl_option options[] = {
         {'o', "output", CTL_STRING, &output, "FILE", "download the one named", 0, 0},
         {'u', "upload", CTL_STRING, &file, "FILE",
          "send a .pt2, also one that torch.export.save wrote", 0, 0},
         {0, "delete", CTL_FLAG, &is_delete, NULL, "forget the one named", 0, 0},
+        {0, "pin", CTL_FLAG, &is_pin, NULL, "let the one named not go to make room", 0, 0},
+        {0, "unpin", CTL_FLAG, &is_unpin, NULL, "let it go again", 0, 0},
         {0}};
     const struct ctl_usage usage = {
         .usage = "programs [PROGRAM] [options]",
@@ -171,22 +180,28 @@ int ctl_cmd_programs(struct ctl *ctl, int argc, char **argv)
         .options = options,
         .max_args = 1};
     const char *args[1];
-    int n;
+    int n, n_actions;
 
     if (ctl_options(ctl, argc, argv, &usage, args, &n) < 0)
         return -1;
     if (ctl->help)
         return 0;
+    n_actions = (output != NULL) + is_delete + is_pin + is_unpin;
     if (file)
-        return n || output || is_delete
+        return n || n_actions
                    ? ctl_fail(ctl, CTL_USAGE,
                               "--upload goes with no other option or name")
                    : upload(ctl, file);
     if (n == 0)
-        return output || is_delete
-                   ? ctl_fail(ctl, CTL_USAGE, "--output and --delete want a program")
+        return n_actions
+                   ? ctl_fail(ctl, CTL_USAGE,
+                              "--output, --delete, --pin and --unpin want a program")
                    : list(ctl);
+    if (n_actions > 1)
+        return ctl_fail(ctl, CTL_USAGE, "--output, --delete, --pin, --unpin: one of them");
     if (output)
         return download(ctl, args[0], output);
+    if (is_pin || is_unpin)
+        return pin(ctl, args[0], is_pin);
     return is_delete ? forget(ctl, args[0]) : show(ctl, args[0]);
 }

@@ -5,6 +5,7 @@
  * most the grace time; end the parts' work; stop the server; release the parts. */
 #include "base/log.h"
 #include "base/output.h"
+#include "cmd/pt2d_fsck.h"
 #include "cmd/pt2d_options.h"
 #include "cmd/pt2d_parts.h"
 #include "http/config.h"
@@ -261,11 +262,12 @@ static int start(struct app *app, const struct pt2d_options *options, struct pt2
         return -1;
     if (parts_start(app, err) < 0)
         return -1;
+    http_server_ready(app->server);
+    /* Whoever waits for that file is not told that the daemon is starting. */
     if (options->port_file && write_port_file(options->port_file, app->server, err) < 0) {
         stop(app);
         return -1;
     }
-    http_server_ready(app->server);
     for (size_t i = 0; http_server_address(app->server, i); i++)
         log_info("pt2d %s serves on %s, models '%s', state '%s'", PACKAGE_VERSION,
                  http_server_address(app->server, i),
@@ -291,6 +293,11 @@ int main(int argc, char **argv)
         return 1;
     }
     set_log_level(app.config);
+    if (options.fsck) {
+        status = pt2d_fsck(app.config, options.fsck);
+        config_free(app.config);
+        return status;
+    }
     if (start(&app, &options, &err) < 0) {
         log_error("cannot start: %s", err.text);
         status = 1;

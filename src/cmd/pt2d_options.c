@@ -22,6 +22,9 @@ static const char usage[] =
     "  -s, --state-dir DIR    database, programs, temporary files\n"
     "  -m, --models-dir DIR   checkpoints\n"
     "  -p, --port-file FILE   write the addresses in use to FILE once they are served\n"
+    "      --fsck[=repair|check]\n"
+    "                         check all that is kept in the state directory, repair what can\n"
+    "                         be repaired (check: only say it), and exit\n"
     "      --set KEY=VALUE    any parameter, as --set http.threads=4\n"
     "      --dump-config[=conf|values|man]\n"
     "                         print pt2d.conf with every default (conf), the values in\n"
@@ -31,13 +34,14 @@ static const char usage[] =
     "\n"
     "Options override the file.  See pt2d(8) and pt2d.conf(5).\n";
 
-enum { FLAG_SET = 256, FLAG_DUMP };
+enum { FLAG_SET = 256, FLAG_DUMP, FLAG_FSCK };
 
 static const struct option flags[] = {{"config", required_argument, NULL, 'c'},
                                       {"listen", required_argument, NULL, 'l'},
                                       {"state-dir", required_argument, NULL, 's'},
                                       {"models-dir", required_argument, NULL, 'm'},
                                       {"port-file", required_argument, NULL, 'p'},
+                                      {"fsck", optional_argument, NULL, FLAG_FSCK},
                                       {"set", required_argument, NULL, FLAG_SET},
                                       {"dump-config", optional_argument, NULL, FLAG_DUMP},
                                       {"version", no_argument, NULL, 'V'},
@@ -109,6 +113,14 @@ static int set_any(struct pt2d_options *o, char *text)
     return set(o, text, equals + 1);
 }
 
+static int set_fsck(struct pt2d_options *o, const char *how)
+{
+    if (how && !streq(how, "repair") && !streq(how, "check"))
+        return wrong_usage("--fsck takes repair or check");
+    o->fsck = how && streq(how, "check") ? PT2D_FSCK_CHECK : PT2D_FSCK_REPAIR;
+    return -1;
+}
+
 int pt2d_options_parse(int argc, char **argv, struct pt2d_options *ret)
 {
     const char *dump_what = NULL;
@@ -136,6 +148,9 @@ int pt2d_options_parse(int argc, char **argv, struct pt2d_options *ret)
             break;
         case FLAG_SET:
             status = set_any(ret, optarg);
+            break;
+        case FLAG_FSCK:
+            status = set_fsck(ret, optarg);
             break;
         case FLAG_DUMP:
             has_dump = true;

@@ -6,9 +6,12 @@
 
 #include "http/config.h"
 
+enum pt2d_fsck { PT2D_FSCK_NONE, PT2D_FSCK_REPAIR, PT2D_FSCK_CHECK };
+
 struct pt2d_options {
     const char *config_path; /* NULL: the installed one, where there is one */
     const char *port_file;   /* NULL: none */
+    enum pt2d_fsck fsck;     /* instead of serving */
     /* "section.key" and value by turns, from flags: they override the file. */
     const char *settings[64];
     size_t n_settings;

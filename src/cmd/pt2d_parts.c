@@ -81,8 +81,12 @@ static struct pt2_engine_options engine_options(const struct config *config)
 
 static int start_programs(struct app *app, struct pt2_err *err)
 {
-    const struct programs_options options = {.engine = engine_options(app->config),
-                                             .engine_version = PACKAGE_VERSION};
+    const struct programs_options options = {
+        .engine = engine_options(app->config),
+        .engine_version = PACKAGE_VERSION,
+        .max_store_bytes = config_get_size(app->config, "programs.max_store_bytes"),
+        .keep_ms = config_get_ms(app->config, "programs.keep"),
+    };
 
     return programs_new(app->store, app->objects, &options, &app->programs, err);
 }

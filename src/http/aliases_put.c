@@ -47,16 +47,18 @@ void aliases_put(struct http_request *req)
     struct pt2_err err = {0};
     bool is_new = false;
 
-    if (alias_check_name(name, &err) < 0)
+    if (alias_check_name(name, &err) < 0) {
         http_reply_err(req, &err);
-    else if (!read_program(req, &program))
+    } else if (!read_program(req, &program)) {
         return;
-    else if (programs_resolve(req->app->programs, program, id, NULL, &err) < 0)
+    } else if (programs_resolve(req->app->programs, program, id, NULL, &err) < 0) {
         http_reply_err_with(req, &err,
                             json_pack("{s:[{s:s, s:s}]}", "errors", "pointer", "/program",
                                       "detail", err.text));
-    else if (aliases_db_put(req->app->store, name, id, &is_new, &err) < 0)
+    } else if (aliases_db_put(req->app->store, name, id, &is_new, &err) < 0) {
         http_reply_err(req, &err);
-    else
+    } else {
+        programs_look_again(req->app->programs);
         reply_put(req, is_new);
+    }
 }

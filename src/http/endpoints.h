@@ -34,6 +34,8 @@ void programs_file_get(struct http_request *req);
 void programs_graph_get(struct http_request *req);
 void programs_plan_get(struct http_request *req);
 void programs_delete_one(struct http_request *req);
+void programs_pin_delete(struct http_request *req);
+void programs_pin_put(struct http_request *req);
 void aliases_list_get(struct http_request *req);
 void aliases_get_one(struct http_request *req);
 void aliases_put(struct http_request *req);

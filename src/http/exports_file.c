@@ -16,13 +16,13 @@ static bool read_format(struct http_request *req, bool *ret_is_pte)
     return false;
 }
 
-static void reply_pte(struct http_request *req, const json_t *job)
+static void reply_pte(struct http_request *req, const char *id, const json_t *job)
 {
     const char *sha256 =
         json_string_value(json_object_get(json_object_get(job, "pte"), "sha256"));
 
     if (sha256)
-        program_reply_pte(req, sha256);
+        program_reply_pte(req, id, sha256);
     else
         http_reply_problem(req, PT2_ERR_NOT_FOUND,
                            "export '%s' has no .pte: it did not ask for format pte",
@@ -48,7 +48,7 @@ void exports_file_get(struct http_request *req)
     else if (programs_resolve(req->app->programs, name, id, NULL, &err) < 0)
         http_reply_err(req, &err); /* the program was deleted */
     else if (is_pte)
-        reply_pte(req, job);
+        reply_pte(req, id, job);
     else
         program_reply_file(req, id);
 }

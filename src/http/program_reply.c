@@ -23,33 +23,43 @@ static void add_cache_control(struct http_request *req, const char *id)
                                                 : "no-cache");
 }
 
-static void reply_object(struct http_request *req, const char *id, const char *suffix)
+/* Takes file->fd. */
+static void reply_object(struct http_request *req, struct http_file *file, const char *hex,
+                         const char *suffix)
 {
-    struct http_file file = {.content_type = "application/octet-stream", .etag = id};
     char filename[PROGRAM_ID_SIZE + 8];
     uint8_t sha256[SHA256_BYTES];
-    struct pt2_err err = {0};
 
-    if (!sha256_from_hex(id, sha256) ||
-        objects_open_file(req->app->objects, id, &file.fd, &file.bytes, &err) < 0) {
-        http_reply_err(req, &err);
-        return;
-    }
-    snprintf(filename, sizeof(filename), "%s.%s", id, suffix);
-    add_cache_control(req, id);
-    file.filename = filename;
-    file.sha256 = sha256;
-    http_reply_file(req, &file);
+    (void)!sha256_from_hex(hex, sha256); /* a row's */
+    snprintf(filename, sizeof(filename), "%s.%s", hex, suffix);
+    add_cache_control(req, hex);
+    file->content_type = "application/octet-stream";
+    file->etag = hex;
+    file->filename = filename;
+    file->sha256 = sha256;
+    http_reply_file(req, file);
 }
 
 void program_reply_file(struct http_request *req, const char *id)
 {
-    reply_object(req, id, "pt2");
+    struct http_file file = {0};
+    struct pt2_err err = {0};
+
+    if (programs_open_file(req->app->programs, id, &file.fd, &file.bytes, &err) < 0)
+        http_reply_err(req, &err);
+    else
+        reply_object(req, &file, id, "pt2");
 }
 
-void program_reply_pte(struct http_request *req, const char *sha256)
+void program_reply_pte(struct http_request *req, const char *id, const char *sha256)
 {
-    reply_object(req, sha256, "pte");
+    struct http_file file = {0};
+    struct pt2_err err = {0};
+
+    if (programs_open_pte(req->app->programs, id, sha256, &file.fd, &file.bytes, &err) < 0)
+        http_reply_err(req, &err);
+    else
+        reply_object(req, &file, sha256, "pte");
 }
 
 void program_reply_added(struct http_request *req, const char *id, bool is_new)

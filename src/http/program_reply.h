@@ -11,8 +11,8 @@ MUST_USE bool program_from_path(struct http_request *req, char ret_id[PROGRAM_ID
 
 /* The file of a full id. */
 void program_reply_file(struct http_request *req, const char *id);
-/* An ExecuTorch program, by its digest. */
-void program_reply_pte(struct http_request *req, const char *sha256);
+/* An ExecuTorch program that was made of it, by its digest. */
+void program_reply_pte(struct http_request *req, const char *id, const char *sha256);
 
 /* 201 or 200, with Location, and the program once its engines are known. */
 void program_reply_added(struct http_request *req, const char *id, bool is_new);

@@ -37,7 +37,7 @@ int program_upload_prepare(struct http_request *req, struct pt2_err *err)
     sha256_start(&upload->hash);
     req->context = upload;
     req->context_free = upload_free;
-    return temp_folder_check_room(objects_temp(req->app->objects), upload->expected_bytes, err);
+    return programs_check_room_quick(req->app->programs, upload->expected_bytes, err);
 }
 
 int program_upload_receive(struct http_request *req, const void *data, size_t len,

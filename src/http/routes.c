@@ -214,6 +214,18 @@ static const struct route rows[] = {
      .flags = HTTP_BLOCKING,
      .summary = "Delete a program that nothing uses, by its full id",
      .statuses = "204 404 409"},
+    {.method = "PUT",
+     .path = "/v1/programs/{id}/pin",
+     .handler = programs_pin_put,
+     .flags = HTTP_BLOCKING,
+     .summary = "Keep a program: it is not removed to make room, nor for its age",
+     .statuses = "204 404 409"},
+    {.method = "DELETE",
+     .path = "/v1/programs/{id}/pin",
+     .handler = programs_pin_delete,
+     .flags = HTTP_BLOCKING,
+     .summary = "Let it go like any other",
+     .statuses = "204 404 409"},
 
     /* ---- aliases ---- */
     {.method = "GET",

@@ -92,6 +92,12 @@ PARAM(models, upload_ttl, TIME, "", "24 h", 1000, 31536000000,
 /* programs */
 PARAM(programs, max_upload_bytes, SIZE, "bytes", "64 GiB", 1, 1125899906842624,
       "The largest .pt2 that can be uploaded; beyond, the answer is 413.")
+PARAM(programs, max_store_bytes, SIZE, "bytes", "0", 0, 1125899906842624,
+      "What all programs and .pte files may take.  Beyond, those that were used longest ago "
+      "are removed, but none that a session uses, an alias names or a client has pinned; where "
+      "even so there is no room the answer is 507.  0: no limit.")
+PARAM(programs, keep, TIME, "", "0", 0, 315360000000,
+      "How long a program is kept after its last use, with the same exceptions.  0: for ever.")
 
 /* sessions */
 PARAM(sessions, node, TEXT, "name", "local", 1, 32,

@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "store/files_db.h"
+#include "store/programs.h"
 
 #include <pt2/export.h>
 
@@ -151,4 +152,23 @@ void build_identity(const struct pt2_checkpoint *checkpoint,
     }
     sha256_finish(&h, digest);
     sha256_to_hex(digest, ret_identity);
+}
+
+int build_find(const struct jobs_parts *parts, const char key[SHA256_HEX], bool *ret_found,
+               struct build *ret_build, struct pt2_err *err)
+{
+    struct build build;
+    bool is_damaged = false;
+
+    if (builds_db_find(parts->store, key, ret_found, &build, err) < 0)
+        return -1;
+    if (!*ret_found)
+        return 0;
+    if (programs_settle(parts->programs, build.program, &is_damaged, err) < 0) {
+        build_done(&build);
+        return -1;
+    }
+    build_done(&build);
+    /* Without those that went with a damaged file. */
+    return builds_db_find(parts->store, key, ret_found, ret_build, err);
 }

@@ -7,6 +7,8 @@
 #define JOBS_BUILD_KEY_H
 
 #include "base/sha256.h"
+#include "jobs/jobs.h"
+#include "store/builds_db.h"
 #include "store/store.h"
 
 #include <pt2/checkpoint.h>
@@ -29,5 +31,10 @@ MUST_USE int build_key(struct store *store, const struct pt2_checkpoint *checkpo
 /* What stat says of the files, as one digest: the same checkpoint, not changed since. */
 void build_identity(const struct pt2_checkpoint *checkpoint,
                     char ret_identity[SHA256_HEX]);
+
+/* The build of that key, of a program that is whole: one that is doubted is read first.
+ * *ret_build is written only where *ret_found: build_done.  Errors: IO, NO_SPACE, NOMEM. */
+MUST_USE int build_find(const struct jobs_parts *parts, const char key[SHA256_HEX],
+                        bool *ret_found, struct build *ret_build, struct pt2_err *err);
 
 #endif

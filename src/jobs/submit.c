@@ -3,6 +3,7 @@
 #include "jobs/build_key.h"
 #include "jobs/impl.h"
 #include "store/builds_db.h"
+#include "store/programs.h"
 
 #include <sys/random.h>
 
@@ -62,7 +63,7 @@ static int find_build(struct submission *s, struct pt2_err *err)
         s->key[0] = '\0';
         return 0;
     }
-    if (builds_db_find(store, s->key, &found, &build, err) < 0)
+    if (build_find(&s->jobs->parts, s->key, &found, &build, err) < 0)
         return -1;
     if (!found)
         return 0;
@@ -196,7 +197,7 @@ static int submit(struct submission *s, json_t **ret_job, struct pt2_err *err)
         return -1;
     if (s->job->row.state == JOB_SUCCEEDED)
         return insert(s, ret_job, err);
-    if (temp_folder_check_room(objects_temp(s->jobs->parts.objects), s->request->program_bytes, err) < 0 ||
+    if (programs_check_room(s->jobs->parts.programs, s->request->program_bytes, err) < 0 ||
         reserve(s->jobs, err) < 0)
         return -1;
     if (queue(s, ret_job, err) == 0)

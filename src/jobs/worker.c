@@ -194,6 +194,17 @@ static void begin_success(struct attempt *a)
     a->patch.pte = a->build.pte;
 }
 
+/* What a build names may have to be read first (whole.h), which nobody waits for holding change. */
+static int settle_build(struct attempt *a, const char *key, struct pt2_err *err)
+{
+    struct build build = {0};
+    bool found;
+    int r = build_find(&a->jobs->parts, key, &found, &build, err);
+
+    build_done(&build);
+    return r;
+}
+
 /* The holder of change.  *ret_found: the jobs have succeeded. */
 static int use_build(struct attempt *a, const char *key, bool *ret_found,
                      struct pt2_err *err)
@@ -386,6 +397,8 @@ static enum ending find_or_make(struct attempt *a)
     if (build_key(a->jobs->parts.store, a->checkpoint, a->run->options, digest_progress,
                   a, key, &err) < 0)
         return err.code == PT2_ERR_CANCELLED ? stopped(a) : failed(a, &err);
+    if (settle_build(a, key, &err) < 0)
+        return failed(a, &err);
     pthread_mutex_lock(&a->jobs->change);
     r = use_build(a, key, &found, &err);
     if (r == 0 && !found)

@@ -59,3 +59,21 @@ int builds_db_put(struct store *store, const char key[SHA256_HEX],
     sql_put_text(&q, build->pte);
     return sql_run(&q) < 0 ? -1 : 0;
 }
+
+int builds_db_forget(struct store *store, const char *program, struct pt2_err *err)
+{
+    struct sql q;
+
+    sql_open(&q, store, "DELETE FROM builds WHERE program = ?", err);
+    sql_put_text(&q, program);
+    return sql_run(&q) < 0 ? -1 : 0;
+}
+
+int builds_db_forget_pte(struct store *store, const char *sha256, struct pt2_err *err)
+{
+    struct sql q;
+
+    sql_open(&q, store, "DELETE FROM builds WHERE json_extract(pte, '$.sha256') = ?", err);
+    sql_put_text(&q, sha256);
+    return sql_run(&q) < 0 ? -1 : 0;
+}

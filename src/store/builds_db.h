@@ -24,5 +24,10 @@ MUST_USE int builds_db_find(struct store *store, const char key[SHA256_HEX],
 /* The program's row must be there. */
 MUST_USE int builds_db_put(struct store *store, const char key[SHA256_HEX],
                            const struct build *build, struct pt2_err *err);
+/* All keys of a program, or of a .pte: an export makes it again. */
+MUST_USE int builds_db_forget(struct store *store, const char *program,
+                              struct pt2_err *err);
+MUST_USE int builds_db_forget_pte(struct store *store, const char *sha256,
+                                  struct pt2_err *err);
 
 #endif

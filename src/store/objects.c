@@ -10,20 +10,34 @@
 #define PACKED_SUFFIX ".packed"
 
 struct objects {
+    char state[PATH_MAX];    /* STATE */
     char dir[PATH_MAX];      /* STATE/objects */
+    char lost[PATH_MAX];     /* STATE/lost+found */
     struct temp_folder temp; /* STATE/tmp */
 };
 
-int objects_open(const char *state_dir, struct objects **ret_objects, struct pt2_err *err)
+int objects_look(const char *state_dir, struct objects **ret_objects, struct pt2_err *err)
 {
     AUTO(objects) objects = calloc(1, sizeof(*objects));
-    char temp[PATH_MAX];
 
     if (!objects)
         return pt2_err_set(err, PT2_ERR_NOMEM, "objects");
     if (strlen(state_dir) > PATH_MAX - 128)
         return pt2_err_set(err, PT2_ERR_IO, "state directory: path too long");
+    snprintf(objects->state, sizeof(objects->state), "%s", state_dir);
     snprintf(objects->dir, sizeof(objects->dir), "%s/objects", state_dir);
+    snprintf(objects->lost, sizeof(objects->lost), "%s/" OBJECTS_LOST, state_dir);
+    *ret_objects = TAKE(objects);
+    return 0;
+}
+
+int objects_open(const char *state_dir, struct objects **ret_objects, struct pt2_err *err)
+{
+    AUTO(objects) objects = NULL;
+    char temp[PATH_MAX];
+
+    if (objects_look(state_dir, &objects, err) < 0)
+        return -1;
     snprintf(temp, sizeof(temp), "%s/tmp", state_dir);
     if (mkdir(objects->dir, 0700) < 0 && errno != EEXIST)
         return pt2_err_errno(err, PT2_ERR_IO, "%s", objects->dir);
@@ -68,7 +82,7 @@ void objects_packed_path(const struct objects *objects, const char *sha256_hex,
 }
 
 int objects_keep(struct objects *objects, struct temp_file *temp,
-                 const char *sha256_hex, struct pt2_err *err)
+                 const char *sha256_hex, bool replace, struct pt2_err *err)
 {
     char path[PATH_MAX], folder[PATH_MAX];
 
@@ -81,7 +95,7 @@ int objects_keep(struct objects *objects, struct temp_file *temp,
     } else if (errno != EEXIST) {
         return pt2_err_errno(err, PT2_ERR_IO, "%s", folder);
     }
-    if (access(path, F_OK) == 0) /* same name, same content */
+    if (!replace && access(path, F_OK) == 0) /* same name, same content */
         return 0;
     if (rename(temp->path, path) < 0)
         return pt2_err_errno(err, PT2_ERR_IO, "%s", path);
@@ -109,13 +123,64 @@ int objects_open_file(const struct objects *objects, const char *sha256_hex, int
     return 0;
 }
 
-int objects_remove(struct objects *objects, const char *sha256_hex, struct pt2_err *err)
+int objects_check(const struct objects *objects, const char *sha256_hex,
+                  const atomic_bool *stop, bool *ret_is_whole, struct pt2_err *err)
+{
+    uint8_t due[SHA256_BYTES], digest[SHA256_BYTES];
+    char path[PATH_MAX];
+    struct pt2_err why = {0};
+    AUTO_FD int fd = -1;
+
+    ASSERT(sha256_from_hex(sha256_hex, due));
+    objects_path(objects, sha256_hex, path);
+    fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (fd < 0 && errno != ENOENT && errno != ELOOP)
+        return pt2_err_errno(err, PT2_ERR_IO, "%s", path);
+    if (fd < 0) {
+        *ret_is_whole = false;
+        return 0;
+    }
+    errno = 0;
+    if (sha256_of_file(fd, path, stop, digest, &why) < 0 && errno != EIO)
+        return pt2_err_set(err, why.code, "%s", why.text);
+    *ret_is_whole = why.code == PT2_ERR_NONE && memcmp(due, digest, sizeof(due)) == 0;
+    return 0;
+}
+
+static int remove_packed(const struct objects *objects, const char *sha256_hex,
+                         struct pt2_err *err)
 {
     char path[PATH_MAX];
 
     objects_packed_path(objects, sha256_hex, path);
     if (unlink(path) < 0 && errno != ENOENT)
         return pt2_err_errno(err, PT2_ERR_IO, "%s", path);
+    return 0;
+}
+
+int objects_put_aside(struct objects *objects, const char *sha256_hex, struct pt2_err *err)
+{
+    char path[PATH_MAX], to[PATH_MAX + SHA256_HEX + 2];
+
+    if (mkdir(objects->lost, 0700) == 0) {
+        if (folder_sync(objects->state, err) < 0)
+            return -1;
+    } else if (errno != EEXIST) {
+        return pt2_err_errno(err, PT2_ERR_IO, "%s", objects->lost);
+    }
+    snprintf(to, sizeof(to), "%s/%s", objects->lost, sha256_hex);
+    objects_path(objects, sha256_hex, path);
+    if (rename(path, to) < 0 && errno != ENOENT)
+        return pt2_err_errno(err, PT2_ERR_IO, "%s", path);
+    return remove_packed(objects, sha256_hex, err);
+}
+
+int objects_remove(struct objects *objects, const char *sha256_hex, struct pt2_err *err)
+{
+    char path[PATH_MAX];
+
+    if (remove_packed(objects, sha256_hex, err) < 0)
+        return -1;
     objects_path(objects, sha256_hex, path);
     if (unlink(path) < 0 && errno != ENOENT)
         return pt2_err_errno(err, PT2_ERR_IO, "%s", path);

@@ -16,9 +16,15 @@
 
 struct objects;
 
+/* In the state directory: what has another digest than its name says. */
+#define OBJECTS_LOST "lost+found"
+
 /* Make the folders where they are missing, empty tmp.  new: objects_free.
  * Errors: IO, NO_SPACE, NOMEM. */
 MUST_USE int objects_open(const char *state_dir, struct objects **ret_objects,
+                          struct pt2_err *err);
+/* Only to read what is there: nothing is made and nothing emptied.  Errors: IO, NOMEM. */
+MUST_USE int objects_look(const char *state_dir, struct objects **ret_objects,
                           struct pt2_err *err);
 void objects_free(struct objects *objects);
 DEFINE_AUTO(objects)
@@ -30,9 +36,9 @@ DEFINE_AUTO(objects)
 /* STATE/tmp, where what becomes an object is written; borrowed. */
 struct temp_folder *objects_temp(struct objects *objects);
 /* Rename the synced temporary file to its digest.  Where the object is there already that
- * one stays.  Errors: IO, NO_SPACE. */
+ * one stays, but where replace.  Errors: IO, NO_SPACE. */
 MUST_USE int objects_keep(struct objects *objects, struct temp_file *temp,
-                          const char *sha256_hex, struct pt2_err *err);
+                          const char *sha256_hex, bool replace, struct pt2_err *err);
 
 /* ---- reading ---- */
 
@@ -47,6 +53,15 @@ void objects_packed_path(const struct objects *objects, const char *sha256_hex,
 /* Open for reading; *ret_fd is new (close it).  Errors: NOT_FOUND, IO. */
 MUST_USE int objects_open_file(const struct objects *objects, const char *sha256_hex,
                                int *ret_fd, uint64_t *ret_bytes, struct pt2_err *err);
+/* Read all of it: has it its digest?  One that is not there, or that
+ * the disk can't read, has not.  stop: as sha256_of_file.
+ * Errors: IO, NOMEM, CANCELLED. */
+MUST_USE int objects_check(const struct objects *objects, const char *sha256_hex,
+                           const atomic_bool *stop, bool *ret_is_whole, struct pt2_err *err);
+/* Move what has another digest to STATE/lost+found, under its name, and remove what was derived
+ * from it.  One that is not there is no error.  Errors: IO, NO_SPACE. */
+MUST_USE int objects_put_aside(struct objects *objects, const char *sha256_hex,
+                               struct pt2_err *err);
 /* And what was derived from it.  One that is not there is no error.  Errors: IO. */
 MUST_USE int objects_remove(struct objects *objects, const char *sha256_hex,
                             struct pt2_err *err);

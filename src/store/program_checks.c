@@ -16,6 +16,7 @@
 struct program_checks {
     struct store *store;
     struct objects *objects;
+    struct whole_state *whole;
     struct pt2_engine_options engine;
     char version[VERSION_SIZE];
     char passing[VERSION_SIZE + 32]; /* of verdicts that hold until the next start */
@@ -123,21 +124,47 @@ static void count_done(struct program_checks *checks)
     pthread_mutex_unlock(&checks->mutex);
 }
 
-static int check_all(struct program_checks *checks, struct pt2_err *err)
+/* *ret_is_whole false: it is damaged, or gone. */
+static int check_is_whole(struct program_checks *checks, const char *id, bool *ret_is_whole,
+                          struct pt2_err *err)
+{
+    struct pt2_err why = {0};
+
+    *ret_is_whole = whole_check(checks->whole, id, &why) == 0;
+    if (*ret_is_whole || why.code == PT2_ERR_PROGRAM_DAMAGED ||
+        why.code == PT2_ERR_NOT_FOUND)
+        return 0;
+    return pt2_err_set(err, why.code, "%s", why.text);
+}
+
+/* Verdicts first: somebody may wait for one. */
+static int check_next(struct program_checks *checks, bool *ret_found, struct pt2_err *err)
 {
     char id[PROGRAM_ID_SIZE];
-    bool found = true;
+    bool is_whole = false;
 
-    while (!is_stopping(checks)) {
-        if (programs_db_unchecked(checks->store, checks->version, checks->passing, id,
-                                  &found, err) < 0)
-            return -1;
-        if (!found)
-            return 0;
-        if (check_program(checks, id, err) < 0)
+    if (programs_db_unchecked(checks->store, checks->version, checks->passing, id, ret_found,
+                              err) < 0)
+        return -1;
+    if (*ret_found) {
+        if (check_is_whole(checks, id, &is_whole, err) < 0 ||
+            (is_whole && check_program(checks, id, err) < 0))
             return -1;
         count_done(checks);
+        return 0;
     }
+    if (programs_db_doubted(checks->store, id, ret_found, err) < 0)
+        return -1;
+    return *ret_found ? check_is_whole(checks, id, &is_whole, err) : 0;
+}
+
+static int check_all(struct program_checks *checks, struct pt2_err *err)
+{
+    bool found = true;
+
+    while (found && !is_stopping(checks))
+        if (check_next(checks, &found, err) < 0)
+            return is_stopping(checks) ? 0 : -1;
     return 0;
 }
 
@@ -150,7 +177,7 @@ static void *run_checks(void *ctx)
 
         if (check_all(checks, &err) == 0)
             continue;
-        log_warning("engines' verdicts: %s; asking again in %d s", err.text,
+        log_warning("checking programs: %s; asking again in %d s", err.text,
                     RETRY_AFTER_S);
         pthread_mutex_lock(&checks->mutex);
         if (!checks->is_stopping)
@@ -162,7 +189,7 @@ static void *run_checks(void *ctx)
 }
 
 int program_checks_new(struct store *store, struct objects *objects,
-                       const struct programs_options *options,
+                       struct whole_state *whole, const struct programs_options *options,
                        struct program_checks **ret_checks, struct pt2_err *err)
 {
     struct program_checks *checks = calloc(1, sizeof(*checks));
@@ -172,6 +199,7 @@ int program_checks_new(struct store *store, struct objects *objects,
         return pt2_err_set(err, PT2_ERR_NOMEM, "engines' verdicts");
     checks->store = store;
     checks->objects = objects;
+    checks->whole = whole;
     checks->engine = options->engine;
     checks->has_work = true;
     snprintf(checks->version, sizeof(checks->version), "%s", options->engine_version);
@@ -231,7 +259,7 @@ static bool has_verdict(struct program_checks *checks, const char *id)
 
     if (programs_db_find(checks->store, id, &found, &row, NULL) < 0)
         return false;
-    return !found || is_current(checks, &row);
+    return !found || row.whole == DAMAGED || is_current(checks, &row);
 }
 
 void program_checks_wait(struct program_checks *checks, const char *id, int64_t ms)

@@ -1,6 +1,6 @@
 /* program_checks.h - which engines take a program: found out by a thread of its own, one
  * program after another, the newest first, and kept in the programs' table with the
- * engines' version.
+ * engines' version.  When there is nothing to ask it reads programs that are doubted (whole.h).
  *
  * A verdict that failed for a passing reason (no memory, input or output) is asked for
  * again at the next start.  Any thread. */
@@ -10,6 +10,7 @@
 #include "store/objects.h"
 #include "store/programs.h"
 #include "store/store.h"
+#include "store/whole.h"
 
 struct program_checks;
 
@@ -17,6 +18,7 @@ struct program_checks;
  * new: program_checks_free, which waits for the check that runs.
  * Errors: NOMEM, INTERNAL (no thread). */
 MUST_USE int program_checks_new(struct store *store, struct objects *objects,
+                                struct whole_state *whole,
                                 const struct programs_options *options,
                                 struct program_checks **ret_checks, struct pt2_err *err);
 void program_checks_free(struct program_checks *checks);

@@ -10,10 +10,14 @@
 #include "store/program_facts.h"
 #include "store/programs_db.h"
 #include "store/ptes_db.h"
+#include "store/retention.h"
+#include "store/whole.h"
 
 #include <pthread.h>
+#include <sys/stat.h>
 
 #define WAIT_ENGINES_MS 10000
+#define USE_EVERY_MS    60000 /* a later use than that is written down */
 #define MAX_MATCHES     8 /* ids that an ambiguous prefix lists */
 
 struct pin {
@@ -25,7 +29,9 @@ struct pin {
 struct programs {
     struct store *store;     /* borrowed */
     struct objects *objects; /* borrowed */
+    struct whole_state whole;
     struct program_checks *checks;
+    struct retention *retention;
     pthread_mutex_t change; /* held while an object and its row come or go */
     pthread_mutex_t mutex;  /* guards the pins; never held while waiting */
     struct pin *pins;
@@ -55,8 +61,12 @@ int programs_new(struct store *store, struct objects *objects,
     programs->objects = objects;
     pthread_mutex_init(&programs->change, NULL);
     pthread_mutex_init(&programs->mutex, NULL);
-    if (objects_sweep(objects, is_recorded, programs, err) < 0 ||
-        program_checks_new(store, objects, options, &programs->checks, err) < 0)
+    if (whole_start(&programs->whole, store, objects, err) < 0 ||
+        objects_sweep(objects, is_recorded, programs, err) < 0 ||
+        program_checks_new(store, objects, &programs->whole, options, &programs->checks,
+                           err) < 0 ||
+        retention_new(programs, store, objects, options->max_store_bytes, options->keep_ms,
+                      &programs->retention, err) < 0)
         return -1;
     *ret_programs = TAKE(programs);
     return 0;
@@ -66,7 +76,10 @@ void programs_free(struct programs *programs)
 {
     if (!programs)
         return;
+    retention_free(programs->retention);
+    whole_stop(&programs->whole);
     program_checks_free(programs->checks);
+    whole_done(&programs->whole);
     pthread_mutex_destroy(&programs->mutex);
     pthread_mutex_destroy(&programs->change);
     free(programs->pins);
@@ -234,18 +247,24 @@ static int count_pin(struct programs *programs, const char *id, struct pt2_err *
     return r;
 }
 
+/* When it was used is no reason to fail. */
+static void use(struct programs *programs, const char *id)
+{
+    (void)!programs_db_use(programs->store, id, clock_unix_ms(), USE_EVERY_MS, NULL);
+}
+
 int programs_pin(struct programs *programs, const char *id, struct pt2_err *err)
 {
-    bool found = false;
-
     if (strlen(id) >= PROGRAM_ID_SIZE)
         return not_found(id, err);
     if (count_pin(programs, id, err) < 0)
         return -1;
-    if (programs_db_find(programs->store, id, &found, NULL, err) == 0 && found)
+    if (whole_check(&programs->whole, id, err) == 0) {
+        use(programs, id);
         return 0;
+    }
     programs_unpin(programs, id);
-    return not_found(id, err); /* the first error wins */
+    return -1;
 }
 
 void programs_unpin(struct programs *programs, const char *id)
@@ -260,18 +279,69 @@ void programs_unpin(struct programs *programs, const char *id)
     pthread_mutex_unlock(&programs->mutex);
 }
 
+bool programs_is_used(struct programs *programs, const char *id)
+{
+    bool is;
+
+    pthread_mutex_lock(&programs->mutex);
+    is = find_pin_locked(programs, id) != NULL;
+    pthread_mutex_unlock(&programs->mutex);
+    return is;
+}
+
+int programs_set_pinned(struct programs *programs, const char *id, bool is_pinned,
+                        struct pt2_err *err)
+{
+    bool found = false;
+
+    if (programs_db_pin(programs->store, id, is_pinned, &found, err) < 0)
+        return -1;
+    if (!found)
+        return not_found(id, err);
+    retention_wake(programs->retention, NULL);
+    return 0;
+}
+
+void programs_look_again(struct programs *programs)
+{
+    retention_wake(programs->retention, NULL);
+}
+
+/* ---- room ---- */
+
+static int check_disk(struct programs *programs, uint64_t bytes, struct pt2_err *err)
+{
+    return temp_folder_check_room(objects_temp(programs->objects), bytes, err);
+}
+
+int programs_check_room(struct programs *programs, uint64_t bytes, struct pt2_err *err)
+{
+    if (check_disk(programs, bytes, err) < 0)
+        return -1;
+    return retention_check_room(programs->retention, bytes, err);
+}
+
+int programs_check_room_quick(struct programs *programs, uint64_t bytes, struct pt2_err *err)
+{
+    if (check_disk(programs, bytes, err) < 0)
+        return -1;
+    return retention_check_room_quick(programs->retention, bytes, err);
+}
+
 /* ---- reading ---- */
 
 static json_t *row_json(const struct programs *programs, const struct program_row *row)
 {
     json_t *json = json_loads(row->facts, 0, NULL), *head;
-    char created[CLOCK_TEXT_SIZE];
+    char created[CLOCK_TEXT_SIZE], used[CLOCK_TEXT_SIZE];
 
     clock_to_text(row->created_ms, created);
-    head = json_pack("{s:s, s:I, s:s, s:s, s:s?}", "id", row->id, "bytes",
+    clock_to_text(row->used_ms, used);
+    head = json_pack("{s:s, s:I, s:s, s:s, s:s?, s:s, s:s, s:b}", "id", row->id, "bytes",
                      (json_int_t)row->bytes, "created", created, "origin",
                      row->origin == PROGRAM_EXPORT ? "export" : "upload", "model",
-                     row->model);
+                     row->model, "integrity", whole_name(row->whole), "used", used,
+                     "pinned", row->is_pinned);
     if (!head || !json || json_object_update(head, json) < 0 ||
         json_object_set_new(head, "engines", program_checks_json(programs->checks, row)) <
             0) {
@@ -332,6 +402,30 @@ int programs_list(struct programs *programs, int64_t limit, int64_t after,
     return 0;
 }
 
+int programs_open_file(struct programs *programs, const char *id, int *ret_fd,
+                       uint64_t *ret_bytes, struct pt2_err *err)
+{
+    if (whole_check(&programs->whole, id, err) < 0)
+        return -1;
+    use(programs, id);
+    return objects_open_file(programs->objects, id, ret_fd, ret_bytes, err);
+}
+
+int programs_open_pte(struct programs *programs, const char *id, const char *sha256,
+                      int *ret_fd, uint64_t *ret_bytes, struct pt2_err *err)
+{
+    bool has = false;
+
+    if (whole_check(&programs->whole, id, err) < 0 ||
+        ptes_db_has(programs->store, sha256, &has, err) < 0)
+        return -1;
+    if (!has)
+        return pt2_err_set(err, PT2_ERR_NOT_FOUND,
+                           "the .pte '%s' was damaged and is gone: export it again", sha256);
+    use(programs, id);
+    return objects_open_file(programs->objects, sha256, ret_fd, ret_bytes, err);
+}
+
 /* A program with its archive, which must outlive what is compiled from it. */
 struct opened {
     struct pt2_archive *archive;
@@ -352,7 +446,7 @@ static int open_program(struct programs *programs, const char *id, struct opened
     uint64_t bytes;
 
     *ret = (struct opened){0};
-    if (objects_open_file(programs->objects, id, &fd, &bytes, err) < 0 ||
+    if (programs_open_file(programs, id, &fd, &bytes, err) < 0 ||
         pt2_archive_open_fd(fd, "program.pt2", &ret->archive, err) < 0)
         return -1;
     return pt2_program_read(ret->archive, &ret->program, err);
@@ -402,7 +496,9 @@ static int record_within(struct programs *programs, const struct program_row *ro
 {
     char pte[SHA256_HEX];
 
-    if (programs_db_insert(programs->store, row, ret_is_new, err) < 0)
+    if (programs_db_insert(programs->store, row, ret_is_new, err) < 0 ||
+        (row->whole == DAMAGED &&
+         programs_db_set_whole(programs->store, row->id, WHOLE, err) < 0))
         return -1;
     if (source->pte) {
         sha256_to_hex(source->pte_sha256, pte);
@@ -434,14 +530,21 @@ static void take_back(struct programs *programs, const char *id)
         (void)!objects_remove(programs->objects, id, NULL);
 }
 
-/* Both files, under their digests.  The holder of change. */
+/* Both files, under their digests.  The holder of change.  One that nobody knows, or that is
+ * damaged, makes room; nobody maps a .pte, so a new one may always take the old one's place. */
 static int keep_objects(struct programs *programs, struct temp_file *temp,
                         const struct program_row *row, const struct program_source *source,
                         const char *pte, struct pt2_err *err)
 {
-    if (objects_keep(programs->objects, temp, row->id, err) < 0)
+    bool is_known = false;
+
+    if (programs_db_find(programs->store, row->id, &is_known, NULL, err) < 0 ||
+        objects_keep(programs->objects, temp, row->id,
+                     /* replace= */ !is_known || row->whole == DAMAGED, err) < 0)
         return -1;
-    return source->pte ? objects_keep(programs->objects, source->pte, pte, err) : 0;
+    return source->pte ? objects_keep(programs->objects, source->pte, pte,
+                                      /* replace= */ true, err)
+                       : 0;
 }
 
 static int keep(struct programs *programs, struct temp_file *temp,
@@ -465,6 +568,37 @@ static int keep(struct programs *programs, struct temp_file *temp,
     return r;
 }
 
+int programs_settle(struct programs *programs, const char *id, bool *ret_is_damaged,
+                    struct pt2_err *err)
+{
+    struct pt2_err why = {0};
+
+    *ret_is_damaged = false;
+    if (whole_check(&programs->whole, id, &why) == 0) {
+        use(programs, id);
+        return 0;
+    }
+    if (why.code == PT2_ERR_NOT_FOUND)
+        return 0;
+    *ret_is_damaged = why.code == PT2_ERR_PROGRAM_DAMAGED;
+    return *ret_is_damaged ? 0 : pt2_err_set(err, why.code, "%s", why.text);
+}
+
+/* One that is there needs none. */
+static int check_new_room(struct programs *programs, const struct program_row *row,
+                          const struct program_source *source, struct pt2_err *err)
+{
+    uint64_t bytes = (uint64_t)row->bytes;
+    bool found = false;
+    struct stat st;
+
+    if (programs_db_find(programs->store, row->id, &found, NULL, err) < 0)
+        return -1;
+    if (source->pte && fstat(source->pte->fd, &st) == 0)
+        bytes += (uint64_t)st.st_size;
+    return found ? 0 : retention_check_room(programs->retention, bytes, err);
+}
+
 int programs_add(struct programs *programs, struct temp_file *temp,
                  const uint8_t sha256[SHA256_BYTES], const struct program_source *source,
                  char ret_id[PROGRAM_ID_SIZE], bool *ret_is_new, struct pt2_err *err)
@@ -473,7 +607,7 @@ int programs_add(struct programs *programs, struct temp_file *temp,
     json_auto_t *facts = NULL;
     AUTO_PTR char *text = NULL;
     AUTO_PTR char *model = NULL;
-    bool is_new = false;
+    bool is_new = false, is_damaged;
     off_t bytes = lseek(temp->fd, 0, SEEK_END);
 
     if (bytes < 0)
@@ -491,12 +625,17 @@ int programs_add(struct programs *programs, struct temp_file *temp,
     row.model = model;
     if (temp_file_sync(temp, OBJECT_MODE, err) < 0 ||
         (source->pte && temp_file_sync(source->pte, OBJECT_MODE, err) < 0) ||
-        keep(programs, temp, &row, source, &is_new, err) < 0)
+        programs_settle(programs, row.id, &is_damaged, err) < 0 ||
+        check_new_room(programs, &row, source, err) < 0)
+        return -1;
+    row.whole = is_damaged ? DAMAGED : WHOLE; /* of what is there */
+    if (keep(programs, temp, &row, source, &is_new, err) < 0)
         return -1;
     temp_file_drop(temp);
     if (source->pte)
         temp_file_drop(source->pte);
     program_checks_wake(programs->checks);
+    retention_wake(programs->retention, row.id);
     memcpy(ret_id, row.id, PROGRAM_ID_SIZE);
     if (ret_is_new)
         *ret_is_new = is_new;

@@ -7,8 +7,8 @@
  * version.
  *
  * A pin holds a program in place while something uses it: it can't be deleted.  Any
- * thread; all calls but programs_path, programs_packed_path and programs_unpin wait for the
- * database or the disk, so not on an HTTP thread. */
+ * thread; all calls but programs_path, programs_packed_path, programs_unpin,
+ * programs_is_used and programs_check_room_quick wait for the database or the disk, so not on an HTTP thread. */
 #ifndef STORE_PROGRAMS_H
 #define STORE_PROGRAMS_H
 
@@ -27,6 +27,9 @@ struct programs;
 struct programs_options {
     struct pt2_engine_options engine; /* for the engines' verdicts */
     const char *engine_version;       /* verdicts of another one are asked for anew */
+    /* retention.h; 0: no limit */
+    uint64_t max_store_bytes;
+    int64_t keep_ms;
 };
 
 /* Start; removes objects that no row names.  store and objects are borrowed.  new: free
@@ -56,9 +59,29 @@ void programs_path(const struct programs *programs, const char *id,
 void programs_packed_path(const struct programs *programs, const char *id,
                           char ret_path[PATH_MAX]);
 
-/* Count one more user of a full id; unpin as often.  Errors: NOT_FOUND, IO, NOMEM. */
+/* Count one more user of a full id, whose file is whole (whole.h: it may have to be read for
+ * that); unpin as often.  Errors: NOT_FOUND, PROGRAM_DAMAGED, IO, NOMEM. */
 MUST_USE int programs_pin(struct programs *programs, const char *id, struct pt2_err *err);
 void programs_unpin(struct programs *programs, const char *id);
+bool programs_is_used(struct programs *programs, const char *id); /* or is being deleted */
+
+/* A client's pin, which outlives the daemon: it is not removed to make room, nor for its age.
+ * Errors: NOT_FOUND, IO, NO_SPACE. */
+MUST_USE int programs_set_pinned(struct programs *programs, const char *id, bool is_pinned,
+                                 struct pt2_err *err);
+
+/* Aliases came or went: others may go now. */
+void programs_look_again(struct programs *programs);
+
+/* ---- room ---- */
+
+/* Would one of that size have room, on the disk and within programs.max_store_bytes, with all
+ * gone that may go (retention.h)?  programs_add asks again.  The quick one may be called by an
+ * HTTP thread.  Errors: NO_SPACE, IO, NOMEM. */
+MUST_USE int programs_check_room(struct programs *programs, uint64_t bytes,
+                                 struct pt2_err *err);
+MUST_USE int programs_check_room_quick(struct programs *programs, uint64_t bytes,
+                                       struct pt2_err *err);
 
 /* ---- reading ---- */
 
@@ -71,11 +94,24 @@ MUST_USE int programs_get(struct programs *programs, const char *id, bool wait_e
  * *ret_list is new, an array; *ret_next the next cursor, 0: no more. */
 MUST_USE int programs_list(struct programs *programs, int64_t limit, int64_t after,
                            json_t **ret_list, int64_t *ret_next, struct pt2_err *err);
-/* The graph for people, new (free).  Errors: NOT_FOUND, IO, NOMEM, BAD_ARCHIVE. */
+/* Read it where it is doubted.  One that is not there is not damaged.
+ * Errors: IO, NO_SPACE, NOMEM. */
+MUST_USE int programs_settle(struct programs *programs, const char *id, bool *ret_is_damaged,
+                             struct pt2_err *err);
+/* Its file, once it is known to be whole, or the .pte of that digest that was made of it.
+ * *ret_fd is new (close it).  Errors: NOT_FOUND, PROGRAM_DAMAGED, IO, NOMEM. */
+MUST_USE int programs_open_file(struct programs *programs, const char *id, int *ret_fd,
+                                uint64_t *ret_bytes, struct pt2_err *err);
+MUST_USE int programs_open_pte(struct programs *programs, const char *id,
+                               const char *sha256, int *ret_fd, uint64_t *ret_bytes,
+                               struct pt2_err *err);
+/* The graph for people, new (free).
+ * Errors: NOT_FOUND, PROGRAM_DAMAGED, IO, NOMEM, BAD_ARCHIVE. */
 MUST_USE int programs_graph(struct programs *programs, const char *id, char **ret_text,
                             struct pt2_err *err);
 /* The native engine's plan of it for people, new (free).  Compiles it: up to a second.
- * Errors: NOT_FOUND, IO, NOMEM, LIMIT, BAD_ARCHIVE, PROGRAM_REFUSED (it has none: why). */
+ * Errors: NOT_FOUND, PROGRAM_DAMAGED, IO, NOMEM, LIMIT, BAD_ARCHIVE, PROGRAM_REFUSED (it has
+ * none: why). */
 MUST_USE int programs_plan(struct programs *programs, const char *id, char **ret_text,
                            struct pt2_err *err);
 /* The facts of its decoder.  Errors: NOT_FOUND, PROGRAM_REFUSED, IO, NOMEM. */

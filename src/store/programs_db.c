@@ -2,7 +2,7 @@
 
 #include "store/sql.h"
 
-#define COLUMNS "seq, id, bytes, created, origin, model, facts, engines, engines_version"
+#define COLUMNS "seq, id, bytes, created, origin, model, facts, engines, engines_version, whole, max(used, created), pinned"
 
 void program_row_done(struct program_row *row)
 {
@@ -28,6 +28,9 @@ static int read_row(struct sql *q, struct program_row *row, struct pt2_err *err)
     row->bytes = sql_int(q, 2);
     row->created_ms = sql_int(q, 3);
     row->origin = (int)sql_int(q, 4);
+    row->whole = (enum whole)sql_int(q, 9);
+    row->used_ms = sql_int(q, 10);
+    row->is_pinned = sql_int(q, 11) != 0;
     if (copy(q, 5, &row->model, err) < 0 || copy(q, 6, &row->facts, err) < 0 ||
         copy(q, 7, &row->engines, err) < 0 || copy(q, 8, &row->engines_version, err) < 0)
         return -1;
@@ -41,8 +44,8 @@ int programs_db_insert(struct store *store, const struct program_row *row,
     int n;
 
     sql_open(&q, store,
-             "INSERT INTO programs (id, bytes, created, origin, model, facts)"
-             " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
+             "INSERT INTO programs (id, bytes, created, origin, model, facts, whole)"
+             " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
              err);
     sql_put_text(&q, row->id);
     sql_put_int(&q, row->bytes);
@@ -50,6 +53,7 @@ int programs_db_insert(struct store *store, const struct program_row *row,
     sql_put_int(&q, row->origin);
     sql_put_text(&q, row->model);
     sql_put_text(&q, row->facts);
+    sql_put_int(&q, WHOLE);
     n = sql_run(&q);
     if (n < 0)
         return -1;
@@ -148,6 +152,100 @@ int programs_db_set_engines(struct store *store, const char *id, const char *eng
     return sql_run(&q) < 0 ? -1 : 0;
 }
 
+int programs_db_set_whole(struct store *store, const char *id, enum whole whole,
+                          struct pt2_err *err)
+{
+    struct sql q;
+
+    sql_open(&q, store, "UPDATE programs SET whole = ? WHERE id = ?", err);
+    sql_put_int(&q, whole);
+    sql_put_text(&q, id);
+    return sql_run(&q) < 0 ? -1 : 0;
+}
+
+int programs_db_doubt_all(struct store *store, struct pt2_err *err)
+{
+    struct sql q;
+
+    sql_open(&q, store, "UPDATE programs SET whole = ? WHERE whole = ?", err);
+    sql_put_int(&q, DOUBTED);
+    sql_put_int(&q, WHOLE);
+    return sql_run(&q) < 0 ? -1 : 0;
+}
+
+int programs_db_doubted(struct store *store, char ret_id[SHA256_HEX], bool *ret_found,
+                        struct pt2_err *err)
+{
+    struct sql q;
+    int r;
+
+    sql_open(&q, store, "SELECT id FROM programs WHERE whole = ? ORDER BY seq DESC LIMIT 1",
+             err);
+    sql_put_int(&q, DOUBTED);
+    r = sql_next(&q);
+    *ret_found = r > 0;
+    if (r > 0)
+        snprintf(ret_id, SHA256_HEX, "%s", sql_text(&q, 0));
+    sql_done(&q);
+    return r < 0 ? -1 : 0;
+}
+
+int programs_db_use(struct store *store, const char *id, int64_t now_ms, int64_t every_ms,
+                    struct pt2_err *err)
+{
+    struct sql q;
+
+    sql_open(&q, store, "UPDATE programs SET used = ? WHERE id = ? AND max(used, created) < ?",
+             err);
+    sql_put_int(&q, now_ms);
+    sql_put_text(&q, id);
+    sql_put_int(&q, now_ms - every_ms);
+    return sql_run_lazily(&q) < 0 ? -1 : 0;
+}
+
+int programs_db_pin(struct store *store, const char *id, bool is_pinned, bool *ret_found,
+                    struct pt2_err *err)
+{
+    struct sql q;
+    int n;
+
+    sql_open(&q, store, "UPDATE programs SET pinned = ? WHERE id = ?", err);
+    sql_put_int(&q, is_pinned);
+    sql_put_text(&q, id);
+    n = sql_run(&q);
+    if (n < 0)
+        return -1;
+    *ret_found = n > 0;
+    return 0;
+}
+
+int programs_db_by_use(struct store *store,
+                       int (*each)(void *ctx, const struct program_use *use,
+                                   struct pt2_err *err),
+                       void *ctx, struct pt2_err *err)
+{
+    struct program_use use;
+    struct sql q;
+    int r;
+
+    sql_open(&q, store,
+             "SELECT id, max(used, created),"
+             " pinned OR EXISTS (SELECT 1 FROM aliases WHERE program = id)"
+             " FROM programs ORDER BY 2, seq",
+             err);
+    while ((r = sql_next(&q)) > 0) {
+        snprintf(use.id, sizeof(use.id), "%s", sql_text(&q, 0));
+        use.used_ms = sql_int(&q, 1);
+        use.is_kept = sql_int(&q, 2) != 0;
+        if (each(ctx, &use, err) < 0) {
+            r = -1;
+            break;
+        }
+    }
+    sql_done(&q);
+    return r;
+}
+
 int programs_db_unchecked(struct store *store, const char *version,
                           const char *other_version, char ret_id[SHA256_HEX],
                           bool *ret_found, struct pt2_err *err)
@@ -156,9 +254,10 @@ int programs_db_unchecked(struct store *store, const char *version,
     int r;
 
     sql_open(&q, store,
-             "SELECT id FROM programs WHERE engines_version IS NULL"
-             " OR engines_version NOT IN (?, ?) ORDER BY seq DESC LIMIT 1",
+             "SELECT id FROM programs WHERE whole != ? AND"
+             " (engines_version IS NULL OR engines_version NOT IN (?, ?)) ORDER BY seq DESC LIMIT 1",
              err);
+    sql_put_int(&q, DAMAGED);
     sql_put_text(&q, version);
     sql_put_text(&q, other_version);
     r = sql_next(&q);

@@ -16,6 +16,11 @@ MUST_USE int ptes_db_put(struct store *store, const char *program, const char *s
                          struct pt2_err *err);
 MUST_USE int ptes_db_has(struct store *store, const char *sha256, bool *ret_has,
                          struct pt2_err *err);
+/* The digests of all that the program has; *ret_list is new, an array of strings. */
+MUST_USE int ptes_db_of(struct store *store, const char *program, json_t **ret_list,
+                        struct pt2_err *err);
+/* No program has it any more. */
+MUST_USE int ptes_db_forget(struct store *store, const char *sha256, struct pt2_err *err);
 /* The digests of those that no other program has; *ret_list is new, an array of strings. */
 MUST_USE int ptes_db_only_of(struct store *store, const char *program, json_t **ret_list,
                              struct pt2_err *err);

@@ -102,6 +102,12 @@ static const char *const migrations[] = {
     "  sha256 TEXT NOT NULL," /* of the file, hex */
     "  PRIMARY KEY (program, sha256)) STRICT, WITHOUT ROWID;"
     "CREATE INDEX ptes_sha256 ON ptes(sha256);",
+    /* 3 -> 4 */
+    "ALTER TABLE programs ADD COLUMN whole INTEGER NOT NULL DEFAULT 0;" /* enum whole */
+    "CREATE TABLE running (since INTEGER NOT NULL) STRICT;", /* a row while a daemon runs */
+    /* 4 -> 5 */
+    "ALTER TABLE programs ADD COLUMN used INTEGER NOT NULL DEFAULT 0;" /* 0: not since then */
+    "ALTER TABLE programs ADD COLUMN pinned INTEGER NOT NULL DEFAULT 0;",
 };
 
 const char *store_dir(const struct store *store)
@@ -129,10 +135,15 @@ static int run(struct store *store, const char *text, struct pt2_err *err)
 
 /* ---- opening ---- */
 
-static int make_dir(struct store *store, const char *state_dir, struct pt2_err *err)
+static int make_dir(const char *state_dir, struct pt2_err *err)
 {
     if (mkdir(state_dir, 0700) < 0 && errno != EEXIST)
         return pt2_err_errno(err, PT2_ERR_IO, "state directory '%s'", state_dir);
+    return 0;
+}
+
+static int find_dir(struct store *store, const char *state_dir, struct pt2_err *err)
+{
     if (!realpath(state_dir, store->dir))
         return pt2_err_errno(err, PT2_ERR_IO, "state directory '%s'", state_dir);
     if (strlen(store->dir) > PATH_MAX - 128)
@@ -155,12 +166,12 @@ static bool lock_within(int fd, int64_t ms)
     return true;
 }
 
-static int take_lock(struct store *store, struct pt2_err *err)
+static int take_lock(struct store *store, int flags, struct pt2_err *err)
 {
     char path[PATH_MAX + 8];
 
     snprintf(path, sizeof(path), "%s/lock", store->dir);
-    store->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    store->lock_fd = open(path, flags | O_CLOEXEC, 0600);
     if (store->lock_fd < 0)
         return pt2_err_errno(err, PT2_ERR_IO, "%s", path);
     if (!lock_within(store->lock_fd, LOCK_WAIT_MS)) {
@@ -173,7 +184,12 @@ static int take_lock(struct store *store, struct pt2_err *err)
     return 0;
 }
 
-static int read_version(struct store *store, int *ret_version, struct pt2_err *err)
+int store_newest_version(void)
+{
+    return (int)ARRAY_LEN(migrations);
+}
+
+int store_version(struct store *store, int *ret_version, struct pt2_err *err)
 {
     sqlite3_stmt *stmt = NULL;
     int r = -1;
@@ -188,12 +204,12 @@ static int read_version(struct store *store, int *ret_version, struct pt2_err *e
     return r < 0 ? db_err(store, err, "its version can't be read") : 0;
 }
 
-static int migrate(struct store *store, struct pt2_err *err)
+int store_update(struct store *store, struct pt2_err *err)
 {
     int version = 0;
     char set_version[48];
 
-    if (read_version(store, &version, err) < 0)
+    if (store_version(store, &version, err) < 0)
         return -1;
     if (version > (int)ARRAY_LEN(migrations))
         return pt2_err_set(err, PT2_ERR_IO,
@@ -215,43 +231,66 @@ static int migrate(struct store *store, struct pt2_err *err)
     return 0;
 }
 
-static int open_db(struct store *store, struct pt2_err *err)
+static int open_db(struct store *store, int flags, struct pt2_err *err)
 {
     char path[PATH_MAX + 8];
     int r;
 
     snprintf(path, sizeof(path), "%s/pt2d.db", store->dir);
-    r = sqlite3_open_v2(path, &store->db,
-                        SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX,
-                        NULL);
+    r = sqlite3_open_v2(path, &store->db, flags | SQLITE_OPEN_NOMUTEX, NULL);
     if (!store->db)
         return pt2_err_set(err, PT2_ERR_NOMEM, "the database");
     if (r != SQLITE_OK)
         return pt2_err_set(err, PT2_ERR_IO, "%s: %s", path, sqlite3_errmsg(store->db));
     sqlite3_busy_timeout(store->db, STORE_BUSY_MS);
-    if (run(store,
-            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;"
-            "PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF;"
-            "PRAGMA cell_size_check = ON",
-            err) < 0)
+    if (!(flags & SQLITE_OPEN_READONLY) &&
+        run(store, "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL", err) < 0)
         return -1;
-    return migrate(store, err);
+    return run(store,
+               "PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF;"
+               "PRAGMA cell_size_check = ON",
+               err);
 }
 
-int store_open(const char *state_dir, struct store **ret_store, struct pt2_err *err)
+static struct store *make(void)
 {
-    AUTO(store) store = calloc(1, sizeof(*store));
+    struct store *store = calloc(1, sizeof(*store));
     pthread_mutexattr_t attr;
 
     if (!store)
-        return pt2_err_set(err, PT2_ERR_NOMEM, "store");
+        return NULL;
     store->lock_fd = -1;
     pthread_mutexattr_init(&attr);
     pthread_mutexattr_settype(&attr, PTHREAD_MUTEX_RECURSIVE);
     pthread_mutex_init(&store->mutex, &attr);
     pthread_mutexattr_destroy(&attr);
-    if (make_dir(store, state_dir, err) < 0 || take_lock(store, err) < 0 ||
-        open_db(store, err) < 0)
+    return store;
+}
+
+int store_open(const char *state_dir, struct store **ret_store, struct pt2_err *err)
+{
+    AUTO(store) store = make();
+
+    if (!store)
+        return pt2_err_set(err, PT2_ERR_NOMEM, "store");
+    if (make_dir(state_dir, err) < 0 || find_dir(store, state_dir, err) < 0 ||
+        take_lock(store, O_RDWR | O_CREAT, err) < 0 ||
+        open_db(store, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, err) < 0 ||
+        store_update(store, err) < 0)
+        return -1;
+    *ret_store = TAKE(store);
+    return 0;
+}
+
+int store_open_to_check(const char *state_dir, bool read_only, struct store **ret_store,
+                        struct pt2_err *err)
+{
+    AUTO(store) store = make();
+
+    if (!store)
+        return pt2_err_set(err, PT2_ERR_NOMEM, "store");
+    if (find_dir(store, state_dir, err) < 0 || take_lock(store, O_RDONLY, err) < 0 ||
+        open_db(store, read_only ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE, err) < 0)
         return -1;
     *ret_store = TAKE(store);
     return 0;

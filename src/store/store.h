@@ -22,8 +22,21 @@ struct store;
  * a later version), NO_SPACE, NOMEM. */
 MUST_USE int store_open(const char *state_dir, struct store **ret_store,
                         struct pt2_err *err);
+/* The same for a check (fsck.h): nothing is made, and the tables stay as they are until
+ * store_update; read_only: of the database nothing is written at all.
+ * Errors: as store_open; IO where there is no database. */
+MUST_USE int store_open_to_check(const char *state_dir, bool read_only,
+                                 struct store **ret_store, struct pt2_err *err);
 void store_free(struct store *store);
 DEFINE_AUTO(store)
+
+#define STORE_VERSION_PTES 3 /* the table ptes came */
+
+/* Of the tables: of the file, and the one that this program brings it to. */
+MUST_USE int store_version(struct store *store, int *ret_version, struct pt2_err *err);
+int store_newest_version(void);
+/* Bring the tables up to date.  Errors: IO, NO_SPACE. */
+MUST_USE int store_update(struct store *store, struct pt2_err *err);
 
 const char *store_dir(const struct store *store); /* the state directory, absolute */
 

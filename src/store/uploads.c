@@ -79,17 +79,11 @@ static int take_lock(struct uploads *uploads, const char *path, struct pt2_err *
     return 0;
 }
 
-static int open_locked(struct uploads *uploads, struct pt2_err *err)
+/* Files and what is under way; the lock is held. */
+static int make_inside(struct uploads *uploads, struct pt2_err *err)
 {
     char path[PATH_MAX + 8];
 
-    snprintf(path, sizeof(path), "%s/lock", uploads->path);
-    if (is_open(uploads, path))
-        return 0;
-    if (make_folder(uploads, models_dir(uploads->models), 0755, err) < 0 ||
-        make_folder(uploads, uploads->path, 0700, err) < 0 ||
-        take_lock(uploads, path, err) < 0)
-        return -1;
     snprintf(path, sizeof(path), "%s/files", uploads->path);
     if (make_folder(uploads, path, 0700, err) < 0)
         return -1;
@@ -99,6 +93,29 @@ static int open_locked(struct uploads *uploads, struct pt2_err *err)
         temp_folder_init(&uploads->temp, path, "the models directory", err) < 0)
         return -1;
     return folder_sync(uploads->path, err);
+}
+
+/* A lock without its folders would be taken for all of it. */
+static void let_go_of_lock(struct uploads *uploads)
+{
+    if (uploads->lock_fd >= 0)
+        close(TAKE_FD(uploads->lock_fd));
+}
+
+static int open_locked(struct uploads *uploads, struct pt2_err *err)
+{
+    char path[PATH_MAX + 8];
+
+    snprintf(path, sizeof(path), "%s/lock", uploads->path);
+    if (is_open(uploads, path))
+        return 0;
+    if (make_folder(uploads, models_dir(uploads->models), 0755, err) < 0 ||
+        make_folder(uploads, uploads->path, 0700, err) < 0 ||
+        take_lock(uploads, path, err) < 0 || make_inside(uploads, err) < 0) {
+        let_go_of_lock(uploads);
+        return -1;
+    }
+    return 0;
 }
 
 int uploads_open(struct uploads *uploads, struct pt2_err *err)

@@ -10,8 +10,6 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
-#define SLICE_BYTES ((size_t)1 << 20)
-
 enum source {
     SOURCE_NONE,
     SOURCE_MODEL, /* the published model has it */
@@ -47,27 +45,6 @@ static bool is_same(const struct pt2_checkpoint_file *a,
            a->mtime_ns == b->mtime_ns && a->ctime_ns == b->ctime_ns;
 }
 
-static int hash_fd(int fd, const char *path, uint8_t ret_sha256[SHA256_BYTES],
-                   struct pt2_err *err)
-{
-    AUTO_PTR char *slice = malloc(SLICE_BYTES);
-    struct sha256 h;
-    ssize_t n;
-
-    if (!slice)
-        return pt2_err_set(err, PT2_ERR_NOMEM, "a digest's buffer");
-    sha256_start(&h);
-    while ((n = read(fd, slice, SLICE_BYTES)) != 0) {
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return pt2_err_errno(err, PT2_ERR_IO, "%s", path);
-        sha256_add(&h, slice, (size_t)n);
-    }
-    sha256_finish(&h, ret_sha256);
-    return 0;
-}
-
 /* *ret_is_it: the published model's file has the digest, which is remembered or read. */
 static int look_at_published(struct publication *p, size_t i, bool *ret_is_it,
                              struct pt2_err *err)
@@ -91,7 +68,7 @@ static int look_at_published(struct publication *p, size_t i, bool *ret_is_it,
     if (files_db_find(store, &p->seen[i], sha256, &found, err) < 0)
         return -1;
     if (!found &&
-        (hash_fd(fd, path, sha256, err) < 0 ||
+        (sha256_of_file(fd, path, NULL, sha256, err) < 0 ||
          files_db_remember(store, &p->seen[i], sha256, read_ms, err) < 0))
         return -1;
     sha256_to_hex(sha256, hex);

@@ -18,7 +18,7 @@ from exporting import (check_nothing_left, export, gate, in_state, pages, sha256
 from harness import BUILD, SOURCE, Daemon, main, until
 
 DATA = os.path.join(SOURCE, "tests", "data")
-FACTS = ["id", "bytes", "created", "origin", "model", "torch_version", "schema_version", "inputs",
+FACTS = ["id", "bytes", "created", "origin", "integrity", "used", "pinned", "model", "torch_version", "schema_version", "inputs",
          "outputs", "parameters", "buffers", "cache", "vocab_size", "verified", "engines"]
 ABSENT = "0123456789abcdef" * 4
 made = {}
@@ -152,7 +152,7 @@ def story_unusual_archives_are_let_in(d):
     assert sha256(data) != sha256(archive(d))
     first, second = upload(d, archive(d)).json, upload(d, data).json
     for name in FACTS:
-        if name not in ("id", "bytes", "created", "engines"):
+        if name not in ("id", "bytes", "created", "used", "engines"):
             assert first[name] == second[name], name
 
 

@@ -180,6 +180,12 @@ def story_programs_come_and_go():
             assert ctl_json(other, "programs", "--upload", path)["id"] == id
             assert id[:12] in ctl(other, "programs").out
             assert ctl_json(other, "programs", id[:9])["id"] == id
+            ctl(other, "programs", id[:9], "--pin")
+            assert ctl_json(other, "programs", id)["pinned"] and "pinned" in ctl(other, "programs", id).out
+            ctl(other, "programs", id[:9], "--unpin")
+            assert not ctl_json(other, "programs", id)["pinned"]
+            ctl(other, "programs", id, "--pin", "--delete", expect=USAGE)
+            ctl(other, "programs", "--pin", expect=USAGE)
             ctl(other, "programs", id[:9], "--delete")
             assert ctl_json(other, "programs") == []
             ctl(other, "programs", id, "--delete", expect=MISSING)

@@ -1,0 +1,121 @@
+/* fsck_uploads.c - files that came for models and were not published yet (uploads.h). */
+#include "store/fsck_impl.h"
+
+#include "base/folder.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+
+struct place {
+    struct fsck *f;
+    char dir[PATH_MAX]; /* MODELS/.uploads */
+};
+
+static int temp_entry(void *ctx, const char *folder, const char *name, struct pt2_err *err)
+{
+    const struct place *place = ctx;
+
+    (void)err;
+    fsck_leftover(place->f, folder, name, "was under way");
+    return 0;
+}
+
+/* 1: whole, 0: not, -1: err.  SHA256-NAME. */
+static int is_whole(const char *path, const char *name, uint64_t *ret_bytes,
+                    struct pt2_err *err)
+{
+    uint8_t due[SHA256_BYTES], digest[SHA256_BYTES];
+    char hex[SHA256_HEX];
+    struct stat st;
+    AUTO_FD int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+
+    snprintf(hex, sizeof(hex), "%.64s", name);
+    if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || !sha256_from_hex(hex, due) ||
+        name[strlen(hex)] != '-')
+        return 0;
+    if (sha256_of_file(fd, path, NULL, digest, err) < 0)
+        return -1;
+    *ret_bytes = (uint64_t)st.st_size;
+    return memcmp(due, digest, sizeof(due)) == 0;
+}
+
+static int put_aside(const struct place *place, const char *path, const char *name,
+                     struct pt2_err *err)
+{
+    char to[PATH_MAX + NAME_MAX + 16];
+
+    snprintf(to, sizeof(to), "%s/" OBJECTS_LOST, place->dir);
+    if (mkdir(to, 0700) < 0 && errno != EEXIST)
+        return pt2_err_errno(err, PT2_ERR_IO, "%s", to);
+    snprintf(to, sizeof(to), "%s/" OBJECTS_LOST "/%s", place->dir, name);
+    return rename(path, to) < 0 ? pt2_err_errno(err, PT2_ERR_IO, "%s", path) : 0;
+}
+
+static int file_entry(void *ctx, const char *folder, const char *name, struct pt2_err *err)
+{
+    const struct place *place = ctx;
+    char path[PATH_MAX + NAME_MAX + 2];
+    uint64_t bytes = 0;
+    int whole;
+
+    snprintf(path, sizeof(path), "%s/%s", folder, name);
+    whole = is_whole(path, name, &bytes, err);
+    if (whole < 0)
+        return -1;
+    fsck_count_file(place->f, bytes);
+    if (whole)
+        return 0;
+    if (place->f->options->repair && put_aside(place, path, name, err) < 0)
+        return -1;
+    fsck_found(place->f, FSCK_PROBLEM,
+               place->f->options->repair ? "moved to .uploads/" OBJECTS_LOST : NULL,
+               "%s: has another digest than its name says", path);
+    return 0;
+}
+
+static int model_entry(void *ctx, const char *folder, const char *name, struct pt2_err *err)
+{
+    char path[PATH_MAX + NAME_MAX + 2];
+
+    snprintf(path, sizeof(path), "%s/%s", folder, name);
+    return folder_each(path, file_entry, ctx, err);
+}
+
+static int look_into(struct place *place, const char *name, folder_fn *each,
+                     struct pt2_err *err)
+{
+    char path[PATH_MAX + 16];
+
+    snprintf(path, sizeof(path), "%s/%s", place->dir, name);
+    return access(path, F_OK) < 0 ? 0 : folder_each(path, each, place, err);
+}
+
+int fsck_uploads(struct fsck *f, struct pt2_err *err)
+{
+    const char *models = f->options->models_dir;
+    struct place place = {.f = f};
+    char lock[PATH_MAX + 8];
+    AUTO_FD int fd = -1;
+
+    if (*models)
+        snprintf(place.dir, sizeof(place.dir), "%.*s/.uploads", PATH_MAX - 700, models);
+    else
+        snprintf(place.dir, sizeof(place.dir), "%.*s/models/.uploads", PATH_MAX - 700,
+                 store_dir(f->store));
+    snprintf(lock, sizeof(lock), "%s/lock", place.dir);
+    fd = open(lock, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0)
+        return 0; /* nothing was ever uploaded */
+    if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+        snprintf(lock, sizeof(lock), "%.*s: not looked at, another daemon takes its uploads",
+                 PATH_MAX - 100, place.dir);
+        f->options->say(f->options->ctx, lock);
+        return 0;
+    }
+    return look_into(&place, "tmp", temp_entry, err) < 0 ||
+                   look_into(&place, "files", model_entry, err) < 0
+               ? -1
+               : 0;
+}
