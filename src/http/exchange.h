@@ -16,7 +16,6 @@
 #define HTTP_EXCHANGE_H
 
 #include "base/buf.h"
-#include "http/auth.h"
 #include "http/reply.h"
 #include "http/routes.h"
 
@@ -71,7 +70,6 @@ struct http_exchange {
     /* the request, read by intake.c */
     char *target; /* raw; cut into path and query */
     char method[16];
-    char owner[AUTH_NAME_SIZE];
     char accepts[80];
     char *text; /* headers, params and query, decoded */
     struct pair *headers;

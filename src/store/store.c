@@ -102,6 +102,10 @@ static const char *const migrations[] = {
     "  sha256 TEXT NOT NULL," /* of the file, hex */
     "  PRIMARY KEY (program, sha256)) STRICT, WITHOUT ROWID;"
     "CREATE INDEX ptes_sha256 ON ptes(sha256);",
+    /* 3 -> 4: whose they are (base/owner.h) */
+    "ALTER TABLE jobs ADD COLUMN owner TEXT NOT NULL DEFAULT '';"
+    "CREATE INDEX jobs_owner ON jobs(owner);"
+    "ALTER TABLE sessions ADD COLUMN owner TEXT NOT NULL DEFAULT '';",
 };
 
 const char *store_dir(const struct store *store)
