@@ -1,4 +1,4 @@
-/* check_auth.c - the token file and its lines, who fits them, limits of rate; the guard. */
+/* check_auth.c - the token file and its lines, who fits them, rates; the guard. */
 #include "suite.h"
 
 #include "http/auth.h"
@@ -98,7 +98,7 @@ END_TEST
 
 START_TEST(test_token_line_may_be_empty)
 {
-    static const char *const lines[] = {"", "\n", "   \t", "# NAME", "  # x sha256:1\r\n"};
+    static const char *const lines[] = {"", "\n", "   \t", "# NAME", "  # x uid:1\r\n"};
     struct token t;
     bool is_token = true;
 
@@ -116,7 +116,8 @@ static const struct {
     {"ci", "sha256:HEX"},
     {"ci sha256: scopes=read", "64 lower-case"},
     {"ci sha256:" ONE "0 scopes=read", "64 lower-case"},
-    {"ci sha256:ABCDc3ad3540bb803c020b3aee66cd8887123234ea0c6e7143c0add73ff431ed scopes=read",
+    {"ci sha256:"
+     "ABCDc3ad3540bb803c020b3aee66cd8887123234ea0c6e7143c0add73ff431ed scopes=read",
      "64 lower-case"},
     {"ci sha1:" ONE " scopes=read", "sha256:HEX"},
     {"ci uid: scopes=read", "uid:NUMBER"},
@@ -143,7 +144,8 @@ static const struct {
     {"ci uid:1 scopes=read rate=1.5/s", "rate= takes"},
     {"ci uid:1 scopes=read colour=red", "no 'colour='"},
     {"ci uid:1 scopes=read more", "KEY=VALUE"},
-    {"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa uid:1 scopes=read",
+    {"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa uid:1 "
+     "scopes=read",
      "a name is"},
 };
 
@@ -259,9 +261,10 @@ END_TEST
 
 START_TEST(test_auth_refuses_all_else)
 {
-    static const char *const headers[] = {"Bearer three", "Bearer", "Bearer ",  "one",
-                                          "Basic one",    "Bearer one ", "Bearer sha256:" ONE,
-                                          "Bearer " ONE,  NULL};
+    static const char *const headers[] = {
+        "Bearer three", "Bearer",      "Bearer ",            "one",
+        "Basic one",    "Bearer one ", "Bearer sha256:" ONE, "Bearer " ONE,
+        NULL};
     struct auth *auth = load(file);
     struct auth_caller c;
 
@@ -346,7 +349,8 @@ START_TEST(test_auth_knows_the_peer)
 
     ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
     snprintf(text, sizeof(text),
-             "other uid:%u scopes=admin\ngroup gid:%u scopes=read\nme uid:%u scopes=step\n",
+             "other uid:%u scopes=admin\ngroup gid:%u scopes=read\n"
+             "me uid:%u scopes=step\n",
              getuid() + 1, getgid(), getuid());
     auth = load(text);
     ck_assert_int_eq(auth_check(auth, NULL, pair[0], &c, &err), 0);
@@ -399,18 +403,19 @@ static int bound(int family, const char *address)
 START_TEST(test_guard_hosts)
 {
     static const char *const good[] = {
-        "localhost",     "LocalHost:8250", "localhost.", "a.b.localhost:1", "127.0.0.1:80",
-        "127.3.2.1",     "[::1]",          "[::1]:8250", "pt2d.example",    "PT2D.Example:443",
-        "pt2d.example.", "farm"};
+        "localhost",        "LocalHost:8250", "localhost.", "a.b.localhost:1",
+        "127.0.0.1:80",     "127.3.2.1",      "[::1]",      "[::1]:8250",
+        "PT2D.Example:443", "pt2d.example.",  "farm",       "pt2d.example"};
     static const char *const bad[] = {
-        "",       "evil.example", "evil.localhost.example", "xlocalhost",  "pt2d.example.evil",
+        "",       "evil.example", "evil.localhost.example", "xlocalhost",  "farmer",
         "farm.x", "128.0.0.1",    "10.0.0.1",               "[::2]",       "[::1",
         "::1",    "localhost:x",  "localhost:80@evil",      "localhost/x", "pt2d.exampl",
         "arm",    ".localhost",   "127.0.0.1.evil.example", "2130706433",  "0.0.0.0"};
     int fd = bound(AF_INET, "127.0.0.1"), pair[2];
 
     for (size_t i = 0; i < ARRAY_LEN(good); i++)
-        ck_assert_msg(guard_host_is_ours(good[i], " pt2d.example  farm ", fd), "%s", good[i]);
+        ck_assert_msg(guard_host_is_ours(good[i], " pt2d.example  farm ", fd), "%s",
+                      good[i]);
     for (size_t i = 0; i < ARRAY_LEN(bad); i++)
         ck_assert_msg(!guard_host_is_ours(bad[i], "pt2d.example farm", fd), "%s", bad[i]);
     close(fd);
@@ -441,8 +446,8 @@ START_TEST(test_guard_origins)
                       "%s", good[i]);
     for (size_t i = 0; i < ARRAY_LEN(bad); i++)
         ck_assert_msg(
-            !guard_origin_is_ours(bad[i], "https://tools.example", "localhost:8250"), "%s",
-            bad[i]);
+            !guard_origin_is_ours(bad[i], "https://tools.example", "localhost:8250"),
+            "%s", bad[i]);
     ck_assert(!guard_origin_is_ours("null", "", "localhost:8250"));
     ck_assert(!guard_origin_is_ours("file://", "", ""));
     ck_assert(!guard_origin_is_ours("http://x", "", NULL));
@@ -461,7 +466,8 @@ START_TEST(test_guard_says_which)
     ck_assert_str_eq(reason, "host");
     ck_assert_ptr_nonnull(strstr(err.text, "http.hosts"));
     pt2_err_clear(&err);
-    ck_assert_int_eq(guard_check("localhost", "http://evil", "", "", fd, &reason, &err), -1);
+    ck_assert_int_eq(guard_check("localhost", "http://evil", "", "", fd, &reason, &err),
+                     -1);
     ck_assert_str_eq(reason, "origin");
     ck_assert_ptr_nonnull(strstr(err.text, "http.origins"));
     close(fd);

@@ -666,7 +666,8 @@ START_TEST(test_serve_info_and_list)
     ck_assert_str_eq(list[0].id, a.id);
     serve_info_done(&list[0]);
     free(list);
-    ck_assert_int_eq(serve_list(serve, NULL, 0, 1, filter_label, label, &list, &n, &err), 0);
+    ck_assert_int_eq(
+        serve_list(serve, NULL, 0, 1, filter_label, label, &list, &n, &err), 0);
     ck_assert_uint_eq(n, 1);
     ck_assert_str_eq(json_string_value(json_object_get(list[0].labels, "device")), "d7");
     serve_info_done(&list[0]);

@@ -1,7 +1,7 @@
 /* owner.h - whose something is: the name that a token has in the token file.
  *
- * "" is nobody's: of a daemon without tokens.  Who asks is a name too, or NULL for one who
- * sees everything: an administrator, and anybody where there are no tokens. */
+ * "" is nobody's: of a daemon without tokens.  Who asks is a name too, or NULL for one
+ * who sees everything: an administrator, and anybody where there are no tokens. */
 #ifndef BASE_OWNER_H
 #define BASE_OWNER_H
 

@@ -34,7 +34,7 @@ static struct entry *find_same(struct entry *entries, size_t n, const struct tok
     return NULL;
 }
 
-/* The new ones in place of the old; buckets of lines that stay are as full as they were. */
+/* The new ones in place of the old; buckets of lines that stay are as full as before. */
 static void replace_locked(struct auth *auth, struct entry *entries, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
@@ -135,10 +135,10 @@ struct peer {
 /* False: fd is no unix socket. */
 static bool read_peer(int fd, struct peer *ret)
 {
-    socklen_t len = sizeof(ret->cred);
+    socklen_t len = sizeof(ret->cred), domain_len = sizeof(int);
     int domain;
 
-    if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &(socklen_t){sizeof(domain)}) < 0 ||
+    if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &domain_len) < 0 ||
         domain != AF_UNIX ||
         getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &ret->cred, &len) < 0)
         return false;

@@ -15,8 +15,8 @@
 struct auth;
 
 struct auth_caller {
-    char owner[OWNER_SIZE];             /* the line's name; "" where there are no tokens */
-    unsigned scopes;                    /* enum scope; all where there are no tokens */
+    char owner[OWNER_SIZE];             /* the line's name; "" where there is no file */
+    unsigned scopes;                    /* enum scope; all where there is no file */
     unsigned max_sessions, max_exports; /* token_line.h */
     unsigned retry_s;                   /* with RATE_LIMITED: when to try again */
 };
@@ -24,8 +24,8 @@ struct auth_caller {
 /* path "": no tokens are needed.  Errors: those of token_file_read. */
 MUST_USE int auth_new(const char *path, struct auth **ret_auth, struct pt2_err *err);
 void auth_free(struct auth *auth);
-/* Read the file again; on an error the tokens stay as they are.  Of a line that stays, the
- * requests go on being counted. */
+/* Read the file again; on an error the tokens stay as they are.  Of a line that stays,
+ * the requests go on being counted. */
 MUST_USE int auth_reload(struct auth *auth, struct pt2_err *err);
 bool auth_is_needed(const struct auth *auth);
 

@@ -158,6 +158,16 @@ void exchange_force(struct http_exchange *x);
  * What to return from the access handler.  [HTTP] */
 enum MHD_Result refuse(struct http_exchange *x, const struct pt2_err *err);
 
+/* ---- admit.c ---- */
+
+/* Host and Origin.  Errors: FORBIDDEN.  [HTTP] */
+MUST_USE int admit_origin(struct http_exchange *x, struct pt2_err *err);
+/* The token or peer, into x->req.caller, its rate, and the scope of route (NULL: there is
+ * none at this path); adds the headers of a refusal.  Errors: UNAUTHORIZED, SCOPE,
+ * RATE_LIMITED.  [HTTP] */
+MUST_USE int admit_caller(struct http_exchange *x, const struct route *route,
+                          struct pt2_err *err);
+
 /* ---- intake.c ---- */
 
 /* The header is there: match, check, prepare.  Replies, or makes ready for the body.

@@ -7,8 +7,8 @@
 
 #define HOST_SIZE 256 /* DNS names have up to 253 characters */
 
-/* The name of "name:80", "[::1]:80" or "::1", without brackets, port and final dot.  False:
- * it has no shape. */
+/* The name of "name:80" or "[::1]:80", without brackets, port and final dot.  False: it has
+ * no shape. */
 static bool take_name(const char *host, char ret[HOST_SIZE])
 {
     bool is_bracketed = *host == '[';
@@ -42,7 +42,7 @@ static bool is_loopback_name(const char *name)
     return inet_pton(AF_INET6, name, &six) == 1 && IN6_IS_ADDR_LOOPBACK(&six);
 }
 
-/* Is name the address that the connection came to?  A unix socket has none, and takes any. */
+/* Is name the address that the connection came to?  A unix socket takes any. */
 static bool is_local_address(const char *name, int fd)
 {
     struct sockaddr_storage addr = {0};

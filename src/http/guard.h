@@ -3,8 +3,8 @@
  * or by sending requests whose answers they don't see.
  *
  * Host must be a name of this machine's own (localhost, what ends in .localhost, a
- * loopback address), the address that the connection came to, or one of http.hosts; over a
- * unix socket it may be anything.  Origin, which browsers send, must be the Host's own or
+ * loopback address), the address that the connection came to, or one of http.hosts; over
+ * a unix socket it may be anything.  Origin, which browsers send, must be the Host's own or
  * one of http.origins.  Constant once made; any thread. */
 #ifndef HTTP_GUARD_H
 #define HTTP_GUARD_H
@@ -13,8 +13,8 @@
 
 #include <pt2/err.h>
 
-/* Does host (a Host header, or what follows the scheme of an origin) name this machine,
- * or the local address of the connection fd, or one of hosts (by spaces, without ports)? */
+/* Does host (a Host header) name this machine, or the local address of the connection fd,
+ * or one of hosts (by spaces, without ports)? */
 bool guard_host_is_ours(const char *host, const char *hosts, int fd);
 /* Is origin one of origins (by spaces), or of host? */
 bool guard_origin_is_ours(const char *origin, const char *origins, const char *host);

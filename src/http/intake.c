@@ -1,7 +1,5 @@
 /* intake.c - everything that can be said about a request before its body. */
-#include "base/metrics.h"
 #include "http/exchange.h"
-#include "http/guard.h"
 #include "http/negotiate.h"
 #include "http/server_parts.h"
 #include "http/url.h"
@@ -127,49 +125,6 @@ static int check_framing(struct http_exchange *x, const char *version,
 
 /* ---- path and query ---- */
 
-/* Say it, count it. */
-static int refuse_caller(struct http_exchange *x, const char *reason)
-{
-    metrics_add(METRIC_HTTP_REFUSED, 1, METRICS_LABELS(reason));
-    if (x->req.caller.retry_s)
-        http_reply_header(&x->req, "Retry-After", "%u", x->req.caller.retry_s);
-    return -1;
-}
-
-/* RFC 6750, section 3.1. */
-static int refuse_scope(struct http_exchange *x, enum scope scope, struct pt2_err *err)
-{
-    const struct auth_caller *caller = &x->req.caller;
-    char has[SCOPES_TEXT_SIZE];
-
-    scopes_print(caller->scopes, has);
-    http_reply_header(&x->req, "WWW-Authenticate",
-                      "Bearer realm=\"pt2d\", error=\"insufficient_scope\", scope=\"%s\"",
-                      scope_name(scope));
-    pt2_err_set(err, PT2_ERR_SCOPE, "this needs the scope %s, and '%s' has %s",
-                scope_name(scope), caller->owner, has);
-    return refuse_caller(x, "scope");
-}
-
-/* Who is it, and may he?  route is NULL where there is none. */
-static int check_caller(struct http_exchange *x, const struct route *route,
-                        struct pt2_err *err)
-{
-    const char *authorization = http_header(&x->req, "Authorization");
-
-    if (route && route->scope == SCOPE_OPEN)
-        return 0;
-    if (auth_check(x->server->auth, authorization, x->fd, &x->req.caller, err) < 0) {
-        if (authorization && err->code == PT2_ERR_UNAUTHORIZED)
-            http_reply_header(&x->req, "WWW-Authenticate",
-                              "Bearer realm=\"pt2d\", error=\"invalid_token\"");
-        return refuse_caller(x, err->code == PT2_ERR_UNAUTHORIZED ? "token" : "rate");
-    }
-    if (route && !(x->req.caller.scopes & route->scope))
-        return refuse_scope(x, route->scope, err);
-    return 0;
-}
-
 static int find_route(struct http_exchange *x, const char *path, char **room,
                       struct pt2_err *err)
 {
@@ -178,7 +133,7 @@ static int find_route(struct http_exchange *x, const char *path, char **room,
                                          &x->req.route, x->req.params, allow);
 
     /* Without a token nobody learns which paths there are. */
-    if (check_caller(x, match == ROUTE_FOUND ? x->req.route : NULL, err) < 0)
+    if (admit_caller(x, match == ROUTE_FOUND ? x->req.route : NULL, err) < 0)
         return -1;
     *room += strlen(path) + 1;
     switch (match) {
@@ -253,19 +208,6 @@ static int take_query(struct http_exchange *x, const char *query, char **room,
         query += n + (query[n] == '&');
     }
     return 0;
-}
-
-/* ---- whence it comes ---- */
-
-static int check_origin(struct http_exchange *x, struct pt2_err *err)
-{
-    const char *reason;
-
-    if (guard_check(http_header(&x->req, "Host"), http_header(&x->req, "Origin"),
-                    x->server->hosts, x->server->origins, x->fd, &reason, err) == 0)
-        return 0;
-    metrics_add(METRIC_HTTP_REFUSED, 1, METRICS_LABELS(reason));
-    return -1;
 }
 
 /* ---- what the route takes and gives ---- */
@@ -351,9 +293,9 @@ static int examine(struct http_exchange *x, const char *version, struct pt2_err 
         return -1;
     if (!url_split(x->target, &path, &query))
         return pt2_err_set(err, PT2_ERR_BAD_REQUEST, "the request target is no path");
-    if (check_origin(x, err) < 0 || find_route(x, path, &room, err) < 0 || check_state(x, err) < 0 ||
-        take_query(x, query, &room, err) < 0 || check_accept(x, err) < 0 ||
-        check_media_type(x, err) < 0)
+    if (admit_origin(x, err) < 0 || find_route(x, path, &room, err) < 0 ||
+        check_state(x, err) < 0 || take_query(x, query, &room, err) < 0 ||
+        check_accept(x, err) < 0 || check_media_type(x, err) < 0)
         return -1;
     if (x->has_body && body_begin(x, err) < 0)
         return -1;

@@ -196,11 +196,12 @@ static int add_statuses(struct making *m, json_t *responses, const char *statuse
 static int add_responses(struct making *m)
 {
     const struct route *route = m->route;
+    const char *callers = route->scope == SCOPE_OPEN ? "403" : "401 403 429";
     json_t *responses = json_object();
 
     json_object_set_new(m->operation, "responses", responses);
     if (add_statuses(m, responses, route->statuses ? route->statuses : "200") < 0 ||
-        add_statuses(m, responses, route->scope == SCOPE_OPEN ? "403" : "401 403 429") < 0)
+        add_statuses(m, responses, callers) < 0)
         return -1;
     json_object_set_new(responses, "default", make_ref("responses", "Problem"));
     return 0;

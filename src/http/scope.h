@@ -11,7 +11,7 @@
 enum scope {
     SCOPE_READ = 1,   /* look: every GET */
     SCOPE_STEP = 2,   /* sessions, and steps on them */
-    SCOPE_EXPORT = 4, /* exports, and what they take and name: models, programs, aliases */
+    SCOPE_EXPORT = 4, /* exports; uploads of models and programs; aliases */
     SCOPE_ADMIN = 8,  /* delete what is everybody's; see what is others' */
     SCOPE_OPEN = 16,  /* of routes alone: anybody, with no token */
 };

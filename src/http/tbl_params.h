@@ -37,15 +37,15 @@ PARAM(http, socket_mode, CHOICE, "0600|0660|0666", "0660", 0, 0,
       "Permissions of unix sockets.")
 PARAM(http, token_file, TEXT, "file", "", 0, 4095,
       "A file that says who may do what, a line each: NAME, sha256:HEX (of a token), "
-      "uid:N or gid:N (of a unix socket's peer), scopes=read,step,export,admin, and limits "
-      "sessions=N exports=N rate=N/s; # begins a comment.  pt2ctl token makes a line.  "
+      "uid:N or gid:N (of a unix socket's peer), scopes=read,step,export,admin, and "
+      "limits sessions=N exports=N rate=N/s; # begins a comment.  pt2ctl token makes a line.  "
       "Reloaded by SIGHUP.  Empty: everybody may do everything.")
 PARAM(http, allow_unauthenticated, BOOL, "", "no", 0, 0,
       "Listen beyond this machine though there is no token_file.  Without it the daemon "
       "refuses to start so.")
 PARAM(http, hosts, TEXT, "names", "", 0, 4096,
-      "Names, without ports and with spaces between, that the Host header of requests may "
-      "have beside localhost and the address they came to.  Others are 403, since a "
+      "Names, without ports and with spaces between, that the Host header of requests "
+      "may have beside localhost and the address they came to.  Others are 403, since a "
       "browser's pages could send them (DNS rebinding); unix sockets take any.")
 PARAM(http, origins, TEXT, "origins", "", 0, 4096,
       "Origins, as https://tools.example and with spaces between, whose pages may send "

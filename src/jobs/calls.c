@@ -39,7 +39,8 @@ static int find_row(struct jobs *jobs, const char *id, const char *who,
 }
 
 int jobs_get(struct jobs *jobs, const char *id, const char *who,
-             enum job_state *ret_state, int64_t *ret_version, json_t **ret_job, struct pt2_err *err)
+             enum job_state *ret_state, int64_t *ret_version, json_t **ret_job,
+             struct pt2_err *err)
 {
     enum job_state state = JOB_QUEUED;
     AUTO_JOB_ROW row = {0};

@@ -70,7 +70,7 @@ struct jobs_request {
     const json_t *deviations; /* array of strings, as known before the run */
     const json_t *labels;     /* object; NULL: none */
     const char *owner;        /* base/owner.h; NULL: nobody */
-    size_t max_unfinished;    /* of the owner's jobs; beyond, TOKEN_LIMIT; 0: any number */
+    size_t max_unfinished;    /* of the owner's; beyond, TOKEN_LIMIT; 0: any number */
     uint64_t program_bytes;   /* of the files to come */
     /* Called within the transaction that records the job; -1 undoes it.  NULL: none. */
     int (*also)(void *ctx, const json_t *job, struct pt2_err *err);
@@ -79,7 +79,8 @@ struct jobs_request {
 
 /* Make a job: durable on return, succeeded where the program is there already.
  * *ret_job is new, the object that API.md shows.
- * Errors: QUEUE_FULL, TOKEN_LIMIT, NO_SPACE (also where the file would not fit), IO, NOMEM. */
+ * Errors: QUEUE_FULL, TOKEN_LIMIT, NO_SPACE (also where the file would not fit), IO,
+ * NOMEM. */
 MUST_USE int jobs_submit(struct jobs *jobs, const struct jobs_request *request,
                          json_t **ret_job, struct pt2_err *err);
 
@@ -87,8 +88,9 @@ MUST_USE int jobs_submit(struct jobs *jobs, const struct jobs_request *request,
 
 /* *ret_job is new; state and version (struct jobs_event) may be NULL.
  * Errors: NOT_FOUND, IO, NOMEM. */
-MUST_USE int jobs_get(struct jobs *jobs, const char *id, const char *who, enum job_state *ret_state,
-                      int64_t *ret_version, json_t **ret_job, struct pt2_err *err);
+MUST_USE int jobs_get(struct jobs *jobs, const char *id, const char *who,
+                      enum job_state *ret_state, int64_t *ret_version, json_t **ret_job,
+                      struct pt2_err *err);
 /* The run goes on while another job shares it.  Errors: NOT_FOUND, CONFLICT (finished),
  * IO, NO_SPACE. */
 MUST_USE int jobs_cancel(struct jobs *jobs, const char *id, const char *who,

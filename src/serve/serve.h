@@ -95,9 +95,9 @@ struct serve_info {
 };
 void serve_info_done(struct serve_info *info);
 
-/* The sessions that who sees, older than the one numbered `before` (0: all), newest first, at most max:
- * *ret is new (free after serve_info_done on each).  filter may be NULL; it is called
- * under the lock and must be quick. */
+/* The sessions that who sees, older than the one numbered `before` (0: all), newest
+ * first, at most max: *ret is new (free after serve_info_done on each).  filter may be
+ * NULL; it is called under the lock and must be quick. */
 MUST_USE int serve_list(struct serve *serve, const char *who, uint64_t before, size_t max,
                         bool (*filter)(void *context, const struct serve_info *info),
                         void *context, struct serve_info **ret, size_t *ret_n,
@@ -129,8 +129,8 @@ struct serve_call {
     /* Called once: from serve_submit, serve_cancel, serve_delete or the runner. */
     void (*done)(struct serve_call *call);
     void *context; /* the caller's */
-    /* Who calls (base/owner.h): sessions that he does not see are NOT_FOUND, and those that
-     * OPEN and FORK make are owner's, who may have max_sessions at once (0: any number). */
+    /* Who calls (base/owner.h): sessions that he does not see are NOT_FOUND, and those
+     * that OPEN and FORK make are owner's, who may have max_sessions (0: any number). */
     const char *who, *owner; /* NULL: sees all; nobody's */
     unsigned max_sessions;
     /* Positions of which the session must be at one when the call begins, else

@@ -93,8 +93,8 @@ int jobs_db_insert(struct store *store, const struct job_row *row, int64_t *ret_
         return -1;
     sql_open(&q, store,
              "INSERT INTO jobs (state, attempts, version, cached, program, deviations,"
-             " error, verify, pte, started, finished, id, model, options, labels, created,"
-             " owner) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+             " error, verify, pte, started, finished, id, model, options, labels,"
+             " created, owner) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
              err);
     put_changing(&q, row);
     sql_put_text(&q, row->model);
