@@ -61,6 +61,9 @@ static const char *in_demo(const char *name)
     return path;
 }
 
+static const char *owner; /* of the jobs to come; NULL: nobody */
+static size_t max_unfinished;
+
 static void setup(void)
 {
     state_make();
@@ -73,6 +76,8 @@ static void setup(void)
     write_text(in_demo("behaviour"), "real");
     setenv("FAKE_MODEL", demo, 1);
     n_verify = 0;
+    owner = NULL;
+    max_unfinished = 0;
     options = (struct jobs_options){.n_workers = 2,
                                     .max_queued = 4,
                                     .timeout_ms = WAIT_MS,
@@ -123,6 +128,8 @@ static int try_submit(int64_t max_cache_len, json_t **ret_job, struct pt2_err *w
                         .checkpoint = checkpoint,
                         .options = json_object_get(summary, "options"),
                         .deviations = json_object_get(summary, "deviations"),
+                        .owner = owner,
+                        .max_unfinished = max_unfinished,
                         .program_bytes = pt2_export_program_bytes(exp),
                     },
                     ret_job, why);
@@ -155,7 +162,7 @@ static json_t *get(const char *id, enum job_state *ret_state)
 {
     json_t *job;
 
-    OK(jobs_get(jobs, id, ret_state, NULL, &job, err));
+    OK(jobs_get(jobs, id, NULL, ret_state, NULL, &job, err));
     return job;
 }
 
@@ -327,12 +334,78 @@ START_TEST(test_jobs_queue_is_bounded)
         last = submit(32 + i);
     ck_assert_int_eq(state_of(last), JOB_QUEUED);
     FAILS(QUEUE_FULL, try_submit(40, &job, err));
-    OK(jobs_cancel(jobs, last, &job, err));
+    OK(jobs_cancel(jobs, last, NULL, &job, err));
     json_decref(job);
     OK(try_submit(40, &job, err));
     last = id_of(job);
     write_text(in_demo("go"), "");
     wait_for(last, JOB_SUCCEEDED);
+}
+END_TEST
+
+START_TEST(test_jobs_unfinished_ones_of_an_owner_are_bounded)
+{
+    const char *a, *b;
+    json_t *job;
+
+    behave("wait");
+    owner = "alice";
+    max_unfinished = 2;
+    a = submit(32);
+    wait_for(a, JOB_RUNNING);
+    b = submit(32); /* one run, and two jobs */
+    FAILS(TOKEN_LIMIT, try_submit(32, &job, err));
+    FAILS(TOKEN_LIMIT, try_submit(33, &job, err));
+    owner = "bob";
+    wait_for(submit(34), JOB_RUNNING);
+    owner = "alice";
+    done();
+    start(); /* forgets nobody's */
+    FAILS(TOKEN_LIMIT, try_submit(33, &job, err));
+    OK(jobs_cancel(jobs, b, "alice", &job, err));
+    json_decref(job);
+    OK(try_submit(33, &job, err));
+    json_decref(job);
+    write_text(in_demo("go"), "");
+    wait_for(a, JOB_SUCCEEDED);
+}
+END_TEST
+
+static void unexpected(struct jobs_watch *watch, const struct jobs_event *event)
+{
+    (void)watch;
+    (void)event;
+    ck_abort();
+}
+
+START_TEST(test_jobs_are_their_owners)
+{
+    struct jobs_watch watch = {.changed = unexpected};
+    struct jobs_filter filter = {.state = -1, .who = "bob"};
+    enum job_state state;
+    int64_t next;
+    json_t *job;
+    const char *a;
+
+    behave("wait");
+    owner = "alice";
+    a = submit(32);
+    wait_for(a, JOB_RUNNING);
+    for (int round = 0; round < 2; round++) { /* it runs; it is finished */
+        FAILS(NOT_FOUND, jobs_get(jobs, a, "bob", &state, NULL, &job, err));
+        FAILS(NOT_FOUND, jobs_get(jobs, a, "", &state, NULL, &job, err));
+        FAILS(NOT_FOUND, jobs_cancel(jobs, a, "bob", &job, err));
+        FAILS(NOT_FOUND, jobs_delete(jobs, a, "bob", err));
+        ck_assert(!jobs_watch(jobs, a, "bob", &watch));
+        OK(jobs_list(jobs, &filter, 10, 0, &job, &next, err));
+        ck_assert_uint_eq(json_array_size(job), 0);
+        json_decref(job);
+        OK(jobs_get(jobs, a, "alice", &state, NULL, &job, err));
+        json_decref(job);
+        write_text(in_demo("go"), "");
+        wait_for(a, JOB_SUCCEEDED);
+    }
+    OK(jobs_delete(jobs, a, "alice", err));
 }
 END_TEST
 
@@ -342,7 +415,7 @@ static void cancel(const char *id)
 {
     json_t *job;
 
-    OK(jobs_cancel(jobs, id, &job, err));
+    OK(jobs_cancel(jobs, id, NULL, &job, err));
     ck_assert_str_eq(json_string_value(json_object_get(job, "state")), "cancelled");
     json_decref(job);
 }
@@ -373,7 +446,7 @@ START_TEST(test_jobs_last_cancel_stops_the_run)
     b = submit(32);
     ck_assert_int_eq(state_of(b), JOB_RUNNING);
     cancel(a);
-    FAILS(CONFLICT, jobs_cancel(jobs, a, &job, err));
+    FAILS(CONFLICT, jobs_cancel(jobs, a, NULL, &job, err));
     poll(NULL, 0, 100);
     ck_assert(is_alive());
     ck_assert_int_eq(state_of(b), JOB_RUNNING);
@@ -382,7 +455,7 @@ START_TEST(test_jobs_last_cancel_stops_the_run)
     while (is_alive() && clock_mono_ms() < until)
         poll(NULL, 0, 2);
     ck_assert(!is_alive());
-    FAILS(NOT_FOUND, jobs_cancel(jobs, "exp_0", &job, err));
+    FAILS(NOT_FOUND, jobs_cancel(jobs, "exp_0", NULL, &job, err));
 
     /* and a new one is not the old one */
     write_text(in_demo("go"), "");
@@ -398,13 +471,13 @@ START_TEST(test_jobs_delete_takes_finished_ones)
 
     behave("wait");
     a = submit(32);
-    FAILS(CONFLICT, jobs_delete(jobs, a, err));
+    FAILS(CONFLICT, jobs_delete(jobs, a, NULL, err));
     wait_for(a, JOB_RUNNING);
-    FAILS(CONFLICT, jobs_delete(jobs, a, err));
+    FAILS(CONFLICT, jobs_delete(jobs, a, NULL, err));
     cancel(a);
-    OK(jobs_delete(jobs, a, err));
-    FAILS(NOT_FOUND, jobs_delete(jobs, a, err));
-    FAILS(NOT_FOUND, jobs_get(jobs, a, NULL, NULL, &(json_t *){NULL}, err));
+    OK(jobs_delete(jobs, a, NULL, err));
+    FAILS(NOT_FOUND, jobs_delete(jobs, a, NULL, err));
+    FAILS(NOT_FOUND, jobs_get(jobs, a, NULL, NULL, NULL, &(json_t *){NULL}, err));
 }
 END_TEST
 
@@ -793,8 +866,8 @@ START_TEST(test_jobs_watches_see_every_change_in_order)
     pthread_mutex_init(&other.mutex, NULL);
     behave("wait");
     id = submit(32);
-    ck_assert(jobs_watch(jobs, id, &seen.watch));
-    ck_assert(jobs_watch(jobs, id, &other.watch));
+    ck_assert(jobs_watch(jobs, id, NULL, &seen.watch));
+    ck_assert(jobs_watch(jobs, id, NULL, &other.watch));
     ck_assert_int_ge(seen.n_events, 1);
     wait_for(id, JOB_RUNNING);
     until = clock_mono_ms() + WAIT_MS;
@@ -811,11 +884,11 @@ START_TEST(test_jobs_watches_see_every_change_in_order)
     ck_assert_int_ge(seen.n_weights, 3);
     /* ten a second, however many the child sends */
     ck_assert_int_le(seen.n_weights, 4 + (clock_mono_ms() - begin) / 100);
-    OK(jobs_get(jobs, id, NULL, &version, &job, err));
+    OK(jobs_get(jobs, id, NULL, NULL, &version, &job, err));
     json_decref(job);
     ck_assert_int_eq(version, seen.version);
-    ck_assert(!jobs_watch(jobs, id, &seen.watch));
-    ck_assert(!jobs_watch(jobs, "exp_0", &seen.watch));
+    ck_assert(!jobs_watch(jobs, id, NULL, &seen.watch));
+    ck_assert(!jobs_watch(jobs, "exp_0", NULL, &seen.watch));
     jobs_unwatch(jobs, &seen.watch);
 }
 END_TEST
@@ -831,11 +904,11 @@ START_TEST(test_jobs_versions_grow_across_restarts)
     id = submit(32);
     wait_for(id, JOB_RUNNING);
     poll(NULL, 0, 300);
-    OK(jobs_get(jobs, id, NULL, &before, &job, err));
+    OK(jobs_get(jobs, id, NULL, NULL, &before, &job, err));
     json_decref(job);
     done();
     start();
-    OK(jobs_get(jobs, id, NULL, &after, &job, err));
+    OK(jobs_get(jobs, id, NULL, NULL, &after, &job, err));
     json_decref(job);
     ck_assert_int_gt(after, before);
 }
@@ -865,8 +938,8 @@ static void *hammer(void *ctx)
         json_decref(job);
         seen.is_finished = seen.is_backward = false;
         seen.version = 0;
-        if (jobs_watch(jobs, id, &seen.watch)) {
-            if (rand_r(&seed) % 2 == 0 && jobs_cancel(jobs, id, &job, &err) == 0)
+        if (jobs_watch(jobs, id, NULL, &seen.watch)) {
+            if (rand_r(&seed) % 2 == 0 && jobs_cancel(jobs, id, NULL, &job, &err) == 0)
                 json_decref(job);
             poll(NULL, 0, (int)(rand_r(&seed) % 10));
             jobs_unwatch(jobs, &seen.watch);
@@ -914,6 +987,8 @@ int main(void)
     tcase_add_test(core, test_jobs_queue_is_bounded);
     tcase_add_test(core, test_jobs_last_cancel_stops_the_run);
     tcase_add_test(core, test_jobs_delete_takes_finished_ones);
+    tcase_add_test(core, test_jobs_unfinished_ones_of_an_owner_are_bounded);
+    tcase_add_test(core, test_jobs_are_their_owners);
     suite_add_tcase(suite, core);
     tcase_add_checked_fixture(workers, setup, teardown);
     tcase_set_timeout(workers, 120);

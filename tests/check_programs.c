@@ -155,7 +155,7 @@ static const char *resolve(const char *name, bool *ret_by_alias)
 {
     static char id[PROGRAM_ID_SIZE];
 
-    OK(programs_resolve(programs, name, id, ret_by_alias, err));
+    OK(programs_resolve(programs, name, NULL, id, ret_by_alias, err));
     return id;
 }
 
@@ -184,17 +184,20 @@ START_TEST(test_programs_resolve_names_in_order)
     snprintf(prefix, sizeof(prefix), "%.8s", id);
     ck_assert_str_eq(resolve(prefix, &by_alias), id);
     prefix[7] = '\0';
-    FAILS(NOT_FOUND, programs_resolve(programs, prefix, out, NULL, err));
+    FAILS(NOT_FOUND, programs_resolve(programs, prefix, NULL, out, NULL, err));
     OK(aliases_db_put(store, "prod", other, &is_new, err));
     ck_assert_str_eq(resolve("prod", &by_alias), other);
     ck_assert(by_alias);
     add_job("exp_1", JOB_SUCCEEDED, id);
     add_job("exp_2", JOB_RUNNING, "");
     ck_assert_str_eq(resolve("exp_1", &by_alias), id);
-    FAILS(CONFLICT, programs_resolve(programs, "exp_2", out, NULL, err));
-    FAILS(NOT_FOUND, programs_resolve(programs, "exp_3", out, NULL, err));
-    FAILS(NOT_FOUND, programs_resolve(programs, "dev", out, NULL, err));
-    FAILS(NOT_FOUND, programs_resolve(programs, "", out, NULL, err));
+    FAILS(CONFLICT, programs_resolve(programs, "exp_2", NULL, out, NULL, err));
+    FAILS(NOT_FOUND, programs_resolve(programs, "exp_1", "alice", out, NULL, err));
+    FAILS(NOT_FOUND, programs_resolve(programs, "exp_2", "alice", out, NULL, err));
+    OK(programs_resolve(programs, id, "alice", out, NULL, err)); /* everybody's */
+    FAILS(NOT_FOUND, programs_resolve(programs, "exp_3", NULL, out, NULL, err));
+    FAILS(NOT_FOUND, programs_resolve(programs, "dev", NULL, out, NULL, err));
+    FAILS(NOT_FOUND, programs_resolve(programs, "", NULL, out, NULL, err));
 }
 END_TEST
 

@@ -191,6 +191,14 @@ START_TEST(test_routes_rows_are_whole)
                       r->path);
         ck_assert_msg(!(streq(r->method, "GET") && r->body), "%s: GET with a body",
                       r->path);
+        /* One that names no scope is open to nobody. */
+        ck_assert_msg(r->scope == SCOPE_READ || r->scope == SCOPE_STEP ||
+                          r->scope == SCOPE_EXPORT || r->scope == SCOPE_ADMIN ||
+                          r->scope == SCOPE_OPEN,
+                      "%s %s: scope", r->method, r->path);
+        ck_assert_msg(!streq(r->method, "GET") || r->scope == SCOPE_READ ||
+                          r->scope == SCOPE_OPEN,
+                      "%s: who may read may GET", r->path);
         /* Only a reply in JSON has a schema. */
         ck_assert_msg(!r->gives || !r->produces || strstr(r->produces, "json"), "%s",
                       r->path);

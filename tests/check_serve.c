@@ -17,7 +17,8 @@ static struct serve *serve;
 static struct serve_options options;
 static atomic_int n_open_told, n_deleted_told, n_expired_told, fail_opened;
 
-static int opened(void *context, const char *id, const char *program, struct pt2_err *err)
+static int opened(void *context, const char *id, const char *owner, const char *program,
+                  struct pt2_err *err)
 {
     if (fail_opened)
         return pt2_err_set(err, PT2_ERR_NO_SPACE, "told to fail");
@@ -211,7 +212,7 @@ static void delete_one(const char *id)
 {
     struct pt2_err err = {0};
 
-    ck_assert_int_eq(serve_delete(serve, id, &err), 0);
+    ck_assert_int_eq(serve_delete(serve, id, NULL, &err), 0);
 }
 
 static bool comes_true(bool (*what)(void))
@@ -651,7 +652,7 @@ START_TEST(test_serve_info_and_list)
     ck_assert_int_ge(op.call.info.expires_ms, op.call.info.created_ms + 19000);
     ck_assert_int_le(op.call.info.expires_ms, op.call.info.created_ms + 21000);
 
-    ck_assert_int_eq(serve_list(serve, 0, 10, NULL, NULL, &list, &n, &err), 0);
+    ck_assert_int_eq(serve_list(serve, NULL, 0, 10, NULL, NULL, &list, &n, &err), 0);
     ck_assert_uint_eq(n, 2);
     ck_assert_str_eq(list[0].id, op.call.info.id); /* newest first */
     ck_assert_str_eq(list[1].id, a.id);
@@ -660,12 +661,13 @@ START_TEST(test_serve_info_and_list)
         serve_info_done(&list[i]);
     free(list);
     ck_assert_int_eq(
-        serve_list(serve, op.call.info.number, 10, NULL, NULL, &list, &n, &err), 0);
+        serve_list(serve, NULL, op.call.info.number, 10, NULL, NULL, &list, &n, &err), 0);
     ck_assert_uint_eq(n, 1);
     ck_assert_str_eq(list[0].id, a.id);
     serve_info_done(&list[0]);
     free(list);
-    ck_assert_int_eq(serve_list(serve, 0, 1, filter_label, label, &list, &n, &err), 0);
+    ck_assert_int_eq(
+        serve_list(serve, NULL, 0, 1, filter_label, label, &list, &n, &err), 0);
     ck_assert_uint_eq(n, 1);
     ck_assert_str_eq(json_string_value(json_object_get(list[0].labels, "device")), "d7");
     serve_info_done(&list[0]);
@@ -708,6 +710,83 @@ START_TEST(test_serve_sixteen_calls_wait_not_seventeen)
 }
 END_TEST
 
+/* Opens and forks count for their owner, until they end or come to nothing. */
+static int open_as(struct op *op, const char *owner, unsigned max)
+{
+    op_init(op, SERVE_OPEN);
+    op->call.open.program = op->call.open.path = PROGRAM;
+    op->call.open.ttl_s = 20;
+    op->call.owner = op->call.who = owner;
+    op->call.max_sessions = max;
+    return op_run(op, NULL);
+}
+
+START_TEST(test_serve_sessions_are_limited_for_each_owner)
+{
+    struct pt2_err err = {0};
+    struct op a, b, c, fork;
+
+    ck_assert_int_eq(open_as(&a, "alice", 2), PT2_ERR_NONE);
+    ck_assert_int_eq(open_as(&b, "alice", 2), PT2_ERR_NONE);
+    ck_assert_int_eq(open_as(&c, "alice", 2), PT2_ERR_TOKEN_LIMIT);
+    op_free(&c);
+    ck_assert_int_eq(open_as(&c, "bob", 1), PT2_ERR_NONE);
+    op_init(&fork, SERVE_FORK);
+    fork.call.fork.position = fork.call.fork.ttl_s = -1;
+    fork.call.owner = fork.call.who = "alice";
+    fork.call.max_sessions = 2;
+    ck_assert_int_eq(op_run(&fork, a.call.info.id), PT2_ERR_TOKEN_LIMIT);
+    op_free(&fork);
+    ck_assert_int_eq(serve_delete(serve, b.call.info.id, "alice", &err), 0);
+    fail_opened = 1; /* what comes to nothing is given back */
+    op_free(&b);
+    ck_assert_int_eq(open_as(&b, "alice", 2), PT2_ERR_NO_SPACE);
+    fail_opened = 0;
+    op_free(&b);
+    ck_assert_int_eq(open_as(&b, "alice", 2), PT2_ERR_NONE);
+    op_free(&a);
+    op_free(&b);
+    op_free(&c);
+    ck_assert_int_eq(open_as(&a, "", 1), PT2_ERR_NONE); /* nobody has no limit */
+    op_free(&a);
+    ck_assert_int_eq(open_as(&a, NULL, 1), PT2_ERR_NONE);
+    op_free(&a);
+}
+END_TEST
+
+START_TEST(test_serve_sessions_are_their_owners)
+{
+    struct serve_info *list = NULL;
+    struct serve_facts facts;
+    struct pt2_err err = {0};
+    struct op a, other;
+    size_t n = 0;
+
+    ck_assert_int_eq(open_as(&a, "alice", 0), PT2_ERR_NONE);
+    ck_assert_int_eq(serve_facts(serve, a.call.info.id, "alice", &facts, &err), 0);
+    ck_assert_int_eq(serve_facts(serve, a.call.info.id, NULL, &facts, &err), 0);
+    ck_assert_int_eq(serve_facts(serve, a.call.info.id, "bob", &facts, &err), -1);
+    ck_assert_int_eq(err.code, PT2_ERR_NOT_FOUND);
+    pt2_err_clear(&err);
+    ck_assert_int_eq(serve_delete(serve, a.call.info.id, "", &err), -1);
+    for (int verb = SERVE_GET; verb <= SERVE_RESTORE; verb++) {
+        op_init(&other, (enum serve_verb)verb);
+        other.call.who = other.call.owner = "bob";
+        ck_assert_int_eq(op_run(&other, a.call.info.id), PT2_ERR_NOT_FOUND);
+        op_free(&other);
+    }
+    pt2_err_clear(&err);
+    ck_assert_int_eq(serve_list(serve, "bob", 0, 10, NULL, NULL, &list, &n, &err), 0);
+    ck_assert_uint_eq(n, 0);
+    free(list);
+    ck_assert_int_eq(serve_list(serve, "alice", 0, 10, NULL, NULL, &list, &n, &err), 0);
+    ck_assert_uint_eq(n, 1);
+    serve_info_done(&list[0]);
+    free(list);
+    op_free(&a);
+}
+END_TEST
+
 START_TEST(test_serve_memory_budget)
 {
     struct name a = open_one(), b, c;
@@ -715,7 +794,7 @@ START_TEST(test_serve_memory_budget)
     struct pt2_err err = {0};
     struct op op;
 
-    ck_assert_int_eq(serve_facts(serve, a.id, &facts, &err), 0);
+    ck_assert_int_eq(serve_facts(serve, a.id, NULL, &facts, &err), 0);
     options.max_cache_bytes = 2 * facts.cache_bytes;
     restart();
     a = open_one();
@@ -816,7 +895,7 @@ START_TEST(test_serve_sessions_expire_but_not_at_work)
     step_send(&waiting, a.id, 2, 1, -1);
     ck_assert(comes_true(one_expired));
     usleep(200000);
-    ck_assert_int_eq(serve_facts(serve, b.id, &facts, &err), -1);
+    ck_assert_int_eq(serve_facts(serve, b.id, NULL, &facts, &err), -1);
     ck_assert_int_eq(err.code, PT2_ERR_NOT_FOUND);
     ck_assert_int_eq(n_expired_told, 1);
     fake.gated = false;
@@ -830,7 +909,7 @@ START_TEST(test_serve_sessions_expire_but_not_at_work)
     ck_assert_int_eq(position_of(a.id), 2); /* a use: the time begins again */
     ck_assert(comes_true(two_expired));
     ck_assert_int_ge(clock_mono_ms() - used_ms, 2000);
-    ck_assert_int_eq(serve_facts(serve, a.id, &facts, &err), -1);
+    ck_assert_int_eq(serve_facts(serve, a.id, NULL, &facts, &err), -1);
 }
 END_TEST
 
@@ -1243,7 +1322,7 @@ static void client_fork(struct client *c)
     op_init(&op, SERVE_FORK);
     op.call.fork.position = op.call.fork.ttl_s = -1;
     if (op_run(&op, c->id) == PT2_ERR_NONE) {
-        ck_assert_int_eq(serve_delete(serve, c->id, &err), 0);
+        ck_assert_int_eq(serve_delete(serve, c->id, NULL, &err), 0);
         memcpy(c->id, op.call.info.id, sizeof(c->id));
     }
     op_free(&op);
@@ -1310,6 +1389,8 @@ int main(void)
     tcase_add_test(core, test_serve_steps_keep_within_the_memory_budget);
     tcase_add_test(core, test_serve_info_and_list);
     tcase_add_test(limits, test_serve_sixteen_calls_wait_not_seventeen);
+    tcase_add_test(limits, test_serve_sessions_are_limited_for_each_owner);
+    tcase_add_test(limits, test_serve_sessions_are_their_owners);
     tcase_add_test(limits, test_serve_memory_budget);
     tcase_add_test(limits, test_serve_max_sessions);
     tcase_add_test(limits, test_serve_max_programs);

@@ -242,16 +242,16 @@ static enum session_fate fate(const char *id)
 {
     enum session_fate fate = SESSION_NEVER;
 
-    OK(sessions_db_fate(store, id, &fate, err));
+    OK(sessions_db_fate(store, id, NULL, &fate, err));
     return fate;
 }
 
 START_TEST(test_sessions_db_a_restart_loses_the_living)
 {
     OK(sessions_db_start(store, err));
-    OK(sessions_db_add(store, "ses_a", err));
-    OK(sessions_db_add(store, "ses_b", err));
-    OK(sessions_db_add(store, "ses_c", err));
+    OK(sessions_db_add(store, "ses_a", "", err));
+    OK(sessions_db_add(store, "ses_b", "", err));
+    OK(sessions_db_add(store, "ses_c", "", err));
     OK(sessions_db_expire(store, "ses_b", err));
     OK(sessions_db_remove(store, "ses_c", err));
     ck_assert_int_eq(fate("ses_a"), SESSION_LIVE);
@@ -267,13 +267,31 @@ END_TEST
 
 START_TEST(test_sessions_db_forgets_after_a_week)
 {
-    OK(sessions_db_add(store, "ses_a", err));
-    OK(sessions_db_add(store, "ses_b", err));
+    OK(sessions_db_add(store, "ses_a", "", err));
+    OK(sessions_db_add(store, "ses_b", "", err));
     run_sql("UPDATE sessions SET changed = changed - 8 * 24 * 3600 * 1000 WHERE id = "
             "'ses_a'");
     OK(sessions_db_start(store, err));
     ck_assert_int_eq(fate("ses_a"), SESSION_NEVER);
     ck_assert_int_eq(fate("ses_b"), SESSION_LOST);
+}
+END_TEST
+
+START_TEST(test_sessions_db_tells_a_fate_to_the_owner)
+{
+    enum session_fate fate;
+
+    OK(sessions_db_add(store, "ses_a", "alice", err));
+    OK(sessions_db_expire(store, "ses_a", err)); /* keeps it */
+    reopen();
+    OK(sessions_db_fate(store, "ses_a", "alice", &fate, err));
+    ck_assert_int_eq(fate, SESSION_EXPIRED);
+    OK(sessions_db_fate(store, "ses_a", NULL, &fate, err));
+    ck_assert_int_eq(fate, SESSION_EXPIRED);
+    OK(sessions_db_fate(store, "ses_a", "bob", &fate, err));
+    ck_assert_int_eq(fate, SESSION_NEVER);
+    OK(sessions_db_fate(store, "ses_a", "", &fate, err));
+    ck_assert_int_eq(fate, SESSION_NEVER);
 }
 END_TEST
 
@@ -337,6 +355,39 @@ START_TEST(test_jobs_db_lists_by_state_model_and_label)
     listed[0] = '\0';
     OK(jobs_db_unfinished(store, list_one, NULL, err));
     ck_assert_str_eq(listed, "a ");
+}
+END_TEST
+
+START_TEST(test_jobs_db_owners_stay)
+{
+    AUTO_JOB_ROW row = {.state = JOB_QUEUED, .version = 1, .owner = "alice"};
+    AUTO_JOB_ROW read = {0};
+    struct jobs_filter f = {.state = -1};
+    int64_t seq;
+    bool found;
+
+    add_job("a", "demo", "{}", JOB_QUEUED); /* nobody's */
+    snprintf(row.id, sizeof(row.id), "b");
+    row.model = strdup("demo");
+    row.options = strdup("{}");
+    row.labels = strdup("{}");
+    row.deviations = strdup("[]");
+    OK(jobs_db_insert(store, &row, &seq, err));
+    row.state = JOB_RUNNING;
+    OK(jobs_db_update(store, &row, err));
+    reopen();
+    OK(jobs_db_find(store, "b", &found, &read, err));
+    ck_assert(found);
+    ck_assert_str_eq(read.owner, "alice");
+    ck_assert_str_eq(list(f, 0, 10), "b a ");
+    f.who = "alice";
+    ck_assert_str_eq(list(f, 0, 10), "b ");
+    f.state = JOB_QUEUED;
+    ck_assert_str_eq(list(f, 0, 10), "");
+    f.who = "";
+    ck_assert_str_eq(list(f, 0, 10), "a ");
+    f.who = "bob";
+    ck_assert_str_eq(list(f, 0, 10), "");
 }
 END_TEST
 
@@ -473,7 +524,9 @@ int main(void)
     tcase_add_test(tables, test_builds_db_go_with_their_program);
     tcase_add_test(tables, test_sessions_db_a_restart_loses_the_living);
     tcase_add_test(tables, test_sessions_db_forgets_after_a_week);
+    tcase_add_test(tables, test_sessions_db_tells_a_fate_to_the_owner);
     tcase_add_test(tables, test_jobs_db_lists_by_state_model_and_label);
+    tcase_add_test(tables, test_jobs_db_owners_stay);
     tcase_add_test(tables, test_jobs_db_prune_takes_finished_ones_alone);
     tcase_add_test(tables, test_idempotency_db_keys_belong_to_owner_and_path);
     tcase_add_test(tables, test_files_db_any_other_stat_is_another_file);

@@ -20,6 +20,9 @@ METRIC(HTTP_POOL_QUEUE, GAUGE, "pt2d_http_pool_queue_length", "",
        "Requests that wait for a pool thread")
 METRIC(HTTP_POOL_REFUSED, COUNTER, "pt2d_http_pool_refused_total", "",
        "Requests answered 429 because the pool's queue was full")
+METRIC(HTTP_REFUSED, COUNTER, "pt2d_http_refused_total", "reason",
+       "Requests refused for who sent them: host, origin, token, scope, or a limit of "
+       "the token (rate, sessions, exports)")
 METRIC(MODEL_FILES, COUNTER, "pt2d_model_files_total", "", "Files of models that were uploaded")
 METRIC(MODEL_FILE_BYTES, COUNTER, "pt2d_model_file_bytes_total", "", "Bytes of these files")
 METRIC(MODELS_PUBLISHED, COUNTER, "pt2d_models_published_total", "",

@@ -113,5 +113,6 @@ int ctl_cmd_push(struct ctl *ctl, int argc, char **argv);
 int ctl_cmd_sessions(struct ctl *ctl, int argc, char **argv);
 int ctl_cmd_status(struct ctl *ctl, int argc, char **argv);
 int ctl_cmd_step(struct ctl *ctl, int argc, char **argv);
+int ctl_cmd_token(struct ctl *ctl, int argc, char **argv);
 
 #endif

@@ -19,6 +19,7 @@ static const struct ctl_command commands[] = {
     {"generate", ctl_cmd_generate, "continue a text"},
     {"sessions", ctl_cmd_sessions, "the sessions; open, fork, save one"},
     {"status", ctl_cmd_status, "is the daemon well?"},
+    {"token", ctl_cmd_token, "make a token for the daemon's token file"},
 };
 
 static void on_signal(int signal)

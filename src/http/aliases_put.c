@@ -51,7 +51,8 @@ void aliases_put(struct http_request *req)
         http_reply_err(req, &err);
     } else if (!read_program(req, &program)) {
         return;
-    } else if (programs_resolve(req->app->programs, program, id, NULL, &err) < 0) {
+    } else if (programs_resolve(req->app->programs, program, http_who(req), id, NULL,
+                                &err) < 0) {
         http_reply_err_with(req, &err,
                             json_pack("{s:[{s:s, s:s}]}", "errors", "pointer", "/program",
                                       "detail", err.text));

@@ -1,127 +1,75 @@
 #include "http/auth.h"
 
-#include "base/sha256.h"
+#include "base/clock.h"
+#include "http/token_file.h"
 
-#include <errno.h>
+#include <nettle/memops.h>
 #include <pthread.h>
 #include <strings.h>
+#include <sys/socket.h>
 
-#define MAX_TOKENS 10000
-#define MIN_TOKEN  16
-#define MAX_TOKEN  512
+#define MAX_GROUPS 256 /* that are looked at of a peer; Linux has up to 65536 */
 
-struct token {
-    char name[AUTH_NAME_SIZE];
-    uint8_t digest[SHA256_BYTES];
+/* A bucket that holds `rate` requests and fills in rate_ms. */
+struct entry {
+    struct token token;
+    double level;
+    int64_t filled_ms; /* monotonic */
 };
 
 struct auth {
     char *path;
     pthread_mutex_t lock; /* guards what follows */
-    struct token *tokens;
+    struct entry *entries;
     size_t n;
 };
 
-/* ---- the file ---- */
-
-static bool is_name(const char *s)
-{
-    size_t n =
-        strspn(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-");
-
-    return n > 0 && n < AUTH_NAME_SIZE && !s[n];
-}
-
-/* One line, cut in place.  *ret_is_token is false for an empty one. */
-static int read_token(char *line, struct token *ret, bool *ret_is_token,
-                      struct pt2_err *err)
-{
-    char *state = NULL, *name, *token, *more;
-
-    line[strcspn(line, "#\r\n")] = '\0';
-    name = strtok_r(line, " \t", &state);
-    token = name ? strtok_r(NULL, " \t", &state) : NULL;
-    more = token ? strtok_r(NULL, " \t", &state) : NULL;
-    *ret_is_token = name != NULL;
-    if (!name)
-        return 0;
-    if (!token || more)
-        return pt2_err_set(err, PT2_ERR_INVALID, "a line must be: NAME TOKEN");
-    if (!is_name(name))
-        return pt2_err_set(err, PT2_ERR_INVALID, "a name is 1 to %d of A-Z a-z 0-9 . _ -",
-                           AUTH_NAME_SIZE - 1);
-    if (strlen(token) < MIN_TOKEN || strlen(token) > MAX_TOKEN)
-        return pt2_err_set(err, PT2_ERR_INVALID,
-                           "the token of '%s' must have %d to %d characters, not %zu",
-                           name, MIN_TOKEN, MAX_TOKEN, strlen(token));
-    snprintf(ret->name, sizeof(ret->name), "%s", name);
-    sha256_of(token, strlen(token), ret->digest);
-    return 0;
-}
-
-static int add_token(struct token **tokens, size_t *n, const struct token *token,
-                     struct pt2_err *err)
-{
-    struct token *grown;
-
-    if (*n == MAX_TOKENS)
-        return pt2_err_set(err, PT2_ERR_INVALID, "more than %d tokens", MAX_TOKENS);
-    for (size_t i = 0; i < *n; i++)
-        if (memcmp((*tokens)[i].digest, token->digest, SHA256_BYTES) == 0)
-            return pt2_err_set(err, PT2_ERR_INVALID, "'%s' and '%s' have one token",
-                               (*tokens)[i].name, token->name);
-    grown = realloc(*tokens, (*n + 1) * sizeof(*grown));
-    if (!grown)
-        return pt2_err_set(err, PT2_ERR_NOMEM, "tokens");
-    grown[*n] = *token;
-    *tokens = grown;
-    ++*n;
-    return 0;
-}
-
-static int read_file(const char *path, struct token **ret_tokens, size_t *ret_n,
-                     struct pt2_err *err)
-{
-    AUTO_FILE FILE *file = fopen(path, "re");
-    AUTO_PTR struct token *tokens = NULL;
-    char line[1024];
-    size_t n = 0;
-
-    if (!file)
-        return pt2_err_errno(err, errno == ENOENT ? PT2_ERR_NOT_FOUND : PT2_ERR_IO, "%s",
-                             path);
-    for (int number = 1; fgets(line, sizeof(line), file); number++) {
-        struct token token = {0};
-        bool is_token;
-
-        if (read_token(line, &token, &is_token, err) < 0 ||
-            (is_token && add_token(&tokens, &n, &token, err) < 0))
-            return pt2_err_prefix(err, "%s:%d", path, number);
-    }
-    if (ferror(file))
-        return pt2_err_errno(err, PT2_ERR_IO, "%s", path);
-    if (n == 0)
-        return pt2_err_set(err, PT2_ERR_INVALID, "%s: no token in it", path);
-    *ret_tokens = TAKE(tokens);
-    *ret_n = n;
-    return 0;
-}
-
 /* ---- life ---- */
+
+static struct entry *find_same(struct entry *entries, size_t n, const struct token *token)
+{
+    for (size_t i = 0; i < n; i++)
+        if (token_is_same_proof(&entries[i].token, token))
+            return &entries[i];
+    return NULL;
+}
+
+/* The new ones in place of the old; buckets of lines that stay are as full as before. */
+static void replace_locked(struct auth *auth, struct entry *entries, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        const struct token *token = &entries[i].token;
+        const struct entry *old = find_same(auth->entries, auth->n, token);
+
+        entries[i].level = token->rate;
+        entries[i].filled_ms = clock_mono_ms();
+        if (old && old->token.rate) {
+            entries[i].level = MIN(old->level, token->rate);
+            entries[i].filled_ms = old->filled_ms;
+        }
+    }
+    auth->entries = entries;
+    auth->n = n;
+}
 
 int auth_reload(struct auth *auth, struct pt2_err *err)
 {
-    struct token *tokens = NULL, *old;
+    AUTO_PTR struct token *tokens = NULL;
+    struct entry *entries, *old;
     size_t n = 0;
 
-    if (!*auth->path)
+    if (!auth_is_needed(auth))
         return 0;
-    if (read_file(auth->path, &tokens, &n, err) < 0)
+    if (token_file_read(auth->path, &tokens, &n, err) < 0)
         return -1;
+    entries = calloc(n, sizeof(*entries));
+    if (!entries)
+        return pt2_err_set(err, PT2_ERR_NOMEM, "tokens");
+    for (size_t i = 0; i < n; i++)
+        entries[i].token = tokens[i];
     pthread_mutex_lock(&auth->lock);
-    old = auth->tokens;
-    auth->tokens = tokens;
-    auth->n = n;
+    old = auth->entries;
+    replace_locked(auth, entries, n);
     pthread_mutex_unlock(&auth->lock);
     free(old);
     return 0;
@@ -150,36 +98,167 @@ void auth_free(struct auth *auth)
     if (!auth)
         return;
     pthread_mutex_destroy(&auth->lock);
-    free(auth->tokens);
+    free(auth->entries);
     free(auth->path);
     free(auth);
 }
 
+bool auth_is_needed(const struct auth *auth)
+{
+    return *auth->path != '\0';
+}
+
+/* ---- who it is ---- */
+
+static struct entry *find_secret_locked(struct auth *auth,
+                                        const uint8_t digest[SHA256_BYTES])
+{
+    struct entry *found = NULL;
+
+    for (size_t i = 0; i < auth->n; i++) {
+        struct entry *entry = &auth->entries[i];
+
+        if (entry->token.proof == TOKEN_SECRET &&
+            memeql_sec(entry->token.digest, digest, SHA256_BYTES))
+            found = entry;
+    }
+    return found;
+}
+
+/* A process at the other end of a unix socket, as it was when it connected. */
+struct peer {
+    struct ucred cred;
+    gid_t groups[MAX_GROUPS + 1]; /* its own one too */
+    size_t n_groups;
+};
+
+/* False: fd is no unix socket. */
+static bool read_peer(int fd, struct peer *ret)
+{
+    socklen_t len = sizeof(ret->cred), domain_len = sizeof(int);
+    int domain;
+
+    if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &domain_len) < 0 ||
+        domain != AF_UNIX ||
+        getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &ret->cred, &len) < 0)
+        return false;
+    ret->groups[0] = ret->cred.gid;
+    ret->n_groups = 1;
+    len = MAX_GROUPS * sizeof(gid_t);
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, &ret->groups[1], &len) == 0)
+        ret->n_groups += len / sizeof(gid_t);
+    return true;
+}
+
+static bool fits(const struct token *token, const struct peer *peer)
+{
+    if (token->proof == TOKEN_UID)
+        return token->id == peer->cred.uid;
+    for (size_t i = 0; token->proof == TOKEN_GID && i < peer->n_groups; i++)
+        if (token->id == peer->groups[i])
+            return true;
+    return false;
+}
+
+static struct entry *find_peer_locked(struct auth *auth, const struct peer *peer)
+{
+    struct entry *found = NULL;
+
+    for (size_t i = 0; i < auth->n; i++) {
+        struct entry *entry = &auth->entries[i];
+
+        if (fits(&entry->token, peer) && (!found || (found->token.proof == TOKEN_GID &&
+                                                     entry->token.proof == TOKEN_UID)))
+            found = entry;
+    }
+    return found;
+}
+
 /* ---- checking ---- */
 
-int auth_check(struct auth *auth, const char *authorization,
-               char ret_name[AUTH_NAME_SIZE], struct pt2_err *err)
+/* False: the bucket is empty; *ret_retry_s says for how long. */
+static bool take_one(struct entry *entry, unsigned *ret_retry_s)
+{
+    double per_ms = (double)entry->token.rate / (double)MAX(1, entry->token.rate_ms);
+    int64_t now = clock_mono_ms();
+
+    if (!entry->token.rate)
+        return true;
+    entry->level = MIN((double)entry->token.rate,
+                       entry->level + (double)(now - entry->filled_ms) * per_ms);
+    entry->filled_ms = now;
+    if (entry->level >= 1) {
+        entry->level -= 1;
+        return true;
+    }
+    *ret_retry_s = (unsigned)((1 - entry->level) / per_ms / 1000) + 1;
+    return false;
+}
+
+static int use_locked(struct entry *entry, struct auth_caller *ret_caller,
+                      struct pt2_err *err)
+{
+    const struct token *token = &entry->token;
+
+    *ret_caller = (struct auth_caller){.scopes = token->scopes,
+                                       .max_sessions = token->max_sessions,
+                                       .max_exports = token->max_exports};
+    memcpy(ret_caller->owner, token->name, OWNER_SIZE);
+    if (take_one(entry, &ret_caller->retry_s))
+        return 0;
+    return pt2_err_set(err, PT2_ERR_RATE_LIMITED, "'%s' may send %u requests a %s",
+                       token->name, token->rate,
+                       token->rate_ms == 1000 ? "second" : "minute");
+}
+
+static int check_secret(struct auth *auth, const char *authorization,
+                        struct auth_caller *ret_caller, struct pt2_err *err)
 {
     uint8_t digest[SHA256_BYTES];
-    bool found = false;
+    struct entry *entry;
+    int r;
 
-    ret_name[0] = '\0';
-    if (!*auth->path)
-        return 0;
-    if (!authorization)
-        return pt2_err_set(err, PT2_ERR_UNAUTHORIZED,
-                           "send a token: Authorization: Bearer TOKEN");
     if (strncasecmp(authorization, "Bearer ", 7) != 0)
         return pt2_err_set(err, PT2_ERR_UNAUTHORIZED,
                            "the Authorization header must be: Bearer TOKEN");
     authorization += 7 + strspn(authorization + 7, " ");
     sha256_of(authorization, strlen(authorization), digest);
     pthread_mutex_lock(&auth->lock);
-    for (size_t i = 0; i < auth->n && !found; i++) {
-        found = memcmp(auth->tokens[i].digest, digest, SHA256_BYTES) == 0;
-        if (found)
-            memcpy(ret_name, auth->tokens[i].name, AUTH_NAME_SIZE);
-    }
+    entry = find_secret_locked(auth, digest);
+    r = entry ? use_locked(entry, ret_caller, err)
+              : pt2_err_set(err, PT2_ERR_UNAUTHORIZED, "the token is not known");
     pthread_mutex_unlock(&auth->lock);
-    return found ? 0 : pt2_err_set(err, PT2_ERR_UNAUTHORIZED, "the token is not known");
+    return r;
+}
+
+static int check_peer(struct auth *auth, int fd, struct auth_caller *ret_caller,
+                      struct pt2_err *err)
+{
+    struct entry *entry;
+    struct peer peer;
+    int r;
+
+    if (!read_peer(fd, &peer))
+        return pt2_err_set(err, PT2_ERR_UNAUTHORIZED,
+                           "send a token: Authorization: Bearer TOKEN");
+    pthread_mutex_lock(&auth->lock);
+    entry = find_peer_locked(auth, &peer);
+    r = entry ? use_locked(entry, ret_caller, err)
+              : pt2_err_set(err, PT2_ERR_UNAUTHORIZED,
+                            "neither the user %u nor a group of it is known; send a "
+                            "token: Authorization: Bearer TOKEN",
+                            (unsigned)peer.cred.uid);
+    pthread_mutex_unlock(&auth->lock);
+    return r;
+}
+
+int auth_check(struct auth *auth, const char *authorization, int fd,
+               struct auth_caller *ret_caller, struct pt2_err *err)
+{
+    *ret_caller = (struct auth_caller){.scopes = SCOPE_ALL};
+    if (!auth_is_needed(auth))
+        return 0;
+    *ret_caller = (struct auth_caller){0};
+    return authorization ? check_secret(auth, authorization, ret_caller, err)
+                         : check_peer(auth, fd, ret_caller, err);
 }

@@ -1,32 +1,37 @@
-/* auth.h - bearer tokens from a file: who sends this request?
+/* auth.h - who sends this request, and what may he do?
  *
- * A line of the file is "NAME TOKEN"; # begins a comment.  A name is 1 to 64 of
- * A-Z a-z 0-9 . _ -, a token 16 to 512 visible characters without spaces.  Requests carry
- * "Authorization: Bearer TOKEN".  Tokens are kept and compared as SHA-256 digests, so
- * neither times nor dumps of memory tell them.
+ * By the token file (token_line.h): a token in "Authorization: Bearer TOKEN", or the user
+ * or group of the process at the other end of a unix socket, where no token is sent.  Of
+ * the lines that fit a process, uid goes before gid, and then the earlier line.  Digests
+ * are compared in a time that does not depend on them, with every line.
  *
  * Any thread. */
 #ifndef HTTP_AUTH_H
 #define HTTP_AUTH_H
 
-#include "base/util.h"
-
-#include <pt2/err.h>
-
-#define AUTH_NAME_SIZE 65
+#include "base/owner.h"
+#include "http/scope.h"
 
 struct auth;
 
-/* path "": no tokens are needed.  Errors: IO, NOT_FOUND, INVALID ("tokens:3: …"), NOMEM.
- */
+struct auth_caller {
+    char owner[OWNER_SIZE];             /* the line's name; "" where there is no file */
+    unsigned scopes;                    /* enum scope; all where there is no file */
+    unsigned max_sessions, max_exports; /* token_line.h */
+    unsigned retry_s;                   /* with RATE_LIMITED: when to try again */
+};
+
+/* path "": no tokens are needed.  Errors: those of token_file_read. */
 MUST_USE int auth_new(const char *path, struct auth **ret_auth, struct pt2_err *err);
 void auth_free(struct auth *auth);
-/* Read the file again; on an error the tokens stay as they are. */
+/* Read the file again; on an error the tokens stay as they are.  Of a line that stays,
+ * the requests go on being counted. */
 MUST_USE int auth_reload(struct auth *auth, struct pt2_err *err);
+bool auth_is_needed(const struct auth *auth);
 
-/* Does this Authorization header (NULL: none) let the request in?  *ret_name is the
- * token's name; "" where no tokens are needed.  Errors: UNAUTHORIZED. */
-MUST_USE int auth_check(struct auth *auth, const char *authorization,
-                        char ret_name[AUTH_NAME_SIZE], struct pt2_err *err);
+/* Who sends this Authorization header (NULL: none) over the connection fd?  Counts one
+ * request.  Errors: UNAUTHORIZED, RATE_LIMITED (*ret_caller is then filled in). */
+MUST_USE int auth_check(struct auth *auth, const char *authorization, int fd,
+                        struct auth_caller *ret_caller, struct pt2_err *err);
 
 #endif

@@ -18,7 +18,8 @@ uint64_t cache_put_max_body(const struct http_request *req)
     struct pt2_err not_found = {0};
     struct serve_facts facts;
 
-    if (serve_facts(req->app->serve, req->params[0], &facts, &not_found) == 0)
+    if (serve_facts(req->app->serve, req->params[0], http_who(req), &facts, &not_found) ==
+        0)
         return facts.file_bytes + CACHE_FILE_MAX_HEADER;
     return config_get_size(req->app->config, "sessions.max_cache_bytes") +
            CACHE_FILE_MAX_HEADER;
@@ -31,7 +32,8 @@ int cache_put_prepare(struct http_request *req, struct pt2_err *err)
     struct serve_facts facts;
     uint64_t max;
 
-    if (!length || serve_facts(req->app->serve, req->params[0], &facts, &not_found) < 0)
+    if (!length || serve_facts(req->app->serve, req->params[0], http_who(req), &facts,
+                               &not_found) < 0)
         return 0; /* the handler says what became of the session */
     max = facts.file_bytes + CACHE_FILE_MAX_HEADER;
     if (strtoull(length, NULL, 10) <= max)

@@ -22,7 +22,6 @@ struct http_exchange *exchange_new(struct http_server *server, struct http_link 
     atomic_init(&x->refs, 1);
     x->req.x = x;
     x->req.app = server->app;
-    x->req.owner = x->owner;
     x->server = server;
     x->link = link;
     x->fd = fd;

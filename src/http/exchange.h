@@ -16,7 +16,6 @@
 #define HTTP_EXCHANGE_H
 
 #include "base/buf.h"
-#include "http/auth.h"
 #include "http/reply.h"
 #include "http/routes.h"
 
@@ -71,7 +70,6 @@ struct http_exchange {
     /* the request, read by intake.c */
     char *target; /* raw; cut into path and query */
     char method[16];
-    char owner[AUTH_NAME_SIZE];
     char accepts[80];
     char *text; /* headers, params and query, decoded */
     struct pair *headers;
@@ -159,6 +157,16 @@ void exchange_force(struct http_exchange *x);
  * problem at once and close, reading on for a while so that the answer is not lost.
  * What to return from the access handler.  [HTTP] */
 enum MHD_Result refuse(struct http_exchange *x, const struct pt2_err *err);
+
+/* ---- admit.c ---- */
+
+/* Host and Origin.  Errors: FORBIDDEN.  [HTTP] */
+MUST_USE int admit_origin(struct http_exchange *x, struct pt2_err *err);
+/* The token or peer, into x->req.caller, its rate, and the scope of route (NULL: there is
+ * none at this path); adds the headers of a refusal.  Errors: UNAUTHORIZED, SCOPE,
+ * RATE_LIMITED.  [HTTP] */
+MUST_USE int admit_caller(struct http_exchange *x, const struct route *route,
+                          struct pt2_err *err);
 
 /* ---- intake.c ---- */
 

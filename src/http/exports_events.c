@@ -79,7 +79,8 @@ void exports_events_get(struct http_request *req)
     json_auto_t *job = NULL;
     int64_t version = 0;
 
-    if (jobs_get(req->app->jobs, req->params[0], &state, &version, &job, &err) < 0) {
+    if (jobs_get(req->app->jobs, req->params[0], http_who(req), &state, &version, &job,
+                 &err) < 0) {
         http_reply_err(req, &err);
     } else if (job_is_finished(state)) {
         reply_finished(req, job, version);

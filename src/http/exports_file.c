@@ -31,7 +31,7 @@ static void reply_pte(struct http_request *req, const char *id, const json_t *jo
 
 void exports_file_get(struct http_request *req)
 {
-    const char *name = req->params[0];
+    const char *name = req->params[0], *who = http_who(req);
     enum job_state state = JOB_QUEUED;
     struct pt2_err err = {0};
     json_auto_t *job = NULL;
@@ -40,12 +40,12 @@ void exports_file_get(struct http_request *req)
 
     if (!read_format(req, &is_pte))
         return;
-    if (jobs_get(req->app->jobs, name, &state, NULL, &job, &err) < 0)
+    if (jobs_get(req->app->jobs, name, who, &state, NULL, &job, &err) < 0)
         http_reply_err(req, &err);
     else if (state != JOB_SUCCEEDED)
         http_reply_problem(req, PT2_ERR_CONFLICT, "export '%s' is %s, it has no file",
                            name, job_state_name(state));
-    else if (programs_resolve(req->app->programs, name, id, NULL, &err) < 0)
+    else if (programs_resolve(req->app->programs, name, who, id, NULL, &err) < 0)
         http_reply_err(req, &err); /* the program was deleted */
     else if (is_pte)
         reply_pte(req, id, job);

@@ -19,7 +19,8 @@ static void reply_now(struct http_request *req)
     struct pt2_err err = {0};
     json_t *job = NULL;
 
-    if (jobs_get(req->app->jobs, req->params[0], NULL, NULL, &job, &err) < 0)
+    if (jobs_get(req->app->jobs, req->params[0], http_who(req), NULL, NULL, &job, &err) <
+        0)
         http_reply_err(req, &err);
     else
         http_reply_json(req, 200, job);

@@ -43,7 +43,7 @@ static bool read_labels(struct http_request *req, struct jobs_filter *filter)
 
 void exports_list_get(struct http_request *req)
 {
-    struct jobs_filter filter = {.model = http_query(req, "model")};
+    struct jobs_filter filter = {.who = http_who(req), .model = http_query(req, "model")};
     struct pt2_err err = {0};
     struct list_page page;
     json_t *data = NULL;

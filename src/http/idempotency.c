@@ -145,7 +145,7 @@ static struct claim *claim_new(struct http_request *req, const char *key)
         return NULL;
     claim->req = req;
     claim->app = req->app;
-    claim->owner = strdup(req->owner);
+    claim->owner = strdup(req->caller.owner);
     claim->path = strdup(req->route->path);
     claim->key = strdup(key);
     sha256_of(body, strlen(body), claim->body);

@@ -1,5 +1,4 @@
 /* intake.c - everything that can be said about a request before its body. */
-#include "http/auth.h"
 #include "http/exchange.h"
 #include "http/negotiate.h"
 #include "http/server_parts.h"
@@ -134,9 +133,7 @@ static int find_route(struct http_exchange *x, const char *path, char **room,
                                          &x->req.route, x->req.params, allow);
 
     /* Without a token nobody learns which paths there are. */
-    if (!(match == ROUTE_FOUND && x->req.route->flags & HTTP_PUBLIC) &&
-        auth_check(x->server->auth, http_header(&x->req, "Authorization"), x->owner,
-                   err) < 0)
+    if (admit_caller(x, match == ROUTE_FOUND ? x->req.route : NULL, err) < 0)
         return -1;
     *room += strlen(path) + 1;
     switch (match) {
@@ -296,9 +293,9 @@ static int examine(struct http_exchange *x, const char *version, struct pt2_err 
         return -1;
     if (!url_split(x->target, &path, &query))
         return pt2_err_set(err, PT2_ERR_BAD_REQUEST, "the request target is no path");
-    if (find_route(x, path, &room, err) < 0 || check_state(x, err) < 0 ||
-        take_query(x, query, &room, err) < 0 || check_accept(x, err) < 0 ||
-        check_media_type(x, err) < 0)
+    if (admit_origin(x, err) < 0 || find_route(x, path, &room, err) < 0 ||
+        check_state(x, err) < 0 || take_query(x, query, &room, err) < 0 ||
+        check_accept(x, err) < 0 || check_media_type(x, err) < 0)
         return -1;
     if (x->has_body && body_begin(x, err) < 0)
         return -1;

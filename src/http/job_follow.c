@@ -97,7 +97,7 @@ bool job_follow_start(struct http_request *req, const char *id)
     bool is_cancelled;
 
     http_request_ref(req);
-    if (!jobs_watch(req->app->jobs, id, &f->watch)) {
+    if (!jobs_watch(req->app->jobs, id, http_who(req), &f->watch)) {
         http_request_unref(req);
         return false;
     }

@@ -15,6 +15,17 @@
 
 /* ---- what a socket is called ---- */
 
+static bool is_loopback(const struct sockaddr_storage *addr)
+{
+    const struct in6_addr *six = &((const struct sockaddr_in6 *)addr)->sin6_addr;
+
+    if (addr->ss_family == AF_INET)
+        return ntohl(((const struct sockaddr_in *)addr)->sin_addr.s_addr) >> 24 == 127;
+    return addr->ss_family == AF_INET6 &&
+           (IN6_IS_ADDR_LOOPBACK(six) ||
+            (IN6_IS_ADDR_V4MAPPED(six) && six->s6_addr[12] == 127));
+}
+
 static void name_listener(struct listener *l)
 {
     struct sockaddr_storage addr = {0};
@@ -24,10 +35,13 @@ static void name_listener(struct listener *l)
     if (getsockname(l->fd, (struct sockaddr *)&addr, &len) < 0)
         return;
     if (addr.ss_family == AF_UNIX) {
-        l->is_unix = true;
+        l->is_unix = l->is_loopback = true;
         snprintf(l->name, sizeof(l->name), "unix:%s",
                  ((struct sockaddr_un *)&addr)->sun_path);
-    } else if (getnameinfo((struct sockaddr *)&addr, len, host, sizeof(host), port,
+        return;
+    }
+    l->is_loopback = is_loopback(&addr);
+    if (getnameinfo((struct sockaddr *)&addr, len, host, sizeof(host), port,
                            sizeof(port), NI_NUMERICHOST | NI_NUMERICSERV) == 0) {
         snprintf(l->name, sizeof(l->name),
                  addr.ss_family == AF_INET6 ? "[%s]:%s" : "%s:%s", host, port);

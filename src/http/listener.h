@@ -14,6 +14,7 @@
 struct listener {
     int fd; /* non-blocking, close-on-exec */
     bool is_unix;
+    bool is_loopback; /* or unix: nobody beyond this machine gets here */
     char name[160]; /* "127.0.0.1:8250", "unix:/run/pt2d.sock": the address in use */
     char path[108]; /* unix: to be removed; "" where it is not ours */
 };

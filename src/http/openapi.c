@@ -33,9 +33,12 @@ static int merge_section(json_t *all, const json_t *file, const char *section,
 static int load_components(json_t **ret, struct pt2_err *err)
 {
     static const char *const sections[] = {"schemas", "parameters", "responses"};
-    json_auto_t *all = json_pack("{s:{}, s:{}, s:{}, s:{s:{s:s, s:s}}}", "schemas",
+    json_auto_t *all = json_pack("{s:{}, s:{}, s:{}, s:{s:{s:s, s:s, s:s}}}", "schemas",
                                  "parameters", "responses", "securitySchemes", "bearer",
-                                 "type", "http", "scheme", "bearer");
+                                 "type", "http", "scheme", "bearer", "description",
+                                 "A token of the daemon's token file.  An operation "
+                                 "names the scope that it needs: read, step, export or "
+                                 "admin, which has the others within.");
 
     if (!all)
         return pt2_err_set(err, PT2_ERR_NOMEM, "OpenAPI document");
@@ -169,12 +172,8 @@ static const char *describe_status(int status)
     }
 }
 
-static int add_responses(struct making *m)
+static int add_statuses(struct making *m, json_t *responses, const char *statuses)
 {
-    const char *statuses = m->route->statuses ? m->route->statuses : "200";
-    json_t *responses = json_object();
-
-    json_object_set_new(m->operation, "responses", responses);
     while (*statuses) {
         int status = atoi(statuses);
         size_t n = strcspn(statuses, " ");
@@ -191,8 +190,34 @@ static int add_responses(struct making *m)
             return -1;
         statuses += n + strspn(statuses + n, " ");
     }
+    return 0;
+}
+
+static int add_responses(struct making *m)
+{
+    const struct route *route = m->route;
+    const char *callers = route->scope == SCOPE_OPEN ? "403" : "401 403 429";
+    json_t *responses = json_object();
+
+    json_object_set_new(m->operation, "responses", responses);
+    if (add_statuses(m, responses, route->statuses ? route->statuses : "200") < 0 ||
+        add_statuses(m, responses, callers) < 0)
+        return -1;
     json_object_set_new(responses, "default", make_ref("responses", "Problem"));
     return 0;
+}
+
+/* Anybody may call an open route; others want a token with the scope, or no token where
+ * the daemon has none or knows the process at the other end of a unix socket. */
+static void add_security(struct making *m)
+{
+    enum scope scope = m->route->scope;
+
+    if (scope == SCOPE_OPEN)
+        json_object_set_new(m->operation, "security", json_array());
+    else
+        json_object_set_new(m->operation, "security",
+                            json_pack("[{s:[s]}, {}]", "bearer", scope_name(scope)));
 }
 
 /* "post_v1_sessions_id_step" */
@@ -242,8 +267,7 @@ static int add_operation(struct making *m, json_t *paths)
     add_path_parameters(m);
     add_names(m, "query", route->query);
     add_names(m, "header", route->headers);
-    if (route->flags & HTTP_PUBLIC)
-        json_object_set_new(m->operation, "security", json_array());
+    add_security(m);
     return add_request_body(m) < 0 || add_responses(m) < 0 ? -1 : 0;
 }
 

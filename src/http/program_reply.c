@@ -6,7 +6,8 @@ bool program_from_path(struct http_request *req, char ret_id[PROGRAM_ID_SIZE])
 {
     struct pt2_err err = {0};
 
-    if (programs_resolve(req->app->programs, req->params[0], ret_id, NULL, &err) < 0) {
+    if (programs_resolve(req->app->programs, req->params[0], http_who(req), ret_id, NULL,
+                         &err) < 0) {
         http_reply_err(req, &err);
         return false;
     }

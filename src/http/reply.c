@@ -202,7 +202,7 @@ void problem_add_headers(struct http_request *req, enum pt2_error code)
 
     if ((status == 429 || status == 503) && !has_header(x, "Retry-After"))
         http_reply_header(req, "Retry-After", "1");
-    if (status == 401)
+    if (status == 401 && !has_header(x, "WWW-Authenticate"))
         http_reply_header(req, "WWW-Authenticate", "Bearer realm=\"pt2d\"");
 }
 

@@ -26,6 +26,7 @@
 
 #include "base/json.h"
 #include "http/app.h"
+#include "http/auth.h"
 
 #define HTTP_MAX_PARAMS 4
 
@@ -37,7 +38,7 @@ struct http_request {
     const struct route *route;
     char id[65];         /* X-Request-Id */
     bool is_head;        /* replied as GET; the core leaves the body out */
-    const char *owner;   /* the token's name; "" where none is configured */
+    struct auth_caller caller; /* whose request it is; nobody's on SCOPE_OPEN routes */
     const char *accepts; /* the one of route->produces that the client likes best */
     /* The decoded {…} parts of the path, in order: UTF-8, no NUL, not empty. */
     const char *params[HTTP_MAX_PARAMS];
@@ -50,6 +51,12 @@ struct http_request {
     void (*context_free)(void *context);
     struct http_exchange *x; /* the core's */
 };
+
+/* Who asks, for what has an owner (base/owner.h): NULL sees everything. */
+static inline const char *http_who(const struct http_request *req)
+{
+    return req->caller.scopes & SCOPE_ADMIN ? NULL : req->caller.owner;
+}
 
 /* The decoded query parameter, NULL where absent, borrowed.  Only names in route->query
  * get this far.  http_query_each walks all of them, in order (false: no i-th one). */

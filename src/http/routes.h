@@ -7,6 +7,7 @@
 #define HTTP_ROUTES_H
 
 #include "http/request.h"
+#include "http/scope.h"
 
 enum http_body {
     HTTP_BODY_NONE,   /* a body is 415 */
@@ -17,7 +18,6 @@ enum http_body {
 
 enum {
     HTTP_BLOCKING = 1,       /* the handler runs on the pool */
-    HTTP_PUBLIC = 2,         /* needs no token */
     HTTP_WHILE_DRAINING = 4, /* answered while the daemon stops */
     HTTP_OPTIONAL_BODY = 8,  /* HTTP_BODY_JSON: no body is an empty object */
     HTTP_QUIET = 16,         /* logged at debug level only */
@@ -30,6 +30,7 @@ struct route {
     const char *method; /* "GET" serves HEAD too */
     const char *path;   /* "/v1/sessions/{id}/step": a {name} is one segment */
     void (*handler)(struct http_request *req);
+    enum scope scope; /* that the caller needs, or SCOPE_OPEN */
     enum http_body body;
     unsigned flags;
     const char *query; /* names taken, by spaces: "limit after label."; a name that ends
@@ -51,7 +52,8 @@ struct route {
     const char *summary;
     const char *takes;    /* schema of the JSON body, "ExportRequest"; NULL: none */
     const char *gives;    /* schema of the good JSON reply; NULL: none */
-    const char *statuses; /* "202 404 422"; 2xx first */
+    const char *statuses; /* "202 404 422"; 2xx first; those of the
+                             token are added to them */
     const char *headers;  /* request headers that it reads: "Idempotency-Key"; or NULL */
 };
 

@@ -176,6 +176,23 @@ static void read_limits(struct http_limits *l, const struct config *config)
     l->max_uploads = config_get_int(config, "http.max_uploads");
 }
 
+/* Who is beyond this machine is let in by a token, or because the operator says so. */
+static int check_exposure(const struct http_server *server, struct pt2_err *err)
+{
+    if (auth_is_needed(server->auth) ||
+        config_get_bool(server->app->config, "http.allow_unauthenticated"))
+        return 0;
+    for (size_t i = 0; i < server->n_listeners; i++)
+        if (!server->listeners[i].is_loopback)
+            return pt2_err_set(
+                err, PT2_ERR_INVALID,
+                "'%s' can be reached from other machines, and there is no "
+                "http.token_file: name one, listen on a loopback address or a unix "
+                "socket, or set http.allow_unauthenticated = yes",
+                server->listeners[i].name);
+    return 0;
+}
+
 static int start_parts(struct http_server *server, struct pt2_err *err)
 {
     const struct config *config = server->app->config;
@@ -188,6 +205,8 @@ static int start_parts(struct http_server *server, struct pt2_err *err)
     if (server->n_listeners == 0 &&
         listeners_open(config_get_text(config, "http.listen"), mode, server->listeners,
                        &server->n_listeners, err) < 0)
+        return -1;
+    if (check_exposure(server, err) < 0)
         return -1;
     if (watcher_new(server->listeners, server->n_listeners,
                     (size_t)config_get_int(config, "http.max_connections"),
@@ -212,6 +231,8 @@ int http_server_new(struct app *app, const struct route_table *table,
     server->table = table ? table : routes_table();
     atomic_store(&server->state, HTTP_STARTING);
     read_limits(&server->limits, app->config);
+    server->hosts = config_get_text(app->config, "http.hosts");
+    server->origins = config_get_text(app->config, "http.origins");
     if (getrandom(&random, sizeof(random), 0) < 0)
         random = (uint32_t)time(NULL);
     snprintf(server->id_prefix, sizeof(server->id_prefix), "%08x-", (unsigned)random);

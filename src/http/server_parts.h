@@ -22,6 +22,7 @@ struct http_server {
     struct app *app;
     const struct route_table *table;
     struct http_limits limits;
+    const char *hosts, *origins; /* the configuration's, for guard.h */
     struct MHD_Daemon *daemon;
     struct watcher *watcher;
     struct pool *pool;

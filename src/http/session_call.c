@@ -13,7 +13,7 @@ static void reply_fate(struct http_request *req)
 {
     struct pt2_err err = {0};
 
-    ledger_fate(req->app->store, req->params[0], &err);
+    ledger_fate(req->app->store, req->params[0], http_who(req), &err);
     http_reply_err(req, &err);
 }
 
@@ -124,6 +124,13 @@ static int read_if_match(struct session_call *sc)
     return 0;
 }
 
+void session_call_of(const struct http_request *req, struct serve_call *call)
+{
+    call->who = http_who(req);
+    call->owner = req->caller.owner;
+    call->max_sessions = req->caller.max_sessions;
+}
+
 struct session_call *session_call_new(struct http_request *req, enum serve_verb verb,
                                       void (*reply)(struct session_call *sc))
 {
@@ -136,6 +143,7 @@ struct session_call *session_call_new(struct http_request *req, enum serve_verb 
         return NULL;
     }
     serve_call_init(&sc->call, verb, done, sc);
+    session_call_of(req, &sc->call);
     sc->req = req;
     sc->id = verb == SERVE_OPEN ? NULL : req->params[0];
     sc->reply = reply;
@@ -157,7 +165,7 @@ int session_facts(struct http_request *req, struct serve_facts *ret_facts)
 {
     struct pt2_err err = {0};
 
-    if (serve_facts(req->app->serve, req->params[0], ret_facts, &err) == 0)
+    if (serve_facts(req->app->serve, req->params[0], http_who(req), ret_facts, &err) == 0)
         return 0;
     http_run_blocking(req, reply_fate);
     return -1;

@@ -36,6 +36,8 @@ struct session_call *session_call_new(struct http_request *req, enum serve_verb 
                                       void (*reply)(struct session_call *sc));
 void session_call_submit(struct session_call *sc);
 
+/* Fill in who calls; call lives no longer than req. */
+void session_call_of(const struct http_request *req, struct serve_call *call);
 /* The facts of the session that the first path parameter names.  -1: replied. */
 MUST_USE int session_facts(struct http_request *req, struct serve_facts *ret_facts);
 /* The problem of a call: says "position" where that is what was wrong, and of a session

@@ -7,11 +7,11 @@ void sessions_delete(struct http_request *req)
 {
     struct pt2_err err = {0};
 
-    if (serve_delete(req->app->serve, req->params[0], &err) == 0) {
+    if (serve_delete(req->app->serve, req->params[0], http_who(req), &err) == 0) {
         http_reply_empty(req, 204);
         return;
     }
     pt2_err_clear(&err);
-    ledger_fate(req->app->store, req->params[0], &err);
+    ledger_fate(req->app->store, req->params[0], http_who(req), &err);
     http_reply_err(req, &err);
 }

@@ -42,8 +42,8 @@ void sessions_list(struct http_request *req)
     if (http_query_int(req, "limit", 1, 1000, &limit) < 0 ||
         http_query_int(req, "after", 1, INT64_MAX, &after) < 0)
         return;
-    if (serve_list(req->app->serve, (uint64_t)after, (size_t)limit + 1, has_labels, req,
-                   &list, &n, &err) < 0) {
+    if (serve_list(req->app->serve, http_who(req), (uint64_t)after, (size_t)limit + 1,
+                   has_labels, req, &list, &n, &err) < 0) {
         http_reply_err(req, &err);
         return;
     }

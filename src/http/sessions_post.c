@@ -43,7 +43,7 @@ static bool exists(struct app *app, const char *location)
     struct serve_facts facts;
     struct pt2_err err = {0};
 
-    return id && serve_facts(app->serve, id, &facts, &err) == 0;
+    return id && serve_facts(app->serve, id, /* who= */ NULL, &facts, &err) == 0;
 }
 
 /* -1: replied. */
@@ -86,9 +86,10 @@ static int read_body(struct http_request *req, struct session_call *sc,
 }
 
 /* Which program is meant, and where its file lies. */
-static int find_program(struct open_context *c, const char *name, struct pt2_err *err)
+static int find_program(struct open_context *c, const char *name, const char *who,
+                        struct pt2_err *err)
 {
-    if (programs_resolve(c->programs, name, c->program, NULL, err) < 0 ||
+    if (programs_resolve(c->programs, name, who, c->program, NULL, err) < 0 ||
         programs_pin(c->programs, c->program, err) < 0)
         return -1;
     c->is_pinned = true;
@@ -117,7 +118,7 @@ void sessions_post(struct http_request *req)
     sc->extra = c;
     sc->extra_free = context_free;
     c->programs = req->app->programs;
-    if (find_program(c, name, &err) < 0) {
+    if (find_program(c, name, http_who(req), &err) < 0) {
         http_reply_err(req, &err);
         return;
     }

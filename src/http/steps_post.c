@@ -135,12 +135,13 @@ static void cancelled(struct http_request *req, enum http_cancel why)
 /* What became of a session that is not there, or its facts. */
 static bool find_session(struct item *item)
 {
-    struct app *app = item->steps->req->app;
+    struct http_request *req = item->steps->req;
+    const char *who = http_who(req);
     struct pt2_err not_found = {0};
 
-    if (serve_facts(app->serve, item->session, &item->facts, &not_found) == 0)
+    if (serve_facts(req->app->serve, item->session, who, &item->facts, &not_found) == 0)
         return true;
-    ledger_fate(app->store, item->session, &item->call.err);
+    ledger_fate(req->app->store, item->session, who, &item->call.err);
     set_err(item);
     return false;
 }
@@ -224,6 +225,7 @@ static struct steps *steps_new(struct http_request *req, const json_t *array)
 
         item->steps = steps;
         serve_call_init(&item->call, SERVE_STEP, step_done, item);
+        session_call_of(req, &item->call);
         read_item(item, json_array_get(array, i), i);
     }
     return steps;

@@ -36,11 +36,20 @@ PARAM(http, listen, TEXT, "addresses", "127.0.0.1:8250", 1, 1024,
 PARAM(http, socket_mode, CHOICE, "0600|0660|0666", "0660", 0, 0,
       "Permissions of unix sockets.")
 PARAM(http, token_file, TEXT, "file", "", 0, 4095,
-      "A file of bearer tokens, a line each: NAME TOKEN; # begins a comment.  Requests "
-      "then need "
-      "Authorization: Bearer TOKEN, but for health, readiness and version.  Reloaded by "
-      "SIGHUP.  "
-      "Empty: no tokens.")
+      "A file that says who may do what, a line each: NAME, sha256:HEX (of a token), "
+      "uid:N or gid:N (of a unix socket's peer), scopes=read,step,export,admin, and "
+      "limits sessions=N exports=N rate=N/s; # begins a comment.  pt2ctl token makes a line.  "
+      "Reloaded by SIGHUP.  Empty: everybody may do everything.")
+PARAM(http, allow_unauthenticated, BOOL, "", "no", 0, 0,
+      "Listen beyond this machine though there is no token_file.  Without it the daemon "
+      "refuses to start so.")
+PARAM(http, hosts, TEXT, "names", "", 0, 4096,
+      "Names, without ports and with spaces between, that the Host header of requests "
+      "may have beside localhost and the address they came to.  Others are 403, since a "
+      "browser's pages could send them (DNS rebinding); unix sockets take any.")
+PARAM(http, origins, TEXT, "origins", "", 0, 4096,
+      "Origins, as https://tools.example and with spaces between, whose pages may send "
+      "requests, beside those of the Host itself.  Others are 403.")
 PARAM(http, threads, INT, "threads", "2", 1, 64,
       "Threads that read and write sockets; none of them ever waits for work.")
 PARAM(http, pool_threads, INT, "threads", "4", 1, 256,

@@ -10,14 +10,14 @@ static int not_found(const char *id, struct pt2_err *err)
 }
 
 /* *ret_job NULL: there is no unfinished one of that id.  -1: out of memory. */
-static int find_live(struct jobs *jobs, const char *id, enum job_state *ret_state,
-                     int64_t *ret_version, json_t **ret_job)
+static int find_live(struct jobs *jobs, const char *id, const char *who,
+                     enum job_state *ret_state, int64_t *ret_version, json_t **ret_job)
 {
     const struct job *job;
     json_t *json = NULL;
 
     pthread_mutex_lock(&jobs->mutex);
-    job = job_find_locked(jobs, id);
+    job = job_find_locked(jobs, id, who);
     if (job) {
         json = job_to_json(&job->row, job->run);
         *ret_state = job->row.state;
@@ -28,28 +28,29 @@ static int find_live(struct jobs *jobs, const char *id, enum job_state *ret_stat
     return job && !json ? -1 : 0;
 }
 
-static int find_row(struct jobs *jobs, const char *id, struct job_row *ret_row,
-                    struct pt2_err *err)
+static int find_row(struct jobs *jobs, const char *id, const char *who,
+                    struct job_row *ret_row, struct pt2_err *err)
 {
     bool found;
 
     if (jobs_db_find(jobs->parts.store, id, &found, ret_row, err) < 0)
         return -1;
-    return found ? 0 : not_found(id, err);
+    return found && owner_is_seen_by(ret_row->owner, who) ? 0 : not_found(id, err);
 }
 
-int jobs_get(struct jobs *jobs, const char *id, enum job_state *ret_state,
-             int64_t *ret_version, json_t **ret_job, struct pt2_err *err)
+int jobs_get(struct jobs *jobs, const char *id, const char *who,
+             enum job_state *ret_state, int64_t *ret_version, json_t **ret_job,
+             struct pt2_err *err)
 {
     enum job_state state = JOB_QUEUED;
     AUTO_JOB_ROW row = {0};
     int64_t version = 0;
     json_t *json;
 
-    if (find_live(jobs, id, &state, &version, &json) < 0)
+    if (find_live(jobs, id, who, &state, &version, &json) < 0)
         return pt2_err_set(err, PT2_ERR_NOMEM, "a job");
     if (!json) {
-        if (find_row(jobs, id, &row, err) < 0)
+        if (find_row(jobs, id, who, &row, err) < 0)
             return -1;
         state = row.state;
         version = job_version(&row, 0);
@@ -67,11 +68,12 @@ int jobs_get(struct jobs *jobs, const char *id, enum job_state *ret_state,
 
 /* ---- cancelling ---- */
 
-static int refuse_cancel(struct jobs *jobs, const char *id, struct pt2_err *err)
+static int refuse_cancel(struct jobs *jobs, const char *id, const char *who,
+                         struct pt2_err *err)
 {
     AUTO_JOB_ROW row = {0};
 
-    if (find_row(jobs, id, &row, err) < 0)
+    if (find_row(jobs, id, who, &row, err) < 0)
         return -1;
     return pt2_err_set(err, PT2_ERR_CONFLICT, "export '%s' is %s already", id,
                        job_state_name(row.state));
@@ -103,17 +105,17 @@ static json_t *leave_locked(struct jobs *jobs, struct job *job, const struct pat
 }
 
 /* The holder of change. */
-static int cancel(struct jobs *jobs, const char *id, json_t **ret_job,
+static int cancel(struct jobs *jobs, const char *id, const char *who, json_t **ret_job,
                   struct pt2_err *err)
 {
     struct patch patch;
     struct job *job;
 
     pthread_mutex_lock(&jobs->mutex);
-    job = job_find_locked(jobs, id);
+    job = job_find_locked(jobs, id, who);
     pthread_mutex_unlock(&jobs->mutex);
     if (!job)
-        return refuse_cancel(jobs, id, err);
+        return refuse_cancel(jobs, id, who, err);
     patch_begin(&patch, JOB_CANCELLED);
     if (patch_write(&patch, jobs->parts.store, &job->row, err) < 0)
         return -1;
@@ -123,23 +125,24 @@ static int cancel(struct jobs *jobs, const char *id, json_t **ret_job,
     return *ret_job ? 0 : pt2_err_set(err, PT2_ERR_NOMEM, "a job");
 }
 
-int jobs_cancel(struct jobs *jobs, const char *id, json_t **ret_job, struct pt2_err *err)
+int jobs_cancel(struct jobs *jobs, const char *id, const char *who, json_t **ret_job,
+                struct pt2_err *err)
 {
     int r;
 
     pthread_mutex_lock(&jobs->change);
-    r = cancel(jobs, id, ret_job, err);
+    r = cancel(jobs, id, who, ret_job, err);
     pthread_mutex_unlock(&jobs->change);
     return r;
 }
 
-int jobs_delete(struct jobs *jobs, const char *id, struct pt2_err *err)
+int jobs_delete(struct jobs *jobs, const char *id, const char *who, struct pt2_err *err)
 {
     AUTO_JOB_ROW row = {0};
     int r;
 
     pthread_mutex_lock(&jobs->change);
-    r = find_row(jobs, id, &row, err);
+    r = find_row(jobs, id, who, &row, err);
     if (r == 0 && !job_is_finished(row.state))
         r = pt2_err_set(err, PT2_ERR_CONFLICT, "export '%s' is %s: cancel it first", id,
                         job_state_name(row.state));
@@ -173,7 +176,7 @@ static int list_row(void *ctx, const struct job_row *row, struct pt2_err *err)
     l->last = row->seq;
     l->bytes += strlen(row->options);
     if (!job_is_finished(row->state) &&
-        find_live(l->jobs, row->id, &state, &version, &json) < 0)
+        find_live(l->jobs, row->id, /* who= */ NULL, &state, &version, &json) < 0)
         return pt2_err_set(err, PT2_ERR_NOMEM, "a list of jobs");
     if (!json)
         json = job_to_json(row, NULL);

@@ -89,7 +89,9 @@ void run_enqueue_locked(struct jobs *jobs, struct run *run);
 void run_unlink_locked(struct jobs *jobs, struct run *run);
 void run_stop_locked(struct run *run);
 
-struct job *job_find_locked(struct jobs *jobs, const char *id);
+/* NULL: there is none that who sees. */
+struct job *job_find_locked(struct jobs *jobs, const char *id, const char *who);
+size_t job_count_locked(const struct jobs *jobs, const char *owner);
 void job_join_locked(struct run *run, struct job *job);
 void job_leave_locked(struct job *job);
 void job_free(struct job *job); /* has no watches and no run */

@@ -69,6 +69,8 @@ struct jobs_request {
     const json_t *options;    /* all resolved, as export_options_to_json gives them */
     const json_t *deviations; /* array of strings, as known before the run */
     const json_t *labels;     /* object; NULL: none */
+    const char *owner;        /* base/owner.h; NULL: nobody */
+    size_t max_unfinished;    /* of the owner's; beyond, TOKEN_LIMIT; 0: any number */
     uint64_t program_bytes;   /* of the files to come */
     /* Called within the transaction that records the job; -1 undoes it.  NULL: none. */
     int (*also)(void *ctx, const json_t *job, struct pt2_err *err);
@@ -77,22 +79,25 @@ struct jobs_request {
 
 /* Make a job: durable on return, succeeded where the program is there already.
  * *ret_job is new, the object that API.md shows.
- * Errors: QUEUE_FULL, NO_SPACE (also where the file would not fit), IO, NOMEM. */
+ * Errors: QUEUE_FULL, TOKEN_LIMIT, NO_SPACE (also where the file would not fit), IO,
+ * NOMEM. */
 MUST_USE int jobs_submit(struct jobs *jobs, const struct jobs_request *request,
                          json_t **ret_job, struct pt2_err *err);
 
-/* ---- one of them ---- */
+/* ---- one of them: that who (base/owner.h) sees, else NOT_FOUND ---- */
 
 /* *ret_job is new; state and version (struct jobs_event) may be NULL.
  * Errors: NOT_FOUND, IO, NOMEM. */
-MUST_USE int jobs_get(struct jobs *jobs, const char *id, enum job_state *ret_state,
-                      int64_t *ret_version, json_t **ret_job, struct pt2_err *err);
+MUST_USE int jobs_get(struct jobs *jobs, const char *id, const char *who,
+                      enum job_state *ret_state, int64_t *ret_version, json_t **ret_job,
+                      struct pt2_err *err);
 /* The run goes on while another job shares it.  Errors: NOT_FOUND, CONFLICT (finished),
  * IO, NO_SPACE. */
-MUST_USE int jobs_cancel(struct jobs *jobs, const char *id, json_t **ret_job,
-                         struct pt2_err *err);
+MUST_USE int jobs_cancel(struct jobs *jobs, const char *id, const char *who,
+                         json_t **ret_job, struct pt2_err *err);
 /* Forget a finished one.  Errors: NOT_FOUND, CONFLICT (not finished), IO. */
-MUST_USE int jobs_delete(struct jobs *jobs, const char *id, struct pt2_err *err);
+MUST_USE int jobs_delete(struct jobs *jobs, const char *id, const char *who,
+                         struct pt2_err *err);
 
 /* Newest first, those that came before the cursor (0: from the newest).  *ret_list is
  * new; *ret_next 0: no more.  Errors: IO, NOMEM. */
@@ -120,8 +125,9 @@ struct jobs_watch {
 
 /* Follow an unfinished job.  First of all changed is called once with its present state,
  * before this returns.  True: watched, until the last event or jobs_unwatch.  False: it
- * is finished or unknown (jobs_get says which); changed was not called. */
-bool jobs_watch(struct jobs *jobs, const char *id, struct jobs_watch *watch);
+ * is finished or unknown to who (jobs_get says which); changed was not called. */
+bool jobs_watch(struct jobs *jobs, const char *id, const char *who,
+                struct jobs_watch *watch);
 /* No more calls once this returns.  Nothing where the last event was already. */
 void jobs_unwatch(struct jobs *jobs, struct jobs_watch *watch);
 

@@ -120,11 +120,28 @@ static struct job *find_among(struct run *run, const char *id)
     return NULL;
 }
 
-struct job *job_find_locked(struct jobs *jobs, const char *id)
+struct job *job_find_locked(struct jobs *jobs, const char *id, const char *who)
 {
     struct job *job = find_among(jobs->running, id);
 
-    return job ? job : find_among(jobs->queue, id);
+    if (!job)
+        job = find_among(jobs->queue, id);
+    return job && owner_is_seen_by(job->row.owner, who) ? job : NULL;
+}
+
+static size_t count_among(const struct run *run, const char *owner)
+{
+    size_t n = 0;
+
+    for (; run; run = run->next)
+        for (const struct job *job = run->jobs; job; job = job->next)
+            n += streq(job->row.owner, owner);
+    return n;
+}
+
+size_t job_count_locked(const struct jobs *jobs, const char *owner)
+{
+    return count_among(jobs->running, owner) + count_among(jobs->queue, owner);
 }
 
 void job_join_locked(struct run *run, struct job *job)
@@ -205,14 +222,15 @@ void job_tell_locked(struct job *job)
     }
 }
 
-bool jobs_watch(struct jobs *jobs, const char *id, struct jobs_watch *watch)
+bool jobs_watch(struct jobs *jobs, const char *id, const char *who,
+                struct jobs_watch *watch)
 {
     AUTO_PTR char *text = NULL;
     struct job *job;
 
     pthread_mutex_lock(&jobs->mutex);
     watch->link = NULL;
-    job = job_find_locked(jobs, id);
+    job = job_find_locked(jobs, id, who);
     if (job) {
         watch->next = job->watches;
         watch->link = &job->watches;

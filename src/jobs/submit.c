@@ -1,5 +1,6 @@
 #include "base/clock.h"
 #include "base/json.h"
+#include "base/metrics.h"
 #include "jobs/build_key.h"
 #include "jobs/impl.h"
 #include "store/builds_db.h"
@@ -39,6 +40,7 @@ static int fill_row(const struct jobs_request *request, struct job_row *row,
     row->state = JOB_QUEUED;
     row->version = 1;
     row->created_ms = clock_unix_ms();
+    snprintf(row->owner, sizeof(row->owner), "%s", request->owner ? request->owner : "");
     row->model = strdup(request->model);
     row->options = json_canonical(request->options);
     row->labels = request->labels ? json_canonical(request->labels) : strdup("{}");
@@ -139,6 +141,24 @@ static int insert(struct submission *s, json_t **ret_job, struct pt2_err *err)
     return 0;
 }
 
+/* The holder of change, so that nobody else comes between. */
+static int check_limit(const struct submission *s, struct pt2_err *err)
+{
+    size_t max = s->request->max_unfinished, n;
+
+    if (!max)
+        return 0;
+    pthread_mutex_lock(&s->jobs->mutex);
+    n = job_count_locked(s->jobs, s->job->row.owner);
+    pthread_mutex_unlock(&s->jobs->mutex);
+    if (n < max)
+        return 0;
+    metrics_add(METRIC_HTTP_REFUSED, 1, METRICS_LABELS("exports"));
+    return pt2_err_set(err, PT2_ERR_TOKEN_LIMIT,
+                       "%zu exports of '%s' are unfinished, and %zu may be", n,
+                       s->job->row.owner, max);
+}
+
 /* The run that will do it, a new one at the end of the queue where there is none.  Where
  * it runs already the job runs as well.  The holder of change. */
 static int choose_run(struct submission *s, struct run **ret_run, struct pt2_err *err)
@@ -180,7 +200,9 @@ static int queue(struct submission *s, json_t **ret_job, struct pt2_err *err)
     build_identity(s->request->checkpoint, s->identity);
     run_share_key(s->job->row.model, s->job->row.options, s->share);
     pthread_mutex_lock(&jobs->change);
-    r = choose_run(s, &run, err);
+    r = check_limit(s, err);
+    if (r == 0)
+        r = choose_run(s, &run, err);
     if (r == 0)
         r = insert(s, ret_job, err);
     if (r == 0)

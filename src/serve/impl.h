@@ -6,6 +6,7 @@
  *   turns.c    the thread of an open program: whose turn it is, which steps run together
  *   work.c     what that thread does for each kind of call
  *   budget.c   the memory of all caches
+ *   holders.c  how many sessions each owner has
  *
  * serve->lock guards everything here but what is marked otherwise.  It is never held
  * while an engine, a hook or a done callback runs. */
@@ -33,6 +34,7 @@ struct session {
     struct serve_facts facts;
     enum pt2_engine_kind engine;
     bool can_rewind;
+    char owner[OWNER_SIZE];
     int64_t created_ms, ttl_s;
     uint64_t number;
     json_t *labels;
@@ -117,6 +119,7 @@ struct serve {
     struct session *newest, *oldest;
     uint64_t last_number;
     unsigned n_sessions;  /* with those to be made */
+    struct holder *holders; /* of these sessions; holders.c */
     uint64_t cache_bytes; /* that all caches hold, or were promised */
     struct runner *runners;
     struct runner *finished; /* to be joined */
@@ -131,14 +134,16 @@ void serve_finish(struct serve *serve, struct serve_call *call);
 
 /* ---- session.c; all _locked but session_new and session_free ---- */
 
-/* An empty one with an id of its own, not in the table.  labels are copied. */
-MUST_USE int session_new(const char *node, const json_t *labels,
+/* An empty one with an id of its own, not in the table.  labels and owner (NULL: nobody)
+ * are copied. */
+MUST_USE int session_new(const char *node, const char *owner, const json_t *labels,
                          struct session **ret_session, struct pt2_err *err);
 void session_free(struct session *s); /* the cache has gone before */
 DEFINE_AUTO(session)
 void session_insert_locked(struct serve *serve, struct session *s);
-/* NULL where there is none, or it has expired. */
-struct session *session_find_locked(struct serve *serve, const char *id);
+/* NULL where there is none that who sees, or it has expired. */
+struct session *session_find_locked(struct serve *serve, const char *id,
+                                    const char *who);
 /* Take it out of the table and give back what it reserved; the runner frees it. */
 void session_doom_locked(struct serve *serve, struct session *s);
 bool session_is_idle_locked(const struct session *s);
@@ -202,6 +207,16 @@ MUST_USE int budget_reserve(struct runner *r, struct session *s, uint64_t bytes,
 void budget_settle_locked(struct runner *r);
 /* The session's cache is about to go. */
 void budget_give_back_locked(struct session *s);
+
+/* ---- holders.c ---- */
+
+/* Count one more session of owner (NULL: nobody), who may have max (0: any number).
+ * Errors: TOKEN_LIMIT, NOMEM. */
+MUST_USE int holders_add_locked(struct serve *serve, const char *owner, unsigned max,
+                                struct pt2_err *err);
+/* One that was counted is gone, or came to nothing. */
+void holders_remove_locked(struct serve *serve, const char *owner);
+void holders_done(struct serve *serve); /* those of sessions that the end found open */
 
 /* ---- work.c; the runner's thread, no lock held but where it says so ---- */
 

@@ -3,13 +3,14 @@
 #include "base/log.h"
 #include "store/sessions_db.h"
 
-static int opened(void *context, const char *id, const char *program, struct pt2_err *err)
+static int opened(void *context, const char *id, const char *owner, const char *program,
+                  struct pt2_err *err)
 {
     struct ledger *ledger = context;
 
     if (programs_pin(ledger->programs, program, err) < 0)
         return -1;
-    if (sessions_db_add(ledger->store, id, err) == 0)
+    if (sessions_db_add(ledger->store, id, owner, err) == 0)
         return 0;
     programs_unpin(ledger->programs, program);
     return -1;
@@ -36,11 +37,12 @@ struct serve_hooks ledger_hooks(struct ledger *ledger)
     return (struct serve_hooks){.context = ledger, .opened = opened, .closed = closed};
 }
 
-int ledger_fate(struct store *store, const char *id, struct pt2_err *err)
+int ledger_fate(struct store *store, const char *id, const char *who,
+                struct pt2_err *err)
 {
     enum session_fate fate = SESSION_NEVER;
 
-    if (sessions_db_fate(store, id, &fate, err) < 0)
+    if (sessions_db_fate(store, id, who, &fate, err) < 0)
         return -1;
     switch (fate) {
     case SESSION_LIVE: /* its end is about to be written */

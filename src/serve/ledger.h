@@ -17,8 +17,9 @@ struct ledger {
 
 struct serve_hooks ledger_hooks(struct ledger *ledger);
 
-/* Why is there no session of that id?  Fills err with SESSION_EXPIRED, SESSION_LOST or
- * NOT_FOUND.  Returns -1. */
-int ledger_fate(struct store *store, const char *id, struct pt2_err *err);
+/* Why is there no session of that id for who (base/owner.h)?  Fills err with
+ * SESSION_EXPIRED, SESSION_LOST or NOT_FOUND.  Returns -1. */
+int ledger_fate(struct store *store, const char *id, const char *who,
+                struct pt2_err *err);
 
 #endif

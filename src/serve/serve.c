@@ -89,8 +89,12 @@ static int enqueue_open_locked(struct serve *serve, struct serve_call *call)
     if (serve->n_sessions >= serve->options.max_sessions)
         return pt2_err_set(&call->err, PT2_ERR_BUDGET, "there are %u sessions already",
                            serve->n_sessions);
-    if (runner_for_locked(serve, call, &r, &call->err) < 0)
+    if (holders_add_locked(serve, call->owner, call->max_sessions, &call->err) < 0)
         return -1;
+    if (runner_for_locked(serve, call, &r, &call->err) < 0) {
+        holders_remove_locked(serve, call->owner);
+        return -1;
+    }
     serve->n_sessions++;
     runner_push_open_locked(r, call);
     return 0;
@@ -104,7 +108,7 @@ static int no_session(const char *id, struct pt2_err *err)
 
 static int enqueue_locked(struct serve *serve, const char *id, struct serve_call *call)
 {
-    struct session *s = session_find_locked(serve, id);
+    struct session *s = session_find_locked(serve, id, call->who);
 
     if (!s)
         return no_session(id, &call->err);
@@ -123,8 +127,10 @@ static int enqueue_locked(struct serve *serve, const char *id, struct serve_call
 static bool do_at_once_locked(struct serve *serve, const char *id,
                               struct serve_call *call)
 {
-    struct session *s = id && work_is_light(call) ? session_find_locked(serve, id) : NULL;
+    struct session *s = NULL;
 
+    if (id && work_is_light(call))
+        s = session_find_locked(serve, id, call->who);
     if (!s || !session_is_idle_locked(s))
         return false;
     work_light_locked(s, call);
@@ -165,6 +171,7 @@ static bool unqueue_locked(struct serve *serve, struct serve_call *call)
     if (!runner_remove_open_locked(r, call))
         return false;
     serve->n_sessions--;
+    holders_remove_locked(serve, call->owner);
     if (--r->n_sessions == 0)
         r->idle_since_ns = clock_mono_ns();
     pthread_cond_signal(&r->wake);
@@ -197,20 +204,20 @@ bool serve_cancel(struct serve *serve, struct serve_call *call, enum pt2_error c
 
 /* ---- sessions ---- */
 
-int serve_facts(struct serve *serve, const char *id, struct serve_facts *ret_facts,
-                struct pt2_err *err)
+int serve_facts(struct serve *serve, const char *id, const char *who,
+                struct serve_facts *ret_facts, struct pt2_err *err)
 {
     struct session *s;
 
     pthread_mutex_lock(&serve->lock);
-    s = session_find_locked(serve, id);
+    s = session_find_locked(serve, id, who);
     if (s)
         *ret_facts = s->facts;
     pthread_mutex_unlock(&serve->lock);
     return s ? 0 : no_session(id, err);
 }
 
-int serve_list(struct serve *serve, uint64_t before, size_t max,
+int serve_list(struct serve *serve, const char *who, uint64_t before, size_t max,
                bool (*filter)(void *context, const struct serve_info *info),
                void *context, struct serve_info **ret, size_t *ret_n, struct pt2_err *err)
 {
@@ -222,7 +229,7 @@ int serve_list(struct serve *serve, uint64_t before, size_t max,
         return pt2_err_set(err, PT2_ERR_NOMEM, "no memory to list sessions");
     pthread_mutex_lock(&serve->lock);
     for (struct session *s = serve->newest; s && n < max && status == 0; s = s->older) {
-        if (before != 0 && s->number >= before)
+        if ((before != 0 && s->number >= before) || !owner_is_seen_by(s->owner, who))
             continue;
         status = session_info_locked(s, &list[n], err);
         if (status == 0 && filter && !filter(context, &list[n]))
@@ -253,14 +260,15 @@ static void tell_closed(struct serve *serve, const char *id, const char *program
                 METRICS_LABELS(how == SERVE_EXPIRED ? "expired" : "deleted"));
 }
 
-int serve_delete(struct serve *serve, const char *id, struct pt2_err *err)
+int serve_delete(struct serve *serve, const char *id, const char *who,
+                 struct pt2_err *err)
 {
     char program[SERVE_PROGRAM_SIZE];
     struct serve_call *waiting = NULL;
     struct session *s;
 
     pthread_mutex_lock(&serve->lock);
-    s = session_find_locked(serve, id);
+    s = session_find_locked(serve, id, who);
     if (!s) {
         pthread_mutex_unlock(&serve->lock);
         return no_session(id, err);
@@ -387,6 +395,7 @@ static void release(struct serve *serve)
     pthread_cond_destroy(&serve->keeper_wake);
     pthread_cond_destroy(&serve->quiet);
     pthread_mutex_destroy(&serve->lock);
+    holders_done(serve);
     free(serve);
 }
 
@@ -446,6 +455,7 @@ void serve_drain(struct serve *serve)
     for (struct runner *r = serve->runners; r; r = r->next) {
         for (struct serve_call *call = r->opens; call; call = call->next) {
             serve->n_sessions--;
+            holders_remove_locked(serve, call->owner);
             r->n_sessions--;
         }
         drain_queue_locked(&r->opens, &r->last_open, &waiting);

@@ -16,7 +16,7 @@
 #ifndef SERVE_SERVE_H
 #define SERVE_SERVE_H
 
-#include "base/util.h"
+#include "base/owner.h"
 
 #include <jansson.h>
 #include <pt2/engine.h>
@@ -34,7 +34,7 @@ enum serve_end { SERVE_DELETED, SERVE_EXPIRED };
 struct serve_hooks {
     void *context;
     /* A session is about to be answered; -1 with err: it is not made after all. */
-    int (*opened)(void *context, const char *id, const char *program,
+    int (*opened)(void *context, const char *id, const char *owner, const char *program,
                   struct pt2_err *err);
     /* It ended.  Called once for each opened one, not at shutdown. */
     void (*closed)(void *context, const char *id, const char *program,
@@ -77,8 +77,9 @@ struct serve_facts {
     enum pt2_dtype cache_dtype; /* of the caches' elements */
 };
 
-/* Errors: NOT_FOUND; sessions_db knows whether it expired or was lost. */
-MUST_USE int serve_facts(struct serve *serve, const char *id,
+/* Of a session that who (base/owner.h) sees.
+ * Errors: NOT_FOUND; sessions_db knows whether it expired or was lost. */
+MUST_USE int serve_facts(struct serve *serve, const char *id, const char *who,
                          struct serve_facts *ret_facts, struct pt2_err *err);
 
 /* A session at one moment. */
@@ -94,18 +95,19 @@ struct serve_info {
 };
 void serve_info_done(struct serve_info *info);
 
-/* The sessions older than the one numbered `before` (0: all), newest first, at most max:
- * *ret is new (free after serve_info_done on each).  filter may be NULL; it is called
- * under the lock and must be quick. */
-MUST_USE int serve_list(struct serve *serve, uint64_t before, size_t max,
+/* The sessions that who sees, older than the one numbered `before` (0: all), newest
+ * first, at most max: *ret is new (free after serve_info_done on each).  filter may be
+ * NULL; it is called under the lock and must be quick. */
+MUST_USE int serve_list(struct serve *serve, const char *who, uint64_t before, size_t max,
                         bool (*filter)(void *context, const struct serve_info *info),
                         void *context, struct serve_info **ret, size_t *ret_n,
                         struct pt2_err *err);
 
 /* Delete: its waiting calls end with GONE, a running one goes on to its end (a long
  * prompt: of its slice).  Calls the closed hook, so it may block.
- * Errors: NOT_FOUND. */
-MUST_USE int serve_delete(struct serve *serve, const char *id, struct pt2_err *err);
+ * Errors: NOT_FOUND, also where who does not see it. */
+MUST_USE int serve_delete(struct serve *serve, const char *id, const char *who,
+                          struct pt2_err *err);
 
 /* ---- calls ---- */
 
@@ -127,6 +129,10 @@ struct serve_call {
     /* Called once: from serve_submit, serve_cancel, serve_delete or the runner. */
     void (*done)(struct serve_call *call);
     void *context; /* the caller's */
+    /* Who calls (base/owner.h): sessions that he does not see are NOT_FOUND, and those
+     * that OPEN and FORK make are owner's, who may have max_sessions (0: any number). */
+    const char *who, *owner; /* NULL: sees all; nobody's */
+    unsigned max_sessions;
     /* Positions of which the session must be at one when the call begins, else
      * PRECONDITION; n_if_match 0: any. */
     const int64_t *if_match;
@@ -189,7 +195,7 @@ void serve_call_done(struct serve_call *call);
 /* Hand the call over; id is NULL for SERVE_OPEN.  Never fails visibly: err is in the
  * call, and done is called, maybe before this returns. Errors in err, beside those of the
  * engine: NOT_FOUND, SESSION_EXPIRED, SESSION_LOST, GONE (deleted meanwhile), QUEUE_FULL,
- * BUDGET, DRAINING, PRECONDITION, POSITION_GAP, CANNOT_REWIND, LIMIT (beyond
+ * BUDGET, TOKEN_LIMIT, DRAINING, PRECONDITION, POSITION_GAP, CANNOT_REWIND, LIMIT (beyond
  * max_cache_len), OTHER_PROGRAM, INVALID (a bad cache file), NOMEM, what the opened hook
  * says, the code of serve_cancel. */
 void serve_submit(struct serve *serve, const char *id, struct serve_call *call);

@@ -28,8 +28,8 @@ static int make_id(const char *node, char ret_id[SERVE_ID_SIZE], struct pt2_err 
     return 0;
 }
 
-int session_new(const char *node, const json_t *labels, struct session **ret_session,
-                struct pt2_err *err)
+int session_new(const char *node, const char *owner, const json_t *labels,
+                struct session **ret_session, struct pt2_err *err)
 {
     AUTO(session) s = calloc(1, sizeof(*s));
 
@@ -41,6 +41,7 @@ int session_new(const char *node, const json_t *labels, struct session **ret_ses
         return pt2_err_set(err, PT2_ERR_NOMEM, "no memory for a session's labels");
     if (make_id(node, s->id, err) < 0)
         return -1;
+    snprintf(s->owner, sizeof(s->owner), "%s", owner ? owner : "");
     s->created_ms = clock_unix_ms();
     s->used_ns = clock_mono_ns();
     *ret_session = TAKE(s);
@@ -84,12 +85,14 @@ void session_insert_locked(struct serve *serve, struct session *s)
     pthread_cond_signal(&serve->keeper_wake);
 }
 
-struct session *session_find_locked(struct serve *serve, const char *id)
+struct session *session_find_locked(struct serve *serve, const char *id, const char *who)
 {
     struct session *s = serve->table[bucket_of(id)];
 
     while (s && !streq(s->id, id))
         s = s->next_hash;
+    if (s && !owner_is_seen_by(s->owner, who))
+        return NULL;
     if (s && session_is_idle_locked(s) && session_expires_ns_locked(s) <= clock_mono_ns())
         return NULL; /* the keeper is about to take it */
     return s;
@@ -108,6 +111,7 @@ void session_doom_locked(struct serve *serve, struct session *s)
     s->is_doomed = true;
     runner_returned_locked(s);
     serve->n_sessions--;
+    holders_remove_locked(serve, s->owner);
     budget_give_back_locked(s);
     if (--s->runner->n_sessions == 0)
         s->runner->idle_since_ns = clock_mono_ns();

@@ -3,7 +3,8 @@
 
 /* ---- room for sessions ---- */
 
-static int reserve_session(struct runner *r, struct pt2_err *err)
+static int reserve_session(struct runner *r, const struct serve_call *call,
+                           struct pt2_err *err)
 {
     int ret = 0;
 
@@ -15,6 +16,8 @@ static int reserve_session(struct runner *r, struct pt2_err *err)
     else if (r->serve->n_sessions >= r->serve->options.max_sessions)
         ret = pt2_err_set(err, PT2_ERR_BUDGET, "there are %u sessions already",
                           r->serve->n_sessions);
+    if (ret == 0)
+        ret = holders_add_locked(r->serve, call->owner, call->max_sessions, err);
     if (ret == 0) {
         r->serve->n_sessions++;
         r->n_sessions++;
@@ -25,10 +28,11 @@ static int reserve_session(struct runner *r, struct pt2_err *err)
 
 /* Give back the place of a session that came to nothing; its bytes go when the runner
  * settles. */
-static void release(struct runner *r)
+static void release(struct runner *r, const struct serve_call *call)
 {
     pthread_mutex_lock(&r->serve->lock);
     r->serve->n_sessions--;
+    holders_remove_locked(r->serve, call->owner);
     if (--r->n_sessions == 0)
         r->idle_since_ns = clock_mono_ns();
     pthread_mutex_unlock(&r->serve->lock);
@@ -48,7 +52,8 @@ static int publish(struct runner *r, struct session **s, struct serve_call *call
     ret = session_info_locked(*s, &call->info, &call->err);
     pthread_mutex_unlock(&serve->lock);
     if (ret < 0 || (hooks->opened &&
-                    hooks->opened(hooks->context, (*s)->id, r->program, &call->err) < 0))
+                    hooks->opened(hooks->context, (*s)->id, (*s)->owner, r->program,
+                                  &call->err) < 0))
         return -1;
     pthread_mutex_lock(&serve->lock);
     call->position = (*s)->position;
@@ -113,7 +118,7 @@ static int open_session(struct runner *r, struct serve_call *call)
     AUTO(session) s = NULL;
 
     if (open_engine(r, call, &engine, &call->err) < 0 ||
-        session_new(r->serve->node, call->open.labels, &s, &call->err) < 0 ||
+        session_new(r->serve->node, call->owner, call->open.labels, &s, &call->err) < 0 ||
         budget_reserve(r, s, pt2_cache_cost(engine), &call->err) < 0)
         return -1;
     decoder = pt2_engine_decoder(engine);
@@ -139,7 +144,7 @@ static int open_session(struct runner *r, struct serve_call *call)
 void work_open(struct runner *r, struct serve_call *call)
 {
     if (open_session(r, call) < 0)
-        release(r);
+        release(r, call);
 }
 
 static int fork_position(const struct session *s, const struct serve_call *call,
@@ -157,7 +162,7 @@ static int fork_session(struct runner *r, struct session *parent, struct serve_c
 
     if (fork_position(parent, call, &position, &call->err) < 0 ||
         runner_settle(r, parent, &engine, &call->err) < 0 ||
-        session_new(r->serve->node, parent->labels, &s, &call->err) < 0 ||
+        session_new(r->serve->node, call->owner, parent->labels, &s, &call->err) < 0 ||
         budget_reserve(r, s, pt2_cache_cost(engine), &call->err) < 0 ||
         pt2_cache_fork(parent->cache, &s->cache, &call->err) < 0)
         return -1;
@@ -176,8 +181,8 @@ static int fork_session(struct runner *r, struct session *parent, struct serve_c
 
 static void work_fork(struct runner *r, struct session *parent, struct serve_call *call)
 {
-    if (reserve_session(r, &call->err) == 0 && fork_session(r, parent, call) < 0)
-        release(r);
+    if (reserve_session(r, call, &call->err) == 0 && fork_session(r, parent, call) < 0)
+        release(r, call);
 }
 
 /* ---- steps ---- */

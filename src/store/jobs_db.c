@@ -5,7 +5,7 @@
 
 #define COLUMNS                                                                          \
     "seq, id, state, model, options, labels, attempts, version, cached, program, "       \
-    "deviations, error, created, started, finished, verify, pte"
+    "deviations, error, created, started, finished, verify, pte, owner"
 
 const char *job_state_name(enum job_state state)
 {
@@ -49,6 +49,7 @@ static int read_row(struct sql *q, struct job_row *row, struct pt2_err *err)
     row->created_ms = sql_int(q, 12);
     row->started_ms = sql_int(q, 13);
     row->finished_ms = sql_int(q, 14);
+    snprintf(row->owner, sizeof(row->owner), "%s", sql_text(q, 17));
     if (copy(q, 3, &row->model, err) < 0 || copy(q, 4, &row->options, err) < 0 ||
         copy(q, 5, &row->labels, err) < 0 || copy(q, 10, &row->deviations, err) < 0 ||
         copy(q, 11, &row->error, err) < 0 || copy(q, 15, &row->verify, err) < 0 ||
@@ -92,14 +93,15 @@ int jobs_db_insert(struct store *store, const struct job_row *row, int64_t *ret_
         return -1;
     sql_open(&q, store,
              "INSERT INTO jobs (state, attempts, version, cached, program, deviations,"
-             " error, verify, pte, started, finished, id, model, options, labels, created)"
-             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+             " error, verify, pte, started, finished, id, model, options, labels,"
+             " created, owner) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
              err);
     put_changing(&q, row);
     sql_put_text(&q, row->model);
     sql_put_text(&q, row->options);
     sql_put_text(&q, row->labels);
     sql_put_int(&q, row->created_ms);
+    sql_put_text(&q, row->owner);
     r = sql_run(&q);
     if (r < 0) {
         store_rollback(store);
@@ -178,6 +180,8 @@ int jobs_db_list(struct store *store, const struct jobs_filter *filter, int64_t 
     int r;
 
     buf_str(&text, "SELECT " COLUMNS " FROM jobs WHERE seq < ?");
+    if (filter->who)
+        buf_str(&text, " AND owner = ?");
     if (filter->state >= 0)
         buf_str(&text, " AND state = ?");
     if (filter->model)
@@ -190,6 +194,8 @@ int jobs_db_list(struct store *store, const struct jobs_filter *filter, int64_t 
         return pt2_err_set(err, PT2_ERR_NOMEM, "a list of jobs");
     sql_open(&q, store, text.data, err);
     sql_put_int(&q, before > 0 ? before : INT64_MAX);
+    if (filter->who)
+        sql_put_text(&q, filter->who);
     if (filter->state >= 0)
         sql_put_int(&q, filter->state);
     if (filter->model)

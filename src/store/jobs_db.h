@@ -3,6 +3,7 @@
 #ifndef STORE_JOBS_DB_H
 #define STORE_JOBS_DB_H
 
+#include "base/owner.h"
 #include "base/sha256.h"
 #include "store/store.h"
 
@@ -21,6 +22,7 @@ static inline bool job_is_finished(enum job_state state)
 struct job_row {
     int64_t seq; /* order of arrival, 1 and up */
     char id[JOB_ID_SIZE];
+    char owner[OWNER_SIZE];
     enum job_state state;
     char *model;
     char *options;    /* JSON object, all resolved */
@@ -55,6 +57,7 @@ MUST_USE int jobs_db_prune(struct store *store, int64_t before_ms, struct pt2_er
 
 struct jobs_filter {
     int state;         /* enum job_state; -1: any */
+    const char *who;   /* who asks: sees his own; NULL: all */
     const char *model; /* NULL: any */
     size_t n_labels;
     struct {

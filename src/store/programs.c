@@ -112,7 +112,7 @@ static int resolve_alias(struct programs *programs, const char *name,
     return found;
 }
 
-static int resolve_export(struct programs *programs, const char *name,
+static int resolve_export(struct programs *programs, const char *name, const char *who,
                           char ret_id[PROGRAM_ID_SIZE], struct pt2_err *err)
 {
     AUTO_JOB_ROW row = {0};
@@ -120,7 +120,7 @@ static int resolve_export(struct programs *programs, const char *name,
 
     if (jobs_db_find(programs->store, name, &found, &row, err) < 0)
         return -1;
-    if (!found)
+    if (!found || !owner_is_seen_by(row.owner, who))
         return 0;
     if (row.state != JOB_SUCCEEDED)
         return pt2_err_set(err, PT2_ERR_CONFLICT, "export '%s' is %s, it has no program",
@@ -164,7 +164,7 @@ static int resolve_prefix(struct programs *programs, const char *name,
 }
 
 /* A full id is the longest prefix there is, and never an alias. */
-int programs_resolve(struct programs *programs, const char *name,
+int programs_resolve(struct programs *programs, const char *name, const char *who,
                      char ret_id[PROGRAM_ID_SIZE], bool *ret_by_alias,
                      struct pt2_err *err)
 {
@@ -172,7 +172,7 @@ int programs_resolve(struct programs *programs, const char *name,
     bool by_alias = r > 0;
 
     if (r == 0 && after_prefix(name, "exp_"))
-        r = resolve_export(programs, name, ret_id, err);
+        r = resolve_export(programs, name, who, ret_id, err);
     if (r == 0)
         r = resolve_prefix(programs, name, ret_id, err);
     if (r < 0)

@@ -46,10 +46,10 @@ DEFINE_AUTO(programs)
 /* Which program does a client mean?  Full id, alias, export id, unique prefix of 8 or
  * more digits, in that order.  *ret_by_alias (may be NULL): the name can move. Errors:
  * NOT_FOUND, AMBIGUOUS (lists the matches), CONFLICT (an export that has not succeeded),
- * IO. */
+ * IO.  Exports are those that who sees (base/owner.h). */
 MUST_USE int programs_resolve(struct programs *programs, const char *name,
-                              char ret_id[PROGRAM_ID_SIZE], bool *ret_by_alias,
-                              struct pt2_err *err);
+                              const char *who, char ret_id[PROGRAM_ID_SIZE],
+                              bool *ret_by_alias, struct pt2_err *err);
 
 /* The file of a full id, for engines; keep a pin while it is in use. */
 void programs_path(const struct programs *programs, const char *id,

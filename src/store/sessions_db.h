@@ -20,11 +20,14 @@ enum session_fate {
 /* Once at the daemon's start: what is live in the table is lost.
  * Errors (of all): IO, NO_SPACE. */
 MUST_USE int sessions_db_start(struct store *store, struct pt2_err *err);
-MUST_USE int sessions_db_add(struct store *store, const char *id, struct pt2_err *err);
+/* owner: whose it is (base/owner.h). */
+MUST_USE int sessions_db_add(struct store *store, const char *id, const char *owner,
+                             struct pt2_err *err);
 MUST_USE int sessions_db_expire(struct store *store, const char *id, struct pt2_err *err);
 /* Deleted by its client: forgotten. */
 MUST_USE int sessions_db_remove(struct store *store, const char *id, struct pt2_err *err);
-MUST_USE int sessions_db_fate(struct store *store, const char *id,
+/* Of a session that who does not see: NEVER. */
+MUST_USE int sessions_db_fate(struct store *store, const char *id, const char *who,
                               enum session_fate *ret_fate, struct pt2_err *err);
 
 #endif

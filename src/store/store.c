@@ -108,6 +108,10 @@ static const char *const migrations[] = {
     /* 4 -> 5 */
     "ALTER TABLE programs ADD COLUMN used INTEGER NOT NULL DEFAULT 0;" /* 0: not since then */
     "ALTER TABLE programs ADD COLUMN pinned INTEGER NOT NULL DEFAULT 0;",
+    /* 5 -> 6: whose they are (base/owner.h) */
+    "ALTER TABLE jobs ADD COLUMN owner TEXT NOT NULL DEFAULT '';"
+    "CREATE INDEX jobs_owner ON jobs(owner);"
+    "ALTER TABLE sessions ADD COLUMN owner TEXT NOT NULL DEFAULT '';",
 };
 
 const char *store_dir(const struct store *store)

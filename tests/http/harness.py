@@ -21,6 +21,7 @@ directory (default: build beside src), and in `make check`.  Exit status: 0, 1 a
 """
 
 import contextlib
+import hashlib
 import http.client
 import inspect
 import json
@@ -153,6 +154,16 @@ class Raw:
         return Reply(status, headers, body)
 
 
+def token_line(name, token, scopes="admin", **limits):
+    """A line of a token file."""
+    limits = "".join(f" {key}={value}" for key, value in limits.items())
+    return f"{name} sha256:{hashlib.sha256(token.encode()).hexdigest()} scopes={scopes}{limits}\n"
+
+
+def bearer(token):
+    return {"Authorization": f"Bearer {token}"}
+
+
 class Daemon:
     """A pt2d of one's own.  Usable as a context; leaving it stops the daemon and checks that it
     ended well, and that no sanitizer had anything to say."""
@@ -172,7 +183,8 @@ class Daemon:
             os.unlink(port_file)
         command = [os.path.join(BUILD, "pt2d"), "--config", "/dev/null", "--listen", self.listen,
                    "--state-dir", self.state, "--models-dir", self.models,
-                   "--port-file", port_file, "--set", "daemon.log_level=debug"] + self.flags
+                   "--port-file", port_file, "--set", "daemon.log_level=debug",
+                   "--set", "http.hosts=x"] + self.flags  # raw requests say Host: x
         env = {**os.environ, "PT2_LIBEXEC": BUILD, **self.env}
         log = open(self.log_path, "ab")
         self.process = subprocess.Popen(command, env=env, stdout=log, stderr=log,

@@ -9,7 +9,7 @@ import tempfile
 
 from exporting import (change_config, check_nothing_left, copy_demo, export, finish, gate, in_state, job_of, models_of,
                        sha256, state_files, submit, submit_id)
-from harness import TIMEOUT, Daemon, main, until
+from harness import TIMEOUT, Daemon, bearer, main, token_line, until
 
 
 # ---- runs ----
@@ -145,15 +145,15 @@ def story_only_good_answers_are_kept_under_a_key():
 
 def story_keys_are_each_tokens_own():
     with tempfile.NamedTemporaryFile("w", suffix=".tokens") as f:
-        f.write("one 0123456789abcdef\ntwo fedcba9876543210\n")
+        f.write(token_line("one", "first") + token_line("two", "second"))
         f.flush()
         with Daemon("--set", f"http.token_file={f.name}") as d:
             def post(token):
-                return submit(d, headers={"Idempotency-Key": "k", "Authorization": f"Bearer {token}"},
+                return submit(d, headers={"Idempotency-Key": "k", **bearer(token)},
                               cache={"max_cache_len": 16}).json["id"]
-            one, two = post("0123456789abcdef"), post("fedcba9876543210")
+            one, two = post("first"), post("second")
             assert one != two
-            assert post("0123456789abcdef") == one and post("fedcba9876543210") == two
+            assert post("first") == one and post("second") == two
 
 
 # ---- models that can't be exported ----

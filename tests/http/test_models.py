@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
 """Models: what lies beneath the models directory, and what does not count as lying there."""
 
+import contextlib
 import os
 import shutil
 
-from exporting import change_config, copy_demo, export, models_of, pages, submit
+from exporting import (change_config, copy_demo, export, finish, gate, in_state, models_of, pages,
+                       submit)
 from harness import MODELS, Daemon, main
 
 GGUF = os.path.join(os.path.dirname(__file__), "../data/gguf/llama.gguf")
@@ -125,6 +127,53 @@ def story_links_lead_no_further_than_the_models_directory():
         os.unlink(weights)
         os.symlink(os.path.join(secret, "model.safetensors"), weights)
         submit(d, model="parts", dtype="float32", expect=422)
+
+
+@contextlib.contextmanager
+def replaced(path, target):
+    """While a link to target stands in the place of what is at path, if anything is."""
+    aside = os.path.join(os.path.dirname(path), ".aside-" + os.path.basename(path))
+    there = os.path.lexists(path)
+    if there:
+        os.rename(path, aside)
+    os.symlink(target, path)
+    yield
+    os.unlink(path)
+    if there:
+        os.rename(aside, path)
+
+
+def story_no_file_of_a_model_leads_out():
+    with models_of("real", "other/real") as models, models_of("secret", "real") as outside, gate() as g, \
+            Daemon("--set", "exports.workers=1", models=models, env=g.env) as d:
+        secret = os.path.join(outside, "secret")
+        for name in sorted(os.listdir(secret)) + ["model.safetensors.index.json"]:
+            inside, target = os.path.join(models, "real", name), os.path.join(outside, "target")
+            shutil.copyfile(os.path.join(secret, "config.json"), target)
+            for link in (target, os.path.relpath(target, os.path.dirname(inside)), "chain"):
+                chain = os.path.join(models, "real", "chain")
+                with replaced(inside, link), replaced(chain, target):
+                    model = d.get("/v1/models/real", expect=200).json
+                    assert not model["exportable"] and "link" in model["reason"], (name, link, model)
+                    assert submit(d, model="real", expect=422).problem == "not-exportable"
+        # a model that is a file, and folders on the way
+        for link, target in (("out.gguf", os.path.join(outside, "target")), ("far", outside),
+                             ("up", ".."), ("root", "/")):
+            os.symlink(target, os.path.join(models, link))
+            for name in (link, f"{link}/secret", f"{link}/real", f"{link}/{os.path.basename(outside)}"):
+                d.get("/v1/models/" + name.replace("/", "%2F"), expect=404, label=name)
+                submit(d, model=name, expect=404)
+        for name in ("../" + os.path.basename(outside), "..", ".", "real/..", "real/../real", "/etc", "real/",
+                     "real//x", "a/b/c", "real\\x", "~root", "."):
+            submit(d, model=name, expect=(404, 422))
+            d.get("/v1/models/" + name.replace("/", "%2F"), expect=(400, 404), label=name)
+        # one that swings out while its export waits for its turn
+        in_state(d, submit(d, model="other/real").json["id"], "running")
+        job = submit(d, model="real", cache={"max_cache_len": 32}).json["id"]
+        with replaced(os.path.join(models, "real", "tokenizer.json"), os.path.join(outside, "target")):
+            g.open()
+            error = finish(d, job, "failed")["error"]
+        assert error["type"] == "/problems/not-exportable" and "link" in error["detail"], error
 
 
 def story_lists_are_asked_for_correctly(d):

@@ -105,36 +105,6 @@ def story_the_openapi_document_is_whole(d):
     assert {"/healthz", "/readyz", "/version", "/metrics", "/openapi.json"} <= set(document["paths"])
 
 
-def story_tokens_let_in_who_has_one():
-    import os
-    import signal
-    import tempfile
-
-    with tempfile.NamedTemporaryFile("w", suffix=".tokens") as f:
-        f.write("# tokens\nfarm 0123456789abcdef\n")
-        f.flush()
-        with Daemon("--set", f"http.token_file={f.name}") as d:
-            d.get("/healthz", expect=200, label="health is public")
-            reply = d.get("/metrics", expect=401, label="none given")
-            assert reply.headers["WWW-Authenticate"].startswith("Bearer")
-            d.get("/v1/nothing", expect=401, label="paths are not told")
-            d.get("/metrics", headers={"Authorization": "Bearer 0123456789abcdeX"}, expect=401)
-            d.get("/metrics", headers={"Authorization": "Basic eDp5"}, expect=401)
-            d.get("/metrics", headers={"Authorization": "Bearer 0123456789abcdef"}, expect=200)
-            with open(f.name, "w") as again:
-                again.write("edge fedcba9876543210\n")
-            d.signal(signal.SIGHUP)
-            until(lambda: d.get("/metrics", headers={"Authorization": "Bearer fedcba9876543210"})
-                  .status == 200, "the new token")
-            d.get("/metrics", headers={"Authorization": "Bearer 0123456789abcdef"}, expect=401)
-            with open(f.name, "w") as again:
-                again.write("short x\n")
-            d.signal(signal.SIGHUP)
-            until(lambda: "the old tokens stay" in d.log(), "the warning")
-            d.get("/metrics", headers={"Authorization": "Bearer fedcba9876543210"}, expect=200)
-            assert os.path.exists(f.name)
-
-
 def story_a_unix_socket_serves_too():
     import os
     import tempfile

@@ -102,7 +102,7 @@ def ask(family, address):
     sock = socket.socket(family)
     sock.settimeout(TIMEOUT)
     sock.connect(address)
-    reply = Raw(sock).send("GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n").reply()
+    reply = Raw(sock).send("GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n").reply()
     sock.close()
     return reply
 
@@ -120,7 +120,7 @@ def story_passed_sockets_are_served_and_kept():
             early = socket.create_connection(port)  # waits until somebody serves
             process = start_with(directory, sockets)
             try:
-                assert Raw(early).send("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").reply().status == 200
+                assert Raw(early).send("GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").reply().status == 200
                 until(lambda: ask(socket.AF_INET, port).status == 200, "ready")
                 assert ask(socket.AF_UNIX, path).status == 200
                 with open(os.path.join(directory, "port")) as f:

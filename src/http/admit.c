@@ -1,0 +1,62 @@
+/* admit.c - may this request come in: by where it comes from, and by who sends it. */
+#include "base/metrics.h"
+#include "http/exchange.h"
+#include "http/guard.h"
+#include "http/server_parts.h"
+
+/* ---- whence it comes ---- */
+
+int admit_origin(struct http_exchange *x, struct pt2_err *err)
+{
+    const char *reason;
+
+    if (guard_check(http_header(&x->req, "Host"), http_header(&x->req, "Origin"),
+                    x->server->hosts, x->server->origins, x->fd, &reason, err) == 0)
+        return 0;
+    metrics_add(METRIC_HTTP_REFUSED, 1, METRICS_LABELS(reason));
+    return -1;
+}
+
+/* ---- who sends it ---- */
+
+/* Say it, count it. */
+static int refuse_caller(struct http_exchange *x, const char *reason)
+{
+    metrics_add(METRIC_HTTP_REFUSED, 1, METRICS_LABELS(reason));
+    if (x->req.caller.retry_s)
+        http_reply_header(&x->req, "Retry-After", "%u", x->req.caller.retry_s);
+    return -1;
+}
+
+/* RFC 6750, section 3.1. */
+static int refuse_scope(struct http_exchange *x, enum scope scope, struct pt2_err *err)
+{
+    const struct auth_caller *caller = &x->req.caller;
+    char has[SCOPES_TEXT_SIZE];
+
+    scopes_print(caller->scopes, has);
+    http_reply_header(&x->req, "WWW-Authenticate",
+                      "Bearer realm=\"pt2d\", error=\"insufficient_scope\", scope=\"%s\"",
+                      scope_name(scope));
+    pt2_err_set(err, PT2_ERR_SCOPE, "this needs the scope %s, and '%s' has %s",
+                scope_name(scope), caller->owner, has);
+    return refuse_caller(x, "scope");
+}
+
+int admit_caller(struct http_exchange *x, const struct route *route,
+                 struct pt2_err *err)
+{
+    const char *authorization = http_header(&x->req, "Authorization");
+
+    if (route && route->scope == SCOPE_OPEN)
+        return 0;
+    if (auth_check(x->server->auth, authorization, x->fd, &x->req.caller, err) < 0) {
+        if (authorization && err->code == PT2_ERR_UNAUTHORIZED)
+            http_reply_header(&x->req, "WWW-Authenticate",
+                              "Bearer realm=\"pt2d\", error=\"invalid_token\"");
+        return refuse_caller(x, err->code == PT2_ERR_UNAUTHORIZED ? "token" : "rate");
+    }
+    if (route && !(x->req.caller.scopes & route->scope))
+        return refuse_scope(x, route->scope, err);
+    return 0;
+}

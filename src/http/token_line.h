@@ -1,0 +1,42 @@
+/* token_line.h - a line of the token file: who somebody is, and what he may do.
+ *
+ *     NAME sha256:HEX scopes=read,step [sessions=N] [exports=N] [rate=N/s]
+ *     NAME uid:NUMBER scopes=…
+ *     NAME gid:NUMBER scopes=…
+ *
+ * # begins a comment.  A name is 1 to 64 of A-Z a-z 0-9 . _ -; HEX is the SHA-256 of a
+ * token, 64 lower-case digits.  A plain digest is enough, since tokens are made at random
+ * (256 bits by pt2ctl token): nobody finds one by trying, which slow hashes are against.
+ * uid and gid are those of a process at the other end of a unix socket.
+ *
+ * For the daemon, and pt2ctl, which makes lines.  Any thread. */
+#ifndef HTTP_TOKEN_LINE_H
+#define HTTP_TOKEN_LINE_H
+
+#include "base/owner.h"
+#include "base/sha256.h"
+#include "http/scope.h"
+
+enum token_proof { TOKEN_SECRET, TOKEN_UID, TOKEN_GID };
+
+struct token {
+    char name[OWNER_SIZE];
+    enum token_proof proof;
+    uint8_t digest[SHA256_BYTES]; /* SECRET */
+    uint32_t id;                  /* UID, GID */
+    unsigned scopes;              /* enum scope */
+    unsigned max_sessions;        /* at once, of the name; 0: any number */
+    unsigned max_exports;         /* unfinished at once, of the name; 0: any number */
+    unsigned rate;                /* requests in rate_ms; 0: any number */
+    int64_t rate_ms;
+};
+
+/* Read a line, which is cut in place.  *ret_is_token is false for an empty one.
+ * Errors: INVALID. */
+MUST_USE int token_line_parse(char *line, struct token *ret_token, bool *ret_is_token,
+                              struct pt2_err *err);
+
+/* Do both prove the same: the same secret, user or group? */
+bool token_is_same_proof(const struct token *a, const struct token *b);
+
+#endif
