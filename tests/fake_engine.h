@@ -16,7 +16,7 @@
 #include <semaphore.h>
 #include <stdatomic.h>
 
-#define FAKE_LOG 4096
+#define FAKE_LOG 16384
 
 struct fake {
     /* what the next program is; set before it is opened */
