@@ -405,12 +405,11 @@ END_TEST
 
 /* ---- limits ---- */
 
-/* All that is in memory runs or waits: there is no room for another until they are done. */
-START_TEST(test_spill_sessions_at_work_stay)
+/* All that is in memory waits or runs: those who wait make room. */
+START_TEST(test_spill_those_who_wait_make_room)
 {
     struct track all[3];
-    struct op ops[3];
-    struct name name;
+    struct op ops[3], open;
 
     open_all(all, 3, PROGRAM);
     fake.gated = true;
@@ -418,16 +417,68 @@ START_TEST(test_spill_sessions_at_work_stay)
         step_send(&ops[i], all[i].name.id, i, 1, -1);
     while (sem_wait(&fake.began) != 0)
         ;
-    ck_assert_int_eq(try_open(OTHER, 600, &name), PT2_ERR_BUDGET);
+    op_init(&open, SERVE_OPEN);
+    open.call.open.program = open.call.open.path = OTHER;
+    open.call.open.ttl_s = 600;
+    serve_submit(serve, NULL, &open.call);
+    usleep(100000);
+    ck_assert_int_ne(sem_trywait(&open.done), 0); /* their runner is at work */
     ck_assert_int_eq(n_files(""), 0);
     fake.gated = false;
     sem_post(&fake.go);
+    ck_assert_int_eq(op_wait(&open), PT2_ERR_NONE);
+    op_free(&open);
     for (int i = 0; i < 3; i++) {
         ck_assert_int_eq(op_wait(&ops[i]), PT2_ERR_NONE);
         op_free(&ops[i]);
+        all[i].ids[all[i].n++] = i;
     }
+    for (int i = 0; i < 3; i++)
+        STEP(&all[i], 2, 1, -1);
+    ck_assert_int_eq(n_files(".spill"), 1);
+}
+END_TEST
+
+/* All that is in memory runs: there is no room for another until it is done. */
+START_TEST(test_spill_what_runs_stays)
+{
+    struct track a;
+    struct name name;
+    struct op op;
+
+    serve_free(serve);
+    options.max_cache_bytes = room_for(1);
+    start();
+    open_all(&a, 1, PROGRAM);
+    fake.gated = true;
+    step_send(&op, a.name.id, 0, 1, -1);
+    while (sem_wait(&fake.began) != 0)
+        ;
+    ck_assert_int_eq(try_open(OTHER, 600, &name), PT2_ERR_BUDGET);
+    fake.gated = false;
+    sem_post(&fake.go);
+    ck_assert_int_eq(op_wait(&op), PT2_ERR_NONE);
+    op_free(&op);
     ck_assert_int_eq(try_open(OTHER, 600, &name), PT2_ERR_NONE);
     ck_assert_int_eq(n_files(".spill"), 1);
+}
+END_TEST
+
+/* Every session is called all the time, and runs with others: nobody is refused. */
+START_TEST(test_spill_all_at_work_take_turns)
+{
+    struct track all[10];
+    struct stepper steppers[10];
+
+    fake.max_rows = 64;
+    open_all(all, 10, PROGRAM);
+    for (int i = 0; i < 10; i++) {
+        steppers[i] = (struct stepper){.tracks = &all[i], .n = 1};
+        pthread_create(&steppers[i].thread, NULL, step_on, &steppers[i]);
+    }
+    for (int i = 0; i < 10; i++)
+        pthread_join(steppers[i].thread, NULL);
+    ck_assert_int_le(fake.n_caches, 3);
 }
 END_TEST
 
@@ -920,6 +971,27 @@ START_TEST(test_keep_after_what_runs)
 }
 END_TEST
 
+/* A step that has no end is ended, and its session is saved as it was before. */
+START_TEST(test_keep_after_what_is_ended)
+{
+    struct track a;
+    struct op op;
+
+    persist();
+    open_all(&a, 1, PROGRAM);
+    fake.gated = true;
+    step_send(&op, a.name.id, 9, 1, -1);
+    while (sem_wait(&fake.began) != 0)
+        ;
+    serve_stop(serve, 50);
+    ck_assert_int_eq(op_wait(&op), PT2_ERR_DRAINING);
+    op_free(&op);
+    fake.gated = false;
+    restart();
+    STEP(&a, 4, 1, -1);
+}
+END_TEST
+
 /* Saving takes too long: the stop does not. */
 START_TEST(test_keep_ends_with_its_time)
 {
@@ -1078,7 +1150,9 @@ int main(void)
     tcase_add_test(core, test_spill_makes_room_for_other_programs);
     tcase_add_test(core, test_spill_runners_that_wait_for_each_other);
     tcase_add_test(core, test_spill_caches_that_grow);
-    tcase_add_test(limits, test_spill_sessions_at_work_stay);
+    tcase_add_test(limits, test_spill_those_who_wait_make_room);
+    tcase_add_test(limits, test_spill_what_runs_stays);
+    tcase_add_test(limits, test_spill_all_at_work_take_turns);
     tcase_add_loop_test(limits, test_spill_keeps_within_the_disk_budget, 0, 2);
     tcase_add_test(errors, test_spill_called_meanwhile_stays);
     tcase_add_loop_test(errors, test_spill_deleted_meanwhile_goes, 0, 2);
@@ -1096,6 +1170,7 @@ int main(void)
     tcase_add_loop_test(keep, test_keep_damaged_files_are_lost_sessions, 0, 2);
     tcase_add_test(keep, test_keep_a_file_of_another_session);
     tcase_add_test(keep, test_keep_after_what_runs);
+    tcase_add_test(keep, test_keep_after_what_is_ended);
     tcase_add_test(keep, test_keep_ends_with_its_time);
     tcase_add_loop_test(many, test_spill_many_clients_with_faults, 0, 2);
     return suite_run(s);

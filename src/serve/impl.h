@@ -280,6 +280,8 @@ void work_other(struct runner *r, struct session *s, struct serve_call *call);
  * wrong. */
 bool work_slice(struct runner *r, struct session *s, struct serve_call *call,
                 int64_t room, struct pt2_step *ret_step);
+/* The slice that failed is to be asked for again. */
+void work_slice_back(struct serve_call *call);
 /* The slice was run.  True: there are more of the call, after the others' turns. */
 bool work_slice_done(struct serve_call *call, const struct pt2_step *step);
 /* The call is through; if err is set, undo what it has done. */

@@ -17,18 +17,27 @@
 
 /* ---- which ---- */
 
+/* Also one whose calls wait: where nobody is idle, they take turns in memory. */
 static bool may_leave_locked(const struct session *s)
 {
-    return session_is_idle_locked(s) && !s->is_away && !s->is_leaving && !s->is_doomed;
+    return !s->running && !s->is_away && !s->is_leaving && !s->is_doomed;
 }
 
+/* An idle one before others; then that which was not used for the longest time. */
 static struct session *find_oldest_locked(const struct serve *serve)
 {
     struct session *oldest = NULL;
+    bool is_idle = false;
 
-    for (struct session *s = serve->oldest; s; s = s->newer)
-        if (may_leave_locked(s) && (!oldest || s->used_ns < oldest->used_ns))
+    for (struct session *s = serve->oldest; s; s = s->newer) {
+        bool idle = session_is_idle_locked(s);
+
+        if (may_leave_locked(s) && (!oldest || idle > is_idle ||
+                                    (idle == is_idle && s->used_ns < oldest->used_ns))) {
             oldest = s;
+            is_idle = idle;
+        }
+    }
     return oldest;
 }
 
@@ -93,7 +102,7 @@ static int write_file(struct runner *r, struct session *s, int64_t position,
     return saved_spill(&serve->saved, s->id, s->cache, position, NULL, ret_image, err);
 }
 
-/* The file is whole, and nobody wants the session: it is what holds the cache now. */
+/* The file is whole: it is what holds the cache now. */
 static void leave_locked(struct runner *r, struct session *s,
                          const struct saved_image *image)
 {
@@ -133,6 +142,7 @@ static bool put_away_locked(struct runner *r, struct session *s)
     struct saved_image image = {0};
     struct pt2_err err = {0};
     int64_t position = s->position;
+    bool was_idle = session_is_idle_locked(s);
     uint64_t bytes = 0;
     int ret;
 
@@ -141,7 +151,7 @@ static bool put_away_locked(struct runner *r, struct session *s)
     ret = write_file(r, s, position, &bytes, &image, &err);
     pthread_mutex_lock(&serve->lock);
     serve->n_leaving--;
-    if (ret == 0 && !s->is_doomed && session_is_idle_locked(s)) {
+    if (ret == 0 && !s->is_doomed && was_idle == session_is_idle_locked(s)) {
         leave_locked(r, s, &image);
     } else {
         serve->spill_bytes -= bytes;

@@ -156,6 +156,8 @@ static bool gather_locked(struct runner *r, struct session *s, struct serve_call
         fits = work_slice(r, s, call, room, &batch->steps[batch->n]);
         pthread_mutex_lock(&r->serve->lock);
     }
+    if (call->err.code == PT2_ERR_BUDGET && batch->n > 0)
+        work_slice_back(call); /* those who hold the memory are about to be done */
     if (call->err.code != PT2_ERR_NONE) {
         end_locked(r, s, call);
         return true;

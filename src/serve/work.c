@@ -250,6 +250,15 @@ bool work_slice(struct runner *r, struct session *s, struct serve_call *call,
     return true;
 }
 
+void work_slice_back(struct serve_call *call)
+{
+    pt2_err_clear(&call->err);
+    if (call->n_taken > 0)
+        return;
+    free(TAKE(call->logits));
+    pt2_undo_free(TAKE(call->undo));
+}
+
 bool work_slice_done(struct serve_call *call, const struct pt2_step *step)
 {
     if (step->err.code != PT2_ERR_NONE) {
