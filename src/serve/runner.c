@@ -136,7 +136,6 @@ void runner_give_cache(struct runner *r, struct session *s, struct pt2_cache *ca
     s->cache = cache;
     s->home = r->home;
     s->home->n_caches++;
-    s->runner = r;
 }
 
 uint64_t runner_cache_bytes(const struct runner *r)

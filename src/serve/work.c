@@ -107,6 +107,7 @@ static int open_session(struct runner *r, struct serve_call *call)
     s->ttl_s = call->open.ttl_s;
     if (runner_make_cache(r, engine, call->open.cache_dtype, &cache, &call->err) < 0)
         return -1;
+    s->runner = r;
     runner_give_cache(r, s, cache);
     s->facts.cache_dtype = element_dtype(s->cache);
     if (publish(r, &s, call) == 0)
@@ -141,6 +142,7 @@ static int fork_session(struct runner *r, struct session *parent, struct serve_c
         budget_reserve(r, s, pt2_cache_cost(engine), &call->err) < 0 ||
         pt2_cache_fork(parent->cache, &cache, &call->err) < 0)
         return -1;
+    s->runner = r;
     runner_give_cache(r, s, cache);
     s->facts = parent->facts;
     s->engine = parent->engine;

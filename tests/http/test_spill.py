@@ -315,9 +315,10 @@ class Client:
     def __init__(self, d, p, first, want, seed):
         self.d, self.want, self.random = d, want, random.Random(seed)
         self.p, self.indices, self.readers = p, range(first, first + 4), []
-        self.failure, self.n_went_on, self.n_lost = None, 0, 0
+        self.failure, self.n_steps, self.n_went_on, self.n_lost = None, 0, 0, 0
 
     def run(self):
+        self.n_steps = 0
         try:
             while True:
                 self.act()
@@ -344,6 +345,7 @@ class Client:
         answer = reader.step(1, expect=(200, 429, 503))
         reader.unsure = False
         if len(answer) == len(self.want[0][0]):
+            self.n_steps += 1
             assert answer == self.want[reader.i][reader.at - 1], (reader.i, reader.at)
 
     def rewind(self, reader, position):
@@ -384,8 +386,8 @@ def story_kills_never_bring_back_the_past(d):
             threads = [threading.Thread(target=c.run) for c in clients]
             for t in threads:
                 t.start()
-            until(lambda: all(t.is_alive() is False or len(c.readers) == 4
-                              for t, c in zip(threads, clients)), "they have their sessions")
+            until(lambda: all(not t.is_alive() or (c.n_steps > 0 and len(c.readers) == 4)
+                              for t, c in zip(threads, clients)), "they are at work")
             time.sleep(0.3 + rng.random())
             is_kill = k % 2 == 1
             (small.kill if is_kill else small.stop)()
