@@ -322,6 +322,73 @@ int pt2_cache_write(struct pt2_cache *cache, size_t i, int64_t first, int64_t n,
     return 0;
 }
 
+/* ---- images: the counter, how many positions, the keys of these ---- */
+
+struct fake_image {
+    int64_t written, position;
+};
+
+static int pass_keys(const struct pt2_cache *cache, int64_t position, pt2_image_pass *pass,
+                     void *context, struct pt2_err *err)
+{
+    const struct pt2_decoder *d = &cache->engine->decoder;
+
+    for (int64_t b = 0; b < d->batch_size; b++)
+        if (pass(context, (int32_t *)cache->keys + b * d->max_cache_len * 2,
+                 (size_t)position * 2 * sizeof(int32_t), err) < 0)
+            return -1;
+    return 0;
+}
+
+int pt2_cache_put_away(const struct pt2_cache *cache, int64_t position, pt2_image_pass *pass,
+                       void *context, struct pt2_err *err)
+{
+    struct fake_image image = {cache->written, position};
+    int ret;
+
+    enter(cache->engine);
+    ret = pass(context, &image, sizeof(image), err);
+    usleep((useconds_t)fake.image_us);
+    if (ret == 0)
+        ret = pass_keys(cache, position, pass, context, err);
+    leave(cache->engine);
+    return ret;
+}
+
+uint64_t pt2_cache_image_bytes(const struct pt2_cache *cache, int64_t position)
+{
+    const struct pt2_decoder *d = &cache->engine->decoder;
+
+    return sizeof(struct fake_image) +
+           (uint64_t)(d->batch_size * position * 2) * sizeof(int32_t);
+}
+
+int pt2_cache_take_back(struct pt2_cache *cache, pt2_image_pass *pass, void *context,
+                        struct pt2_err *err)
+{
+    struct fake_image image;
+    int ret;
+
+    if (is_due(&fake.fail_take_back))
+        return pt2_err_set(err, PT2_ERR_NOMEM, "told to fail");
+    enter(cache->engine);
+    ret = pass(context, &image, sizeof(image), err);
+    if (ret == 0 && (image.position < 0 || image.position > fake.max_cache_len))
+        ret = pt2_err_set(err, PT2_ERR_INVALID, "it is no image");
+    if (ret == 0) {
+        cache->written = image.written;
+        hold(cache, image.position);
+        ret = pass_keys(cache, image.position, pass, context, err);
+    }
+    leave(cache->engine);
+    return ret;
+}
+
+uint64_t pt2_cache_image_cost(const struct pt2_engine *engine, uint64_t image_bytes)
+{
+    return pt2_cache_cost(engine) + (fake.grows ? image_bytes * 8 : 0);
+}
+
 struct pt2_undo {
     struct pt2_cache *cache, *saved;
 };

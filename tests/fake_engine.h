@@ -16,7 +16,7 @@
 #include <semaphore.h>
 #include <stdatomic.h>
 
-#define FAKE_LOG 4096
+#define FAKE_LOG 16384
 
 struct fake {
     /* what the next program is; set before it is opened */
@@ -34,9 +34,10 @@ struct fake {
     /* any time */
     atomic_bool grows;                /* a cache costs 64 bytes a position, when written */
     _Atomic int64_t slice, max_rows;  /* pt2_engine_slice (0: as aten), pt2_engine_max_rows */
-    atomic_int run_us;                /* what a run takes */
+    atomic_int run_us, image_us;      /* what a run takes, and putting a cache away */
     /* faults: the n-th call from now on (1: the next one); 0: never */
-    atomic_int fail_open, fail_new, die_new, fail_step, die_step, fail_write;
+    atomic_int fail_open, fail_new, die_new, fail_step, die_step, fail_write,
+        fail_take_back;
     /* where set, a step posts `began` and then waits for `go` */
     atomic_bool gated;
     sem_t began, go;

@@ -151,6 +151,27 @@ PT2_API PT2_MUST_USE int pt2_cache_write_as(struct pt2_cache *cache, enum pt2_dt
                                             size_t i, int64_t first, int64_t n,
                                             const void *from, struct pt2_err *err);
 
+/* A cache of which positions below `position` are written, put away and taken back whole: all that
+ * steps may see of it, pt2_cache_rewind_floor and the tokens that it knows included.  An
+ * image is made of bytes of the engine's own, as they lie in memory: for the same program,
+ * kind of engine and dtype of cache, on the same kind of machine. */
+
+/* Given the next size bytes of an image, to keep or to be filled; -1 with err ends it. */
+typedef int pt2_image_pass(void *context, void *data, size_t size, struct pt2_err *err);
+/* Hand out the image; pass does not write. Errors: those of pass. */
+PT2_API PT2_MUST_USE int pt2_cache_put_away(const struct pt2_cache *cache, int64_t position,
+                                            pt2_image_pass *pass, void *context,
+                                            struct pt2_err *err);
+/* How long it would be. */
+PT2_API uint64_t pt2_cache_image_bytes(const struct pt2_cache *cache, int64_t position);
+/* Fill a new cache from an image.
+ * Errors: INVALID (it is none of such a cache), NOMEM, those of pass; the cache is then good
+ * for pt2_cache_free alone. */
+PT2_API PT2_MUST_USE int pt2_cache_take_back(struct pt2_cache *cache, pt2_image_pass *pass,
+                                             void *context, struct pt2_err *err);
+/* Memory that a cache takes which is filled from an image of so many bytes, at most. */
+PT2_API uint64_t pt2_cache_image_cost(const struct pt2_engine *engine, uint64_t image_bytes);
+
 /* A cache as it is now, as far as steps from position first on may change it where positions
  * below first + n were written; to be put back.  new: pt2_undo_free, before the cache.
  * Errors: NOMEM. */

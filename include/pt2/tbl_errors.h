@@ -59,7 +59,7 @@ PT2_ERROR(PROGRAM_REFUSED, "program-refused", 422, "The engine refuses this prog
 PT2_ERROR(PROGRAM_FAILED, "program-failed", 422, "The program failed")
 /* sessions */
 PT2_ERROR(SESSION_EXPIRED, "session-expired", 404, "The session expired")
-PT2_ERROR(SESSION_LOST, "session-lost", 404, "The session was lost by a restart")
+PT2_ERROR(SESSION_LOST, "session-lost", 404, "The session was lost")
 PT2_ERROR(POSITION_GAP, "position-gap", 409, "The step starts beyond the session's position")
 PT2_ERROR(CANNOT_REWIND, "cannot-rewind", 409, "The session cannot rewind that far")
 PT2_ERROR(OTHER_PROGRAM, "other-program", 409, "The cache is another program's")

@@ -38,7 +38,18 @@ METRIC(SESSIONS, GAUGE, "pt2d_sessions", "", "Sessions, with those being made")
 METRIC(SESSION_CACHE_BYTES, GAUGE, "pt2d_session_cache_bytes", "",
        "Memory of the sessions' caches")
 METRIC(SESSIONS_ENDED, COUNTER, "pt2d_sessions_ended_total", "how",
-       "Sessions that were deleted or expired")
+       "Sessions that were deleted, expired, or lost with what was saved of them")
+METRIC(SESSIONS_SPILLED, GAUGE, "pt2d_sessions_spilled", "",
+       "Sessions whose caches are on the disk and not in memory")
+METRIC(SESSION_SPILLED_BYTES, GAUGE, "pt2d_session_spilled_bytes", "", "Disk that these take")
+METRIC(SESSION_SPILLS, COUNTER, "pt2d_session_spills_total", "result",
+       "Caches that were put on the disk because memory was short: ok, failed")
+METRIC(SESSION_RETURNS, COUNTER, "pt2d_session_returns_total", "result",
+       "Caches that came back from the disk: ok, failed (still there), lost")
+METRIC(SESSION_SPILL_IO, COUNTER, "pt2d_session_spill_bytes_total", "direction",
+       "Bytes of caches that were put on the disk (out) and came back (in)")
+METRIC(SESSIONS_SAVED, COUNTER, "pt2d_sessions_saved_total", "result",
+       "Sessions that a stop saved: ok, failed")
 METRIC(PROGRAMS_OPEN, GAUGE, "pt2d_programs_open", "", "Programs with an engine and a thread")
 METRIC(ENGINES_DIED, COUNTER, "pt2d_engines_died_total", "",
        "Engines whose worker died and that were opened anew")

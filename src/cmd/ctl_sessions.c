@@ -45,7 +45,7 @@ static int answer(struct ctl *ctl, const json_t *session)
                                           "batch_size",   "max_cache_len", "position",
                                           "rewind_floor", "cache_bytes",   "cache_dtype",
                                           "vocab_size",   "created",       "expires",
-                                          "labels"};
+                                          "resident",     "labels"};
 
     if (ctl->json)
         return show_json(ctl, session);

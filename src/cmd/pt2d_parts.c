@@ -149,9 +149,14 @@ static int start_serve(struct app *app, struct pt2_err *err)
 {
     static struct ledger ledger; /* the hooks' */
     const struct config *config = app->config;
+    char saved_path[PATH_MAX];
     struct serve_options options = {
         .node = config_get_text(config, "sessions.node"),
         .max_cache_bytes = config_get_size(config, "sessions.max_cache_bytes"),
+        .saved_path = saved_path,
+        .temp = objects_temp(app->objects),
+        .spill_bytes = config_get_size(config, "sessions.spill_bytes"),
+        .persist = config_get_bool(config, "sessions.persist"),
         .max_sessions = (unsigned)config_get_int(config, "sessions.max_sessions"),
         .max_programs = (unsigned)config_get_int(config, "engine.max_programs"),
         .max_waiting = (unsigned)config_get_int(config, "sessions.max_waiting"),
@@ -160,6 +165,8 @@ static int start_serve(struct app *app, struct pt2_err *err)
         .hooks = ledger_hooks(&ledger),
     };
 
+    snprintf(saved_path, sizeof(saved_path), "%.*s/sessions", PATH_MAX - 16,
+             store_dir(app->store));
     ledger = (struct ledger){.store = app->store, .programs = app->programs};
     if (sessions_db_start(app->store, err) < 0)
         return -1;

@@ -50,7 +50,7 @@ static inline struct aten_cache *aten_cache(const struct pt2_cache *cache)
 /* The memory that a worker may allocate in one run. */
 uint64_t aten_max_step_bytes(const struct pt2_engine_options *options);
 
-/* ---- aten_step.c, aten_cache.c: struct engine_ops' functions ---- */
+/* ---- aten_step.c, aten_cache.c, aten_image.c: struct engine_ops' functions ---- */
 
 void aten_steps(struct pt2_engine *engine, struct pt2_step *steps, size_t n);
 
@@ -65,6 +65,11 @@ void aten_cache_read(const struct pt2_cache *cache, size_t i, int64_t first, int
                      char *to);
 int aten_cache_write(struct pt2_cache *cache, enum pt2_dtype dtype, size_t i, int64_t first,
                      int64_t n, const char *from, struct pt2_err *err);
+int aten_put_away(const struct pt2_cache *cache, int64_t position, pt2_image_pass *pass,
+                  void *context, struct pt2_err *err);
+int aten_take_back(struct pt2_cache *cache, pt2_image_pass *pass, void *context,
+                   struct pt2_err *err);
+uint64_t aten_image_cost(const struct pt2_engine *engine, uint64_t image_bytes);
 int aten_undo_new(struct pt2_cache *cache, int64_t first, int64_t n,
                   struct pt2_undo **ret_undo, struct pt2_err *err);
 void aten_undo_apply(struct pt2_undo *undo);

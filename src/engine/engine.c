@@ -319,6 +319,42 @@ int pt2_cache_write(struct pt2_cache *cache, size_t i, int64_t first, int64_t n,
     return pt2_cache_write_as(cache, cache->dtype, i, first, n, from, err);
 }
 
+/* ---- images ---- */
+
+int pt2_cache_put_away(const struct pt2_cache *cache, int64_t position,
+                       pt2_image_pass *pass, void *context, struct pt2_err *err)
+{
+    ASSERT(cache->magic == CACHE_MAGIC);
+    return cache->engine->ops->put_away(cache, position, pass, context, err);
+}
+
+static int count(void *context, void *data, size_t size, struct pt2_err *err)
+{
+    (void)data, (void)err;
+    *(uint64_t *)context += size;
+    return 0;
+}
+
+uint64_t pt2_cache_image_bytes(const struct pt2_cache *cache, int64_t position)
+{
+    uint64_t bytes = 0;
+
+    (void)!pt2_cache_put_away(cache, position, count, &bytes, NULL); /* does not fail */
+    return bytes;
+}
+
+int pt2_cache_take_back(struct pt2_cache *cache, pt2_image_pass *pass, void *context,
+                        struct pt2_err *err)
+{
+    ASSERT(cache->magic == CACHE_MAGIC);
+    return cache->engine->ops->take_back(cache, pass, context, err);
+}
+
+uint64_t pt2_cache_image_cost(const struct pt2_engine *engine, uint64_t image_bytes)
+{
+    return engine->ops->image_cost(engine, image_bytes);
+}
+
 /* ---- undo ---- */
 
 int pt2_undo_new(struct pt2_cache *cache, int64_t first, int64_t n,

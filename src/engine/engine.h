@@ -73,6 +73,12 @@ struct engine_ops {
     int (*cache_write)(struct pt2_cache *cache, enum pt2_dtype dtype, size_t i, int64_t first,
                        int64_t n, const char *from, struct pt2_err *err);
 
+    int (*put_away)(const struct pt2_cache *cache, int64_t position, pt2_image_pass *pass,
+                    void *context, struct pt2_err *err);
+    int (*take_back)(struct pt2_cache *cache, pt2_image_pass *pass, void *context,
+                     struct pt2_err *err);
+    uint64_t (*image_cost)(const struct pt2_engine *engine, uint64_t image_bytes);
+
     int (*undo_new)(struct pt2_cache *cache, int64_t first, int64_t n,
                     struct pt2_undo **ret_undo, struct pt2_err *err);
     void (*undo_apply)(struct pt2_undo *undo);

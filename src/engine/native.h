@@ -50,7 +50,7 @@ static inline struct native_cache *native_cache(const struct pt2_cache *cache)
     return (struct native_cache *)cache;
 }
 
-/* ---- native_step.c, native_cache.c: struct engine_ops' functions ---- */
+/* ---- native_step.c, native_cache.c, native_image.c: struct engine_ops' functions ---- */
 
 void native_steps(struct pt2_engine *engine, struct pt2_step *steps, size_t n);
 
@@ -69,6 +69,11 @@ void native_cache_read(const struct pt2_cache *cache, size_t i, int64_t first, i
                        char *to);
 int native_cache_write(struct pt2_cache *cache, enum pt2_dtype dtype, size_t i, int64_t first,
                        int64_t n, const char *from, struct pt2_err *err);
+int native_put_away(const struct pt2_cache *cache, int64_t position, pt2_image_pass *pass,
+                    void *context, struct pt2_err *err);
+int native_take_back(struct pt2_cache *cache, pt2_image_pass *pass, void *context,
+                     struct pt2_err *err);
+uint64_t native_image_cost(const struct pt2_engine *engine, uint64_t image_bytes);
 int native_undo_new(struct pt2_cache *cache, int64_t first, int64_t n,
                     struct pt2_undo **ret_undo, struct pt2_err *err);
 void native_undo_apply(struct pt2_undo *undo);

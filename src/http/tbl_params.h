@@ -118,7 +118,13 @@ PARAM(sessions, max_ttl, TIME, "", "24 h", 1000, 2592000000,
 PARAM(sessions, max_sessions, INT, "sessions", "1024", 1, 1000000,
       "Sessions at once; beyond, the answer is 429.")
 PARAM(sessions, max_cache_bytes, SIZE, "bytes", "4 GiB", 1048576, 1099511627776,
-      "Memory for the caches of all sessions together; beyond, the answer is 429.")
+      "Memory for the caches of all sessions together; beyond, idle ones are put on the disk, "
+      "and where that can't be, the answer is 429.")
+PARAM(sessions, spill_bytes, SIZE, "bytes", "2 GiB", 0, 1099511627776,
+      "Disk, in the state directory, for the caches of idle sessions that find no room in "
+      "memory; 0: none are put there.")
+PARAM(sessions, persist, BOOL, "", "no", 0, 0,
+      "Save all sessions at a stop, and go on with them after the next start.")
 PARAM(sessions, max_waiting, INT, "calls", "16", 1, 10000,
       "Calls that may wait for one session; beyond, the answer is 429.")
 PARAM(sessions, max_answer_bytes, SIZE, "bytes", "64 MiB", 65536, 17179869184,

@@ -8,6 +8,9 @@ int budget_reserve(struct runner *r, struct session *s, uint64_t bytes,
     int ret = 0;
 
     pthread_mutex_lock(&serve->lock);
+    while (bytes <= max && bytes > max - MIN(max, serve->cache_bytes) &&
+           spill_make_room_locked(r))
+        ;
     if (bytes > max - MIN(max, serve->cache_bytes)) {
         ret =
             pt2_err_set(err, PT2_ERR_BUDGET,
@@ -26,10 +29,8 @@ int budget_reserve(struct runner *r, struct session *s, uint64_t bytes,
 
 void budget_settle_locked(struct runner *r)
 {
-    uint64_t bytes = 0;
+    uint64_t bytes = runner_cache_bytes(r);
 
-    for (struct home *home = r->homes; home; home = home->next)
-        bytes += pt2_engine_cache_bytes(home->engine);
     r->serve->cache_bytes += bytes - r->cache_bytes;
     r->cache_bytes = bytes;
 }
@@ -42,4 +43,13 @@ void budget_give_back_locked(struct session *s)
     s->runner->cache_bytes -= bytes;
     s->runner->serve->cache_bytes -= bytes;
     s->cache_bytes = 0;
+}
+
+void budget_freed_locked(struct runner *r, uint64_t before)
+{
+    uint64_t now = runner_cache_bytes(r), freed = before - MIN(before, now);
+
+    freed = MIN(freed, r->cache_bytes);
+    r->cache_bytes -= freed;
+    r->serve->cache_bytes -= freed;
 }

@@ -7,6 +7,8 @@
  *   work.c     what that thread does for each kind of call
  *   budget.c   the memory of all caches
  *   holders.c  how many sessions each owner has
+ *   spill.c    idle sessions' caches, put on the disk where memory is short, and back
+ *   keep.c     all sessions, saved at a stop and taken up by the next start
  *
  * serve->lock guards everything here but what is marked otherwise.  It is never held
  * while an engine, a hook or a done callback runs. */
@@ -14,6 +16,7 @@
 #define SERVE_IMPL_H
 
 #include "base/clock.h"
+#include "serve/saved.h"
 #include "serve/serve.h"
 
 #include <limits.h>
@@ -52,13 +55,20 @@ struct session {
     uint64_t answered_in;       /* the run of its last step */
     bool is_doomed;             /* deleted or expired: no longer in the table */
     uint64_t cache_bytes;       /* its part of the runner's */
+    bool is_away;               /* its cache is in a file, and not in memory */
+    bool is_kept;               /* the file is an ID.saved, and true */
+    bool is_leaving;            /* its runner is asked to put it away */
+    bool was_stopped;           /* saved by the stop, or lost by it */
     struct session *next_ready, *next_drop;
     struct session *next_hash;
     struct session *older, *newer;
 
     /* the runner's thread only */
-    struct pt2_cache *cache;
+    struct pt2_cache *cache; /* NULL: is_away */
     struct home *home;
+    struct saved_image image; /* of a cache that is away; its bytes also under the lock */
+    enum pt2_dtype made_as;   /* pt2_cache_dtype, of that */
+    int64_t kept_used_ns;     /* used_ns as ID.saved has it */
 };
 
 /* Steps that run together.  The runner's thread only. */
@@ -95,6 +105,8 @@ struct runner {
     struct session *drops;                 /* to be freed by the thread */
     unsigned n_sessions;                   /* with those to be made */
     uint64_t cache_bytes;                  /* its part of the serve's */
+    unsigned n_leaving;                    /* sessions that are asked to leave */
+    bool is_saved;                         /* all its sessions, at a stop */
     struct gathering gathering;
     int64_t idle_since_ns;
     bool is_evicted; /* to end at once; no longer in serve->runners */
@@ -127,7 +139,23 @@ struct serve {
     int stop_fd;             /* readable once engines are to end what they do */
     unsigned n_busy;         /* calls that run, until done has returned */
     bool draining, abandoning, ending;
+
+    struct saved_folder saved;  /* constant */
+    pthread_cond_t spilled;     /* n_spill_ends rose, or a session is asked to leave */
+    uint64_t spill_bytes;       /* that files take, or were promised */
+    unsigned n_away, n_leaving; /* sessions; the latter: asked or being put away */
+    uint64_t n_spill_ends, n_spill_failures;
+    int64_t spill_warned_ns; /* the last warning; monotonic */
+    atomic_bool is_late;     /* no lock: a stop's time is over, what is not saved is lost */
 };
+
+/* A session ends, now: take it out of the table, give up the calls that wait with the code,
+ * tell the hook.  Called with the lock, returns without. */
+void serve_end_unlock(struct serve *serve, struct session *s, enum serve_end how,
+                      enum pt2_error code, const char *why);
+/* Tell the hook of a session that is not in the table. */
+void serve_tell_closed(struct serve *serve, const char *id, const char *program,
+                       enum serve_end how);
 
 /* End a call: its state, times and metrics; then done, so with no lock held. */
 void serve_finish(struct serve *serve, struct serve_call *call);
@@ -191,6 +219,14 @@ MUST_USE int runner_engine(struct runner *r, struct pt2_engine **ret_engine,
 MUST_USE int runner_settle(struct runner *r, struct session *s,
                            struct pt2_engine **ret_engine, struct pt2_err *err);
 void runner_drop_cache(struct runner *r, struct session *s);
+/* A cache in the runner's engine; one that died while it rested is opened anew. */
+MUST_USE int runner_make_cache(struct runner *r, struct pt2_engine *engine,
+                               enum pt2_dtype dtype, struct pt2_cache **ret_cache,
+                               struct pt2_err *err);
+/* It is the session's from now on; taken. */
+void runner_give_cache(struct runner *r, struct session *s, struct pt2_cache *cache);
+/* What the runner's caches hold. */
+uint64_t runner_cache_bytes(const struct runner *r);
 
 /* ---- turns.c ---- */
 
@@ -199,8 +235,8 @@ void *turns_run(void *runner);
 
 /* ---- budget.c ---- */
 
-/* Promise bytes to a cache of the runner; s may be NULL, for one that is being made.
- * Errors: BUDGET. */
+/* Promise bytes to a cache of the runner; s may be NULL, for one that is being made.  Where
+ * they are not there, others' caches are put on the disk first.  Errors: BUDGET. */
 MUST_USE int budget_reserve(struct runner *r, struct session *s, uint64_t bytes,
                             struct pt2_err *err);
 /* Count what the runner's caches really hold, in place of what was promised. */
@@ -218,6 +254,36 @@ MUST_USE int holders_add_locked(struct serve *serve, const char *owner, unsigned
 void holders_remove_locked(struct serve *serve, const char *owner);
 void holders_done(struct serve *serve); /* those of sessions that the end found open */
 
+/* The runner's caches held that much less than before: after one was dropped. */
+void budget_freed_locked(struct runner *r, uint64_t before);
+
+/* ---- spill.c; the runner's thread ---- */
+
+/* Put the cache of the session that was not used for the longest time on the disk, or wait
+ * until another runner has.  True: there may be more room now. */
+bool spill_make_room_locked(struct runner *r);
+/* Put away the sessions that other runners wait for. */
+void spill_leaving_locked(struct runner *r);
+/* The other way; no lock.  Errors: BUDGET; SESSION_LOST (the session has ended), GONE, and
+ * those of opening an engine and reading. */
+MUST_USE int spill_bring_back(struct runner *r, struct session *s, struct pt2_err *err);
+/* The session's file is no longer true; before it changes.  No lock.  Errors: IO. */
+MUST_USE int spill_unkeep(struct runner *r, struct session *s, struct pt2_err *err);
+/* Its file goes, with the session; no lock. */
+void spill_forget(struct runner *r, struct session *s);
+/* It is not asked to leave any more; any thread. */
+void spill_stays_locked(struct session *s);
+
+/* ---- keep.c ---- */
+
+/* At a stop, once the runner has nothing else to do: save its sessions.  False: there is
+ * nothing to be done.  The runner's thread. */
+bool keep_sessions_locked(struct runner *r);
+/* Is there a stop that has sessions to save? */
+bool keep_is_due_locked(const struct serve *serve);
+/* At a start: take up what was saved, remove what else lies in the folder.  Errors: IO. */
+MUST_USE int keep_take_up(struct serve *serve, struct pt2_err *err);
+
 /* ---- work.c; the runner's thread, no lock held but where it says so ---- */
 
 /* Make the session of a SERVE_OPEN. */
@@ -229,6 +295,8 @@ void work_other(struct runner *r, struct session *s, struct serve_call *call);
  * wrong. */
 bool work_slice(struct runner *r, struct session *s, struct serve_call *call,
                 int64_t room, struct pt2_step *ret_step);
+/* The slice that failed is to be asked for again. */
+void work_slice_back(struct serve_call *call);
 /* The slice was run.  True: there are more of the call, after the others' turns. */
 bool work_slice_done(struct serve_call *call, const struct pt2_step *step);
 /* The call is through; if err is set, undo what it has done. */
@@ -237,7 +305,7 @@ void work_end(struct serve_call *call);
 void work_commit_locked(struct session *s, struct serve_call *call);
 /* Can the call be done under the lock, by any thread, when the session is idle?  Then do
  * it. */
-bool work_is_light(const struct serve_call *call);
+bool work_is_light(const struct session *s, const struct serve_call *call);
 void work_light_locked(struct session *s, struct serve_call *call);
 
 #endif

@@ -16,6 +16,18 @@ static int opened(void *context, const char *id, const char *owner, const char *
     return -1;
 }
 
+static int returned(void *context, const char *id, const char *program, char *ret_path,
+                    char *ret_packed_path, struct pt2_err *err)
+{
+    struct ledger *ledger = context;
+
+    if (opened(context, id, program, err) < 0)
+        return -1;
+    programs_path(ledger->programs, program, ret_path);
+    programs_packed_path(ledger->programs, program, ret_packed_path);
+    return 0;
+}
+
 static void closed(void *context, const char *id, const char *program, enum serve_end how)
 {
     struct ledger *ledger = context;
@@ -25,6 +37,8 @@ static void closed(void *context, const char *id, const char *program, enum serv
     programs_unpin(ledger->programs, program);
     if (how == SERVE_EXPIRED)
         ret = sessions_db_expire(ledger->store, id, &err);
+    else if (how == SERVE_LOST)
+        ret = sessions_db_lose(ledger->store, id, &err);
     else
         ret = sessions_db_remove(ledger->store, id, &err);
     if (ret < 0) /* nobody waits for an answer here */
@@ -34,7 +48,10 @@ static void closed(void *context, const char *id, const char *program, enum serv
 
 struct serve_hooks ledger_hooks(struct ledger *ledger)
 {
-    return (struct serve_hooks){.context = ledger, .opened = opened, .closed = closed};
+    return (struct serve_hooks){.context = ledger,
+                                .opened = opened,
+                                .returned = returned,
+                                .closed = closed};
 }
 
 int ledger_fate(struct store *store, const char *id, const char *who,
@@ -51,7 +68,9 @@ int ledger_fate(struct store *store, const char *id, const char *who,
                            "session '%s' was not used for longer than its ttl", id);
     case SESSION_LOST:
         return pt2_err_set(err, PT2_ERR_SESSION_LOST,
-                           "session '%s' ended when the daemon was restarted", id);
+                           "session '%s' was lost: the daemon was restarted and had not saved "
+                           "it, or what it had saved is damaged",
+                           id);
     default:
         return pt2_err_set(err, PT2_ERR_NOT_FOUND, "there is no session '%.*s'",
                            SERVE_ID_SIZE, id);

@@ -93,8 +93,11 @@ int runner_engine(struct runner *r, struct pt2_engine **ret_engine, struct pt2_e
 int runner_settle(struct runner *r, struct session *s, struct pt2_engine **ret_engine,
                   struct pt2_err *err)
 {
-    struct home *old = s->home;
+    struct home *old;
 
+    if (!s->cache && spill_bring_back(r, s, err) < 0)
+        return -1;
+    old = s->home;
     if (runner_engine(r, ret_engine, err) < 0)
         return -1;
     if (old == r->home)
@@ -109,9 +112,39 @@ int runner_settle(struct runner *r, struct session *s, struct pt2_engine **ret_e
 
 void runner_drop_cache(struct runner *r, struct session *s)
 {
-    pt2_cache_free(s->cache);
-    s->cache = NULL;
+    if (!s->cache)
+        return;
+    pt2_cache_free(TAKE(s->cache));
     home_leave(r, TAKE(s->home));
+}
+
+int runner_make_cache(struct runner *r, struct pt2_engine *engine, enum pt2_dtype dtype,
+                      struct pt2_cache **ret_cache, struct pt2_err *err)
+{
+    if (pt2_cache_new_as(engine, dtype, ret_cache, err) == 0)
+        return 0;
+    if (err->code != PT2_ERR_ENGINE_DIED)
+        return -1;
+    pt2_err_clear(err); /* nothing is lost by that */
+    if (runner_engine(r, &engine, err) < 0)
+        return -1;
+    return pt2_cache_new_as(engine, dtype, ret_cache, err);
+}
+
+void runner_give_cache(struct runner *r, struct session *s, struct pt2_cache *cache)
+{
+    s->cache = cache;
+    s->home = r->home;
+    s->home->n_caches++;
+}
+
+uint64_t runner_cache_bytes(const struct runner *r)
+{
+    uint64_t bytes = 0;
+
+    for (const struct home *home = r->homes; home; home = home->next)
+        bytes += pt2_engine_cache_bytes(home->engine);
+    return bytes;
 }
 
 /* ---- the queue ---- */

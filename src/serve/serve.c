@@ -7,10 +7,14 @@
 #include <errno.h>
 #include <sys/eventfd.h>
 
+#define KEEP_MS 5000 /* at a stop, for saving, once nothing runs any more */
+
 static void publish_gauges_locked(const struct serve *serve)
 {
     metrics_set(METRIC_SESSIONS, serve->n_sessions, NULL);
     metrics_set(METRIC_SESSION_CACHE_BYTES, (double)serve->cache_bytes, NULL);
+    metrics_set(METRIC_SESSIONS_SPILLED, serve->n_away, NULL);
+    metrics_set(METRIC_SESSION_SPILLED_BYTES, (double)serve->spill_bytes, NULL);
 }
 
 /* ---- calls ---- */
@@ -127,11 +131,9 @@ static int enqueue_locked(struct serve *serve, const char *id, struct serve_call
 static bool do_at_once_locked(struct serve *serve, const char *id,
                               struct serve_call *call)
 {
-    struct session *s = NULL;
+    struct session *s = id ? session_find_locked(serve, id, call->who) : NULL;
 
-    if (id && work_is_light(call))
-        s = session_find_locked(serve, id, call->who);
-    if (!s || !session_is_idle_locked(s))
+    if (!s || !work_is_light(s, call) || !session_is_idle_locked(s))
         return false;
     work_light_locked(s, call);
     call->position = s->position;
@@ -249,22 +251,43 @@ int serve_list(struct serve *serve, const char *who, uint64_t before, size_t max
     return 0;
 }
 
-static void tell_closed(struct serve *serve, const char *id, const char *program,
-                        enum serve_end how)
+void serve_tell_closed(struct serve *serve, const char *id, const char *program,
+                       enum serve_end how)
 {
+    static const char *const names[] = {[SERVE_DELETED] = "deleted",
+                                        [SERVE_EXPIRED] = "expired",
+                                        [SERVE_LOST] = "lost"};
     const struct serve_hooks *hooks = &serve->options.hooks;
 
     if (hooks->closed)
         hooks->closed(hooks->context, id, program, how);
-    metrics_add(METRIC_SESSIONS_ENDED, 1,
-                METRICS_LABELS(how == SERVE_EXPIRED ? "expired" : "deleted"));
+    metrics_add(METRIC_SESSIONS_ENDED, 1, METRICS_LABELS(names[how]));
+}
+
+void serve_end_unlock(struct serve *serve, struct session *s, enum serve_end how,
+                      enum pt2_error code, const char *why)
+{
+    char id[SERVE_ID_SIZE], program[SERVE_PROGRAM_SIZE];
+    struct serve_call *waiting = TAKE(s->first);
+    bool is_kept = s->is_kept;
+
+    memcpy(id, s->id, sizeof(id));
+    memcpy(program, s->facts.program, sizeof(program));
+    s->last = &s->first;
+    s->n_waiting = 0;
+    for (struct serve_call *call = waiting; call; call = call->next)
+        give_up_locked(call, code, why);
+    session_doom_locked(serve, s);
+    publish_gauges_locked(serve);
+    finish_list_unlock(serve, waiting);
+    if (is_kept) /* before it is recorded: a start in between must not find it */
+        (void)!saved_remove(&serve->saved, id, NULL);
+    serve_tell_closed(serve, id, program, how);
 }
 
 int serve_delete(struct serve *serve, const char *id, const char *who,
                  struct pt2_err *err)
 {
-    char program[SERVE_PROGRAM_SIZE];
-    struct serve_call *waiting = NULL;
     struct session *s;
 
     pthread_mutex_lock(&serve->lock);
@@ -273,16 +296,7 @@ int serve_delete(struct serve *serve, const char *id, const char *who,
         pthread_mutex_unlock(&serve->lock);
         return no_session(id, err);
     }
-    memcpy(program, s->facts.program, sizeof(program));
-    waiting = TAKE(s->first);
-    s->last = &s->first;
-    s->n_waiting = 0;
-    for (struct serve_call *call = waiting; call; call = call->next)
-        give_up_locked(call, PT2_ERR_GONE, "the session was deleted");
-    session_doom_locked(serve, s);
-    publish_gauges_locked(serve);
-    finish_list_unlock(serve, waiting);
-    tell_closed(serve, id, program, SERVE_DELETED);
+    serve_end_unlock(serve, s, SERVE_DELETED, PT2_ERR_GONE, "the session was deleted");
     return 0;
 }
 
@@ -321,19 +335,6 @@ static struct session *find_expired_locked(struct serve *serve, int64_t *ret_nex
     return NULL;
 }
 
-static void expire_locked(struct serve *serve, struct session *s)
-{
-    char id[SERVE_ID_SIZE], program[SERVE_PROGRAM_SIZE];
-
-    memcpy(id, s->id, sizeof(id));
-    memcpy(program, s->facts.program, sizeof(program));
-    session_doom_locked(serve, s);
-    publish_gauges_locked(serve);
-    pthread_mutex_unlock(&serve->lock);
-    tell_closed(serve, id, program, SERVE_EXPIRED);
-    pthread_mutex_lock(&serve->lock);
-}
-
 static void *keep(void *arg)
 {
     struct serve *serve = arg;
@@ -344,12 +345,15 @@ static void *keep(void *arg)
         struct session *s = find_expired_locked(serve, &next_ns);
         struct timespec until = {next_ns / 1000000000, next_ns % 1000000000};
 
-        if (s)
-            expire_locked(serve, s);
-        else if (serve->finished)
+        if (s) {
+            serve_end_unlock(serve, s, SERVE_EXPIRED, PT2_ERR_SESSION_EXPIRED,
+                             "the session expired");
+            pthread_mutex_lock(&serve->lock);
+        } else if (serve->finished) {
             join_finished_locked(serve);
-        else
+        } else {
             pthread_cond_timedwait(&serve->keeper_wake, &serve->lock, &until);
+        }
     }
     pthread_mutex_unlock(&serve->lock);
     return NULL;
@@ -394,6 +398,7 @@ static void release(struct serve *serve)
         close(serve->stop_fd);
     pthread_cond_destroy(&serve->keeper_wake);
     pthread_cond_destroy(&serve->quiet);
+    pthread_cond_destroy(&serve->spilled);
     pthread_mutex_destroy(&serve->lock);
     holders_done(serve);
     free(serve);
@@ -418,12 +423,19 @@ int serve_new(const struct serve_options *options, struct serve **ret_serve,
     pthread_mutex_init(&serve->lock, NULL);
     init_cond(&serve->keeper_wake);
     init_cond(&serve->quiet);
+    init_cond(&serve->spilled);
     serve->stop_fd = eventfd(0, EFD_CLOEXEC);
     if (serve->stop_fd >= 0)
         errno = pthread_create(&serve->keeper, NULL, keep, serve);
     if (errno != 0) {
         pt2_err_errno(err, PT2_ERR_INTERNAL, "cannot start a thread for sessions");
         release(serve);
+        return -1;
+    }
+    if (options->saved_path &&
+        (saved_init(&serve->saved, options->saved_path, options->temp, err) < 0 ||
+         keep_take_up(serve, err) < 0)) {
+        serve_free(serve);
         return -1;
     }
     *ret_serve = serve;
@@ -459,6 +471,7 @@ void serve_drain(struct serve *serve)
             r->n_sessions--;
         }
         drain_queue_locked(&r->opens, &r->last_open, &waiting);
+        pthread_cond_signal(&r->wake); /* there may be sessions to be saved */
     }
     finish_list_unlock(serve, waiting);
 }
@@ -468,24 +481,35 @@ bool serve_is_idle(struct serve *serve)
     bool is_idle;
 
     pthread_mutex_lock(&serve->lock);
-    is_idle = serve->n_busy == 0;
+    is_idle = serve->n_busy == 0 && !keep_is_due_locked(serve);
     pthread_mutex_unlock(&serve->lock);
     return is_idle;
 }
 
+/* Wait while calls run, or sessions are to be saved. */
+static void wait_quiet_locked(struct serve *serve, int64_t ms)
+{
+    int64_t end_ns = clock_mono_ns() + ms * 1000000;
+    struct timespec until = {end_ns / 1000000000, end_ns % 1000000000};
+
+    while ((serve->n_busy > 0 || keep_is_due_locked(serve)) &&
+           pthread_cond_timedwait(&serve->quiet, &serve->lock, &until) != ETIMEDOUT)
+        ;
+}
+
 void serve_stop(struct serve *serve, int64_t grace_ms)
 {
-    int64_t end_ns = clock_mono_ns() + grace_ms * 1000000;
-    struct timespec until = {end_ns / 1000000000, end_ns % 1000000000};
-    int status = 0;
-
     serve_drain(serve);
     pthread_mutex_lock(&serve->lock);
-    while (serve->n_busy > 0 && status != ETIMEDOUT)
-        status = pthread_cond_timedwait(&serve->quiet, &serve->lock, &until);
+    wait_quiet_locked(serve, grace_ms);
     serve->abandoning = true;
+    pthread_cond_broadcast(&serve->spilled);
     ASSERT(eventfd_write(serve->stop_fd, 1) == 0);
     while (serve->n_busy > 0)
+        pthread_cond_wait(&serve->quiet, &serve->lock);
+    wait_quiet_locked(serve, KEEP_MS);
+    atomic_store(&serve->is_late, true);
+    while (keep_is_due_locked(serve))
         pthread_cond_wait(&serve->quiet, &serve->lock);
     pthread_mutex_unlock(&serve->lock);
 }

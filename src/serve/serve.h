@@ -23,12 +23,13 @@
 
 struct serve;
 struct session;
+struct temp_folder; /* store/temp_file.h */
 
 #define SERVE_ID_SIZE      96 /* "ses_<node>-<26 characters>" and the '\0' */
 #define SERVE_PROGRAM_SIZE 65 /* 64 hex digits and the '\0' */
 
-/* How a session ended. */
-enum serve_end { SERVE_DELETED, SERVE_EXPIRED };
+/* How a session ended; LOST: what was saved of it can't be read. */
+enum serve_end { SERVE_DELETED, SERVE_EXPIRED, SERVE_LOST };
 
 /* What outlives the daemon, and who must know of sessions.  May block. */
 struct serve_hooks {
@@ -36,7 +37,11 @@ struct serve_hooks {
     /* A session is about to be answered; -1 with err: it is not made after all. */
     int (*opened)(void *context, const char *id, const char *owner, const char *program,
                   struct pt2_err *err);
-    /* It ended.  Called once for each opened one, not at shutdown. */
+    /* One that was saved at a stop is there again; where its program lies (PATH_MAX bytes
+     * each, the latter "" where there is none).  -1 with err: it is lost. */
+    int (*returned)(void *context, const char *id, const char *program, char *ret_path,
+                    char *ret_packed_path, struct pt2_err *err);
+    /* It ended.  Called once for each opened or returned one, not at shutdown. */
     void (*closed)(void *context, const char *id, const char *program,
                    enum serve_end how);
 };
@@ -44,6 +49,12 @@ struct serve_hooks {
 struct serve_options {
     const char *node;         /* [a-z0-9]{1,32}, part of ids; NULL: "local" */
     uint64_t max_cache_bytes; /* what all sessions' caches hold; 0: 4 GiB */
+    /* Where caches go that find no room in memory, and sessions at a stop; borrowed until
+     * serve_new returns.  NULL: nowhere. */
+    const char *saved_path;
+    struct temp_folder *temp; /* on the same file system; borrowed */
+    uint64_t spill_bytes;     /* of idle sessions' caches, put there; 0: none */
+    bool persist;             /* serve_stop saves all sessions, serve_new takes them up */
     unsigned max_sessions;    /* 0: 1024 */
     unsigned max_programs;    /* open at once; 0: 8 */
     unsigned max_waiting;     /* calls of one session; 0: 16 */
@@ -57,12 +68,13 @@ MUST_USE int serve_new(const struct serve_options *options, struct serve **ret_s
                        struct pt2_err *err);
 /* Refuse new calls and end those that wait, with DRAINING; what runs goes on. */
 void serve_drain(struct serve *serve);
-/* Does no call run?  Those that wait are not counted. */
+/* Does no call run, and while it drains: is all saved?  Calls that wait are not counted. */
 bool serve_is_idle(struct serve *serve);
-/* Drain, and wait until what runs is through, grace_ms at most; then end it, with
- * DRAINING. */
+/* Drain, and wait until what runs is through and all is saved, grace_ms at most; then end
+ * it, with DRAINING, and save for some seconds more what is left.  What is not saved then is
+ * lost. */
 void serve_stop(struct serve *serve, int64_t grace_ms);
-/* Stop at once, and free sessions and engines; the hooks are not told. */
+/* serve_stop with no grace, and free sessions and engines; the hooks are not told. */
 void serve_free(struct serve *serve);
 DEFINE_AUTO(serve)
 
@@ -90,7 +102,8 @@ struct serve_info {
     int64_t position, rewind_floor;
     int64_t created_ms, expires_ms; /* since 1970, UTC */
     int64_t ttl_s;
-    json_t *labels;  /* new */
+    bool is_resident; /* its cache is in memory */
+    json_t *labels;   /* new */
     uint64_t number; /* counts sessions in the order they were made; for cursors */
 };
 void serve_info_done(struct serve_info *info);

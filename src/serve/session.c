@@ -109,6 +109,7 @@ void session_doom_locked(struct serve *serve, struct session *s)
     *(s->newer ? &s->newer->older : &serve->newest) = s->older;
     *(s->older ? &s->older->newer : &serve->oldest) = s->newer;
     s->is_doomed = true;
+    spill_stays_locked(s);
     runner_returned_locked(s);
     serve->n_sessions--;
     holders_remove_locked(serve, s->owner);
@@ -150,6 +151,7 @@ int session_info_locked(const struct session *s, struct serve_info *ret_info,
         .created_ms = s->created_ms,
         .expires_ms = clock_unix_ms() + left_ns / 1000000,
         .ttl_s = s->ttl_s,
+        .is_resident = !s->is_away,
         .labels = labels,
         .number = s->number,
     };

@@ -156,6 +156,8 @@ static bool gather_locked(struct runner *r, struct session *s, struct serve_call
         fits = work_slice(r, s, call, room, &batch->steps[batch->n]);
         pthread_mutex_lock(&r->serve->lock);
     }
+    if (call->err.code == PT2_ERR_BUDGET && batch->n > 0)
+        work_slice_back(call); /* those who hold the memory are about to be done */
     if (call->err.code != PT2_ERR_NONE) {
         end_locked(r, s, call);
         return true;
@@ -223,6 +225,13 @@ static void run_batch_locked(struct runner *r)
     batch->n_rows = 0;
 }
 
+/* Where steps run one at a time, one is all: a call that is done before it might find the
+ * engine dead and open it anew, while the step's cache is still with the old one. */
+static bool is_full(const struct runner *r)
+{
+    return r->batch.n > 0 && pt2_engine_max_rows(r->home->engine) == 0;
+}
+
 /* One turn of the sessions that have work.  False: there are none. */
 static bool turn_locked(struct runner *r)
 {
@@ -233,7 +242,7 @@ static bool turn_locked(struct runner *r)
         wait_for_returning_locked(r);
     s = runner_pop_ready_locked(r);
     any = s != NULL;
-    for (; s; s = runner_pop_ready_locked(r)) {
+    for (; s; s = is_full(r) ? NULL : runner_pop_ready_locked(r)) {
         struct serve_call *call = current_locked(r, s);
 
         if (!call)
@@ -263,6 +272,7 @@ static void free_drops_locked(struct runner *r)
         struct session *next = s->next_drop;
 
         runner_drop_cache(r, s);
+        spill_forget(r, s);
         session_free(s);
         s = next;
     }
@@ -276,6 +286,8 @@ static bool rest_locked(struct runner *r)
     int64_t end_ns = r->idle_since_ns + r->serve->options.program_idle_ms * 1000000;
     struct timespec until = {end_ns / 1000000000, end_ns % 1000000000};
 
+    if (r->n_leaving > 0)
+        return false;
     if (r->serve->ending || r->is_evicted)
         return true;
     if (r->n_sessions > 0) {
@@ -313,10 +325,12 @@ void *turns_run(void *arg)
     pthread_mutex_lock(&serve->lock);
     while (true) {
         free_drops_locked(r);
+        spill_leaving_locked(r);
         open = runner_pop_open_locked(r);
         if (open)
             turn_open_locked(r, open);
-        if (!turn_locked(r) && !open && !r->drops && rest_locked(r))
+        if (!turn_locked(r) && !open && !r->drops && !keep_sessions_locked(r) &&
+            rest_locked(r))
             break;
     }
     runner_unlink_locked(r);

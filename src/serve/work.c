@@ -64,28 +64,6 @@ static int publish(struct runner *r, struct session **s, struct serve_call *call
     return 0;
 }
 
-static void adopt_cache(struct runner *r, struct session *s)
-{
-    s->home = r->home;
-    s->home->n_caches++;
-    s->runner = r;
-}
-
-/* A cache in the runner's engine.  One that died while it rested may show it only now;
- * nothing is lost by that, so a new one is asked. */
-static int make_cache(struct runner *r, struct pt2_engine *engine, enum pt2_dtype dtype,
-                      struct pt2_cache **ret_cache, struct pt2_err *err)
-{
-    if (pt2_cache_new_as(engine, dtype, ret_cache, err) == 0)
-        return 0;
-    if (err->code != PT2_ERR_ENGINE_DIED)
-        return -1;
-    pt2_err_clear(err);
-    if (runner_engine(r, &engine, err) < 0)
-        return -1;
-    return pt2_cache_new_as(engine, dtype, ret_cache, err);
-}
-
 /* What its keys and values are: a counter has not their dimensions. */
 static enum pt2_dtype element_dtype(const struct pt2_cache *cache)
 {
@@ -115,6 +93,7 @@ static int open_session(struct runner *r, struct serve_call *call)
 {
     const struct pt2_decoder *decoder;
     struct pt2_engine *engine;
+    struct pt2_cache *cache;
     AUTO(session) s = NULL;
 
     if (open_engine(r, call, &engine, &call->err) < 0 ||
@@ -131,10 +110,11 @@ static int open_session(struct runner *r, struct serve_call *call)
     s->engine = pt2_engine_kind(engine);
     s->can_rewind = pt2_engine_can_rewind(engine);
     s->ttl_s = call->open.ttl_s;
-    if (make_cache(r, engine, call->open.cache_dtype, &s->cache, &call->err) < 0)
+    if (runner_make_cache(r, engine, call->open.cache_dtype, &cache, &call->err) < 0)
         return -1;
+    s->runner = r;
+    runner_give_cache(r, s, cache);
     s->facts.cache_dtype = element_dtype(s->cache);
-    adopt_cache(r, s);
     if (publish(r, &s, call) == 0)
         return 0;
     runner_drop_cache(r, s);
@@ -157,6 +137,7 @@ static int fork_position(const struct session *s, const struct serve_call *call,
 static int fork_session(struct runner *r, struct session *parent, struct serve_call *call)
 {
     struct pt2_engine *engine;
+    struct pt2_cache *cache;
     AUTO(session) s = NULL;
     int64_t position;
 
@@ -164,9 +145,10 @@ static int fork_session(struct runner *r, struct session *parent, struct serve_c
         runner_settle(r, parent, &engine, &call->err) < 0 ||
         session_new(r->serve->node, call->owner, parent->labels, &s, &call->err) < 0 ||
         budget_reserve(r, s, pt2_cache_cost(engine), &call->err) < 0 ||
-        pt2_cache_fork(parent->cache, &s->cache, &call->err) < 0)
+        pt2_cache_fork(parent->cache, &cache, &call->err) < 0)
         return -1;
-    adopt_cache(r, s);
+    s->runner = r;
+    runner_give_cache(r, s, cache);
     s->facts = parent->facts;
     s->engine = parent->engine;
     s->can_rewind = parent->can_rewind;
@@ -275,6 +257,15 @@ bool work_slice(struct runner *r, struct session *s, struct serve_call *call,
     return true;
 }
 
+void work_slice_back(struct serve_call *call)
+{
+    pt2_err_clear(&call->err);
+    if (call->n_taken > 0)
+        return;
+    free(TAKE(call->logits));
+    pt2_undo_free(TAKE(call->undo));
+}
+
 bool work_slice_done(struct serve_call *call, const struct pt2_step *step)
 {
     if (step->err.code != PT2_ERR_NONE) {
@@ -327,9 +318,20 @@ static void restore(struct runner *r, struct session *s, struct serve_call *call
 
 /* ---- all of them ---- */
 
+/* Of a session that is away: the cache, in memory, for a call that works on it; for one
+ * that does not, but changes the session, a file that is not taken for the truth. */
+static int have_cache(struct runner *r, struct session *s, struct serve_call *call)
+{
+    if (s->cache)
+        return 0;
+    if (call->verb == SERVE_SAVE || call->verb == SERVE_RESTORE)
+        return spill_bring_back(r, s, &call->err);
+    return call->verb == SERVE_REWIND ? spill_unkeep(r, s, &call->err) : 0;
+}
+
 void work_other(struct runner *r, struct session *s, struct serve_call *call)
 {
-    if (session_check_match(s, call, &call->err) < 0)
+    if (session_check_match(s, call, &call->err) < 0 || have_cache(r, s, call) < 0)
         return;
     switch (call->verb) {
     case SERVE_FORK:
@@ -355,7 +357,7 @@ void work_end(struct serve_call *call)
 
 void work_commit_locked(struct session *s, struct serve_call *call)
 {
-    if (work_is_light(call)) {
+    if (call->verb == SERVE_GET || call->verb == SERVE_REWIND) {
         work_light_locked(s, call);
         return;
     }
@@ -370,9 +372,9 @@ void work_commit_locked(struct session *s, struct serve_call *call)
     call->info.rewind_floor = s->rewind_floor;
 }
 
-bool work_is_light(const struct serve_call *call)
+bool work_is_light(const struct session *s, const struct serve_call *call)
 {
-    return call->verb == SERVE_GET || call->verb == SERVE_REWIND;
+    return call->verb == SERVE_GET || (call->verb == SERVE_REWIND && !s->is_kept);
 }
 
 void work_light_locked(struct session *s, struct serve_call *call)

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import stat
+import subprocess
 import tempfile
 
 from harness import BUILD, MODELS, until
@@ -138,6 +139,20 @@ def pages(d, path, limit=2, **filters):
 
 def sha256(data):
     return hashlib.sha256(data).hexdigest()
+
+
+@contextlib.contextmanager
+def small_disk(mib):
+    """A file system of that size; None where it can't be mounted."""
+    with tempfile.TemporaryDirectory(prefix="pt2d-disk-") as directory:
+        mounted = os.geteuid() == 0 and subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", f"size={mib}m", "tmpfs", directory],
+            stderr=subprocess.DEVNULL).returncode == 0
+        try:
+            yield directory if mounted else None
+        finally:
+            if mounted:
+                subprocess.run(["umount", "-l", directory], check=True)
 
 
 def state_files(d, *below):

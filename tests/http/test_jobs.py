@@ -4,11 +4,10 @@
 import contextlib
 import os
 import signal
-import subprocess
 import tempfile
 
 from exporting import (change_config, check_nothing_left, copy_demo, export, finish, gate, in_state, job_of, models_of,
-                       sha256, state_files, submit, submit_id)
+                       sha256, small_disk, state_files, submit, submit_id)
 from harness import TIMEOUT, Daemon, bearer, main, token_line, until
 
 
@@ -313,20 +312,6 @@ def story_the_grace_ends_and_the_job_waits_for_the_next_start():
 
 
 # ---- the disk ----
-
-@contextlib.contextmanager
-def small_disk(mib):
-    """A file system of that size; None where it can't be mounted."""
-    with tempfile.TemporaryDirectory(prefix="pt2d-disk-") as directory:
-        mounted = os.geteuid() == 0 and subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", f"size={mib}m", "tmpfs", directory],
-            stderr=subprocess.DEVNULL).returncode == 0
-        try:
-            yield directory if mounted else None
-        finally:
-            if mounted:
-                subprocess.run(["umount", "-l", directory], check=True)
-
 
 def story_a_full_disk_leaves_nothing_half_written():
     with small_disk(24) as disk:

@@ -38,7 +38,8 @@ def story_a_session_says_what_it_is(d):
     assert abs(seconds(info["expires"]) - seconds(info["created"]) - 77) < 30
     assert set(info) == {"id", "program", "engine", "batch_size", "max_cache_len", "vocab_size",
                          "cache_bytes", "cache_dtype", "position", "rewind_floor", "created", "expires", "ttl",
-                         "labels"}
+                         "resident", "labels"}
+    assert info["resident"] is True
     assert info["cache_dtype"] == "float32"
     again = d.get(reply.headers["Location"], expect=200).json
     assert {**again, "expires": 0} == {**info, "expires": 0}
@@ -636,7 +637,7 @@ def check_budget(reply):
 
 @only("aten")
 def story_memory_for_caches_has_an_end():
-    with Daemon(*FLAGS, "--set", "sessions.max_cache_bytes=1 MiB") as d:
+    with Daemon(*FLAGS, "--set", "sessions.max_cache_bytes=1 MiB", "--set", "sessions.spill_bytes=0") as d:
         p = program(d)
         sessions = [Session(d, p) for _ in range((1 << 20) // CACHE_BYTES)]
         sessions[0].step(PROMPT[:5])
@@ -653,7 +654,7 @@ def story_memory_for_caches_has_an_end():
 
 @only("native")
 def story_a_session_costs_what_it_has_written():
-    with Daemon(*FLAGS, "--set", "sessions.max_cache_bytes=1 MiB") as d:
+    with Daemon(*FLAGS, "--set", "sessions.max_cache_bytes=1 MiB", "--set", "sessions.spill_bytes=0") as d:
         p = program(d)
         held = lambda: d.metric("pt2d_session_cache_bytes")
         block = CACHE_BYTES // 4  # 16 of 64 positions
