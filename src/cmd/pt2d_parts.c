@@ -123,10 +123,10 @@ static void drain_jobs(struct app *app)
 
 static bool jobs_are_idle(const struct app *app)
 {
-    size_t queued, running;
+    struct jobs_figures figures;
 
-    jobs_count(app->jobs, &queued, &running);
-    return running == 0;
+    jobs_figures(app->jobs, &figures);
+    return figures.n_running == 0;
 }
 
 static void stop_jobs(struct app *app)

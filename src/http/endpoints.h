@@ -8,6 +8,8 @@
 void healthz_get(struct http_request *req);
 void readyz_get(struct http_request *req);
 void version_get(struct http_request *req);
+
+/* metrics_get.c */
 void metrics_get_text(struct http_request *req);
 
 /* openapi.c */

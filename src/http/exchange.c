@@ -82,6 +82,14 @@ void exchange_resume_locked(struct http_exchange *x)
     MHD_resume_connection(x->conn);
 }
 
+static void note_problem(struct http_exchange *x, unsigned status, const json_t *json)
+{
+    const char *type = json_string_value(json_object_get(json, "type"));
+
+    if (status >= 400 && type && strncmp(type, "/problems/", 10) == 0)
+        snprintf(x->problem, sizeof(x->problem), "%s", type + 10);
+}
+
 bool exchange_reply(struct http_exchange *x, unsigned status,
                     struct MHD_Response *response, const json_t *json)
 {
@@ -104,6 +112,7 @@ bool exchange_reply(struct http_exchange *x, unsigned status,
                  response ? MHD_get_response_header(response, "Location") : NULL, json);
     pthread_mutex_lock(&x->lock);
     x->status = status;
+    note_problem(x, status, json);
     if (!x->ended)
         x->response = TAKE(response);
     x->ready = true;
@@ -249,6 +258,8 @@ static void count(struct http_exchange *x, unsigned status, int64_t ms)
     metrics_add(
         METRIC_HTTP_REQUESTS, 1,
         METRICS_LABELS(route, x->req.route ? x->req.route->method : "none", code));
+    if (x->problem[0])
+        metrics_add(METRIC_HTTP_PROBLEMS, 1, METRICS_LABELS(route, code, x->problem));
     metrics_observe(METRIC_HTTP_DURATION, (double)ms / 1000, METRICS_LABELS(route));
     log_line(x->req.route && x->req.route->flags & HTTP_QUIET ? LOG_LEVEL_DEBUG
                                                               : LOG_LEVEL_INFO,

@@ -102,6 +102,7 @@ struct http_exchange {
     bool suspended;       /* libmicrohttpd waits for us to resume */
     bool ended;           /* nothing can be sent any more */
     unsigned status;
+    char problem[48]; /* the type that was answered; "" where it was none */
     struct MHD_Response *response;
     struct out_header *out_headers;
     unsigned cancel_pending, cancel_told; /* bits by enum http_cancel */

@@ -39,6 +39,7 @@ static enum MHD_Result send_raw(struct http_exchange *x, const struct pt2_err *e
         buf_printf(&answer, "%s\n", text);
     x->phase = PHASE_QUEUED;
     x->raw_status = (unsigned)status;
+    snprintf(x->problem, sizeof(x->problem), "%s", pt2_error_name(err->code));
     x->lingers = true;
     if (!text || buf_failed(&answer) ||
         send(x->fd, answer.data, answer.len, MSG_NOSIGNAL | MSG_DONTWAIT) !=

@@ -1,6 +1,7 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "jobs/build_key.h"
+#include "jobs/figures.h"
 #include "jobs/impl.h"
 #include "store/builds_db.h"
 
@@ -138,6 +139,18 @@ static int insert(struct submission *s, json_t **ret_job, struct pt2_err *err)
     return 0;
 }
 
+static int insert_cached(struct submission *s, json_t **ret_job, struct pt2_err *err)
+{
+    const struct job_row *row = &s->job->row;
+    const struct patch patch = {
+        .state = row->state, .cached = true, .now_ms = row->finished_ms};
+
+    if (insert(s, ret_job, err) < 0)
+        return -1;
+    figures_job_ends(row, &patch);
+    return 0;
+}
+
 /* The run that will do it, a new one at the end of the queue where there is none.  Where
  * it runs already the job runs as well.  The holder of change. */
 static int choose_run(struct submission *s, struct run **ret_run, struct pt2_err *err)
@@ -195,7 +208,7 @@ static int submit(struct submission *s, json_t **ret_job, struct pt2_err *err)
     if (fill_row(s->request, &s->job->row, err) < 0 || find_build(s, err) < 0)
         return -1;
     if (s->job->row.state == JOB_SUCCEEDED)
-        return insert(s, ret_job, err);
+        return insert_cached(s, ret_job, err);
     if (temp_folder_check_room(objects_temp(s->jobs->parts.objects), s->request->program_bytes, err) < 0 ||
         reserve(s->jobs, err) < 0)
         return -1;

@@ -6,6 +6,7 @@
  *   turns.c    the thread of an open program: whose turn it is, which steps run together
  *   work.c     what that thread does for each kind of call
  *   budget.c   the memory of all caches
+ *   figures.c  what metrics and statistics say of all this
  *
  * serve->lock guards everything here but what is marked otherwise.  It is never held
  * while an engine, a hook or a done callback runs. */
@@ -13,12 +14,14 @@
 #define SERVE_IMPL_H
 
 #include "base/clock.h"
+#include "base/recent.h"
 #include "serve/serve.h"
 
 #include <limits.h>
 #include <pthread.h>
 
-#define SERVE_BUCKETS 4096
+#define SERVE_BUCKETS    4096
+#define SERVE_MAX_LABELS 32
 
 /* An opened engine and how many caches live with it.  The runner's thread only. */
 struct home {
@@ -81,6 +84,7 @@ struct gathering {
 struct runner {
     struct serve *serve;
     char program[SERVE_PROGRAM_SIZE];
+    char label[SERVE_LABEL_SIZE]; /* constant: the program, in metrics */
     char path[PATH_MAX], packed_path[PATH_MAX]; /* the latter "" where there is none */
     pthread_t thread;
 
@@ -121,6 +125,9 @@ struct serve {
     struct runner *runners;
     struct runner *finished; /* to be joined */
     unsigned n_threads;      /* runners not yet joined */
+    struct recent recent;    /* steps that went well: from their submission to their end */
+    char labels[SERVE_MAX_LABELS][SERVE_LABEL_SIZE]; /* programs that metrics name */
+    unsigned n_labels;
     int stop_fd;             /* readable once engines are to end what they do */
     unsigned n_busy;         /* calls that run, until done has returned */
     bool draining, abandoning, ending;
@@ -128,6 +135,19 @@ struct serve {
 
 /* End a call: its state, times and metrics; then done, so with no lock held. */
 void serve_finish(struct serve *serve, struct serve_call *call);
+
+/* ---- figures.c ---- */
+
+void figures_init(const struct serve *serve);
+/* Gauges that change with sessions and caches. */
+void figures_publish_locked(const struct serve *serve);
+/* The program's name in metrics: its first digits, "other" beyond SERVE_MAX_LABELS of
+ * them since the start. */
+void figures_label_locked(struct serve *serve, const char *program,
+                          char ret_label[SERVE_LABEL_SIZE]);
+/* A step that ended; its call's times are set. */
+void figures_step(struct serve *serve, const struct serve_call *call);
+void figures_batch(const struct batch *batch);
 
 /* ---- session.c; all _locked but session_new and session_free ---- */
 

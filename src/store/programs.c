@@ -332,6 +332,11 @@ int programs_list(struct programs *programs, int64_t limit, int64_t after,
     return 0;
 }
 
+int programs_count(struct programs *programs, int64_t *ret_n, struct pt2_err *err)
+{
+    return programs_db_count(programs->store, ret_n, err);
+}
+
 /* A program with its archive, which must outlive what is compiled from it. */
 struct opened {
     struct pt2_archive *archive;

@@ -71,6 +71,8 @@ MUST_USE int programs_get(struct programs *programs, const char *id, bool wait_e
  * *ret_list is new, an array; *ret_next the next cursor, 0: no more. */
 MUST_USE int programs_list(struct programs *programs, int64_t limit, int64_t after,
                            json_t **ret_list, int64_t *ret_next, struct pt2_err *err);
+MUST_USE int programs_count(struct programs *programs, int64_t *ret_n,
+                            struct pt2_err *err);
 /* The graph for people, new (free).  Errors: NOT_FOUND, IO, NOMEM, BAD_ARCHIVE. */
 MUST_USE int programs_graph(struct programs *programs, const char *id, char **ret_text,
                             struct pt2_err *err);
