@@ -161,10 +161,10 @@ def story_a_full_budget_shows_as_refusals():
 def story_failures_of_ours_show_by_type():
     with Daemon() as d:
         p = program(d)
-        objects = os.path.join(d.state, "objects", p[:2], p)
-        os.chmod(objects, 0o600)
-        with open(objects, "r+b") as f:
-            f.truncate(100)
+        stored = os.path.join(d.state, "objects", p[:2], p)
+        with open(stored + ".damaged", "wb") as f:
+            f.write(b"no archive")
+        os.replace(stored + ".damaged", stored)
         reply = d.post("/v1/sessions", {"program": p}, expect=500)
         until(lambda: metrics(d)["pt2d_http_problems_total"].value(
             type=reply.problem, route="/v1/sessions", status="500") == 1, "500")
