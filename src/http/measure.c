@@ -78,7 +78,7 @@ void measure_process(void)
 
 /* ---- the parts ---- */
 
-void measure_store(const struct app *app)
+static void count_store(const struct app *app)
 {
     uint64_t bytes;
     int64_t n;
@@ -97,19 +97,28 @@ static atomic_int_fast64_t measured_ms; /* monotonic; 0: not yet */
 static void measure_aside(void *arg, bool is_stopping)
 {
     if (!is_stopping)
-        measure_store(arg);
+        count_store(arg);
     atomic_store(&measured_ms, clock_mono_ms());
     atomic_store(&is_measuring, false);
+}
+
+static bool is_due(void)
+{
+    int64_t last = atomic_load(&measured_ms);
+
+    return last == 0 || clock_mono_ms() - last >= MEASURE_STORE_MS;
+}
+
+void measure_store(const struct app *app)
+{
+    if (is_due() && !atomic_exchange(&is_measuring, true))
+        measure_aside((void *)(uintptr_t)app, /* is_stopping= */ false);
 }
 
 /* One at a time. */
 static void measure_store_soon(const struct app *app)
 {
-    int64_t last = atomic_load(&measured_ms);
-
-    if (last != 0 && clock_mono_ms() - last < MEASURE_STORE_MS)
-        return;
-    if (!atomic_exchange(&is_measuring, true) &&
+    if (is_due() && !atomic_exchange(&is_measuring, true) &&
         !http_server_run(app->server, measure_aside, (void *)(uintptr_t)app))
         atomic_store(&is_measuring, false);
 }

@@ -12,7 +12,7 @@ void measure_process(void);
  * a pool thread where that is longer ago than MEASURE_STORE_MS; the next answer shows it. */
 void measure_parts(const struct app *app);
 #define MEASURE_STORE_MS 10000
-/* Count what the store holds; waits for the database and the disk. */
+/* Count what the store holds, where that is longer ago; waits for the database and the disk. */
 void measure_store(const struct app *app);
 
 #endif
