@@ -248,6 +248,13 @@ bool parts_are_idle(const struct app *app)
     return true;
 }
 
+void parts_touch(const struct app *app)
+{
+    for (size_t i = 0; i < n_started; i++)
+        if (parts[i].is_idle)
+            (void)parts[i].is_idle(app);
+}
+
 void parts_stop(struct app *app)
 {
     for (size_t i = n_started; i-- > 0;)

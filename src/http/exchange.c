@@ -113,6 +113,8 @@ bool exchange_reply(struct http_exchange *x, unsigned status,
     pthread_mutex_lock(&x->lock);
     x->status = status;
     note_problem(x, status, json);
+    if (!x->ended) /* its socket is open */
+        audit_note(x, response, json);
     if (!x->ended)
         x->response = TAKE(response);
     x->ready = true;
@@ -188,6 +190,13 @@ static void handler_returned(struct http_exchange *x)
         watcher_tell(x->server->watcher, x, untold);
 }
 
+void exchange_call(void (*fn)(struct http_request *req), struct http_request *req)
+{
+    log_set_request(req->id);
+    fn(req);
+    log_set_request(NULL);
+}
+
 static void run_on_pool(void *arg, bool is_stopping)
 {
     struct http_exchange *x = arg;
@@ -195,7 +204,7 @@ static void run_on_pool(void *arg, bool is_stopping)
     if (is_stopping)
         exchange_force(x);
     else
-        x->req.route->handler(&x->req);
+        exchange_call(x->req.route->handler, &x->req);
     handler_returned(x);
     exchange_unref(x);
 }
@@ -207,7 +216,7 @@ enum MHD_Result exchange_serve(struct http_exchange *x)
     x->phase = PHASE_SERVED;
     watcher_serves(x->server->watcher, x->link, x);
     if (!(x->req.route->flags & HTTP_BLOCKING)) {
-        x->req.route->handler(&x->req);
+        exchange_call(x->req.route->handler, &x->req);
         handler_returned(x);
         return exchange_answer(x);
     }
@@ -261,10 +270,11 @@ static void count(struct http_exchange *x, unsigned status, int64_t ms)
     if (x->problem[0])
         metrics_add(METRIC_HTTP_PROBLEMS, 1, METRICS_LABELS(route, code, x->problem));
     metrics_observe(METRIC_HTTP_DURATION, (double)ms / 1000, METRICS_LABELS(route));
-    log_line(x->req.route && x->req.route->flags & HTTP_QUIET ? LOG_LEVEL_DEBUG
+    log_with(x->req.route && x->req.route->flags & HTTP_QUIET ? LOG_LEVEL_DEBUG
                                                               : LOG_LEVEL_INFO,
-             "%s '%s' %u in %lld ms, request %s", x->method, x->target, status,
-             (long long)ms, x->req.id);
+             LOG_REQUEST(x->req.id), "%s '%s' %u in %lld ms", x->method, x->target, status,
+             (long long)ms);
+    audit_line(x, status);
 }
 
 void exchange_ended(struct http_exchange *x)

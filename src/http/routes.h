@@ -23,6 +23,7 @@ enum {
     HTTP_QUIET = 16,         /* logged at debug level only */
     HTTP_POLL = 32,  /* waits for news, not for work: gets HTTP_SHUTDOWN as soon as the
                         daemon begins to stop, others only after the grace time */
+    HTTP_ROUTINE = 128, /* no GET, but changes where a session stands at most: no audit line */
     HTTP_EARLY = 64, /* needs none of the daemon's parts: answered while it starts */
 };
 
