@@ -12,6 +12,9 @@ void version_get(struct http_request *req);
 /* metrics_get.c */
 void metrics_get_text(struct http_request *req);
 
+/* page_get.c */
+void page_get(struct http_request *req);
+
 /* stats_get.c */
 void stats_get(struct http_request *req);
 
