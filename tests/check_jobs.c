@@ -953,7 +953,7 @@ static void *hammer(void *ctx)
 START_TEST(test_jobs_from_many_threads)
 {
     pthread_t threads[4];
-    size_t queued = 1, running = 1;
+    struct jobs_figures figures = {.n_queued = 1};
     int64_t until;
 
     for (uintptr_t i = 0; i < 4; i++)
@@ -961,12 +961,13 @@ START_TEST(test_jobs_from_many_threads)
     for (int i = 0; i < 4; i++)
         pthread_join(threads[i], NULL);
     until = clock_mono_ms() + WAIT_MS;
-    while (queued + running > 0 && clock_mono_ms() < until) {
+    while (figures.n_queued + figures.n_running > 0 && clock_mono_ms() < until) {
         poll(NULL, 0, 5);
-        jobs_count(jobs, &queued, &running);
+        jobs_figures(jobs, &figures);
     }
-    ck_assert_uint_eq(queued, 0);
-    ck_assert_uint_eq(running, 0);
+    ck_assert_uint_eq(figures.n_queued, 0);
+    ck_assert_uint_eq(figures.n_running, 0);
+    ck_assert_int_eq(figures.oldest_queued_ms, 0);
     expect_nothing_in_tmp();
 }
 END_TEST

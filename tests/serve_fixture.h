@@ -164,7 +164,7 @@ static inline void delete_one(const char *id)
 {
     struct pt2_err err = {0};
 
-    ck_assert_int_eq(serve_delete(serve, id, &err), 0);
+    ck_assert_int_eq(serve_delete(serve, id, NULL, &err), 0);
 }
 
 static inline bool comes_true(bool (*what)(void))

@@ -8,7 +8,9 @@
  *     metrics_add(METRIC_HTTP_REQUESTS, 1, METRICS_LABELS(route, "200"));
  *     metrics_set(METRIC_SESSIONS, n, NULL);
  *
- * Any thread; a short lock each.  Nothing here fails: out of memory loses a series. */
+ * Any thread, also where it must not wait: a series that is there is found by a hash and
+ * changed by atomic operations; a lock is taken when one is made, and only then.  Nothing
+ * here fails: out of memory loses a series. */
 #ifndef BASE_METRICS_H
 #define BASE_METRICS_H
 
@@ -35,9 +37,17 @@ void metrics_observe(enum metric metric, double value,
 /* The value now; of a histogram the number of observations.  0 where none was seen. */
 double metrics_get(enum metric metric, const char *const *labels);
 
+/* Where that part (0 to 1) of a histogram's observations lies below, as far as its buckets
+ * tell: within one evenly spread; beyond the last bound that bound.  0 where none was seen. */
+double metrics_quantile(enum metric metric, const char *const *labels, double part);
+/* fn for each series of a metric with labels, in no order; values are the labels', borrowed
+ * for good.  fn may call all of the above. */
+void metrics_each(enum metric metric, void (*fn)(void *ctx, const char *const *values),
+                  void *ctx);
+
 /* Prometheus' text format, version 0.0.4: metrics in the table's order, series sorted. */
 void metrics_print(struct buf *to);
-/* Forget every series (tests). */
+/* Forget every series (tests, with one thread). */
 void metrics_reset(void);
 
 #endif

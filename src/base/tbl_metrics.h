@@ -1,11 +1,16 @@
 /* tbl_metrics.h - every metric of GET /metrics, written once.
  *
- * METRIC(id, kind, name, labels, help): kind COUNTER (name ends in _total), GAUGE, or
- * HISTOGRAM (seconds, 1 ms to 60 s); labels by spaces, "" for none. */
+ * METRIC(id, kind, name, labels, help): kind COUNTER (name ends in _total), GAUGE, or a
+ * histogram: HISTOGRAM (seconds, 1 ms to 60 s), HISTOGRAM_SHORT (0.1 ms to 60 s),
+ * HISTOGRAM_LONG (0.1 s to an hour), HISTOGRAM_SIZES (1 to 1024 of something).  Labels by
+ * spaces, "" for none.  Gauges that say "as of this answer" are measured by
+ * http/measure.c. */
 METRIC(HTTP_REQUESTS, COUNTER, "pt2d_http_requests_total", "route method status",
        "Requests that were answered")
 METRIC(HTTP_DURATION, HISTOGRAM, "pt2d_http_request_duration_seconds", "route",
        "Time from the request line to the last byte of the reply")
+METRIC(HTTP_PROBLEMS, COUNTER, "pt2d_http_problems_total", "route status type",
+       "Refusals and failures by the type of the problem that was answered")
 METRIC(HTTP_CONNECTIONS, GAUGE, "pt2d_http_connections", "", "Open connections")
 METRIC(HTTP_ACTIVE, GAUGE, "pt2d_http_requests_active", "", "Requests that are being served")
 METRIC(HTTP_SUSPENDED, GAUGE, "pt2d_http_requests_suspended", "",
@@ -23,6 +28,21 @@ METRIC(HTTP_POOL_REFUSED, COUNTER, "pt2d_http_pool_refused_total", "",
 METRIC(HTTP_REFUSED, COUNTER, "pt2d_http_refused_total", "reason",
        "Requests refused for who sent them: host, origin, token, scope, or a limit of "
        "the token (rate, sessions, exports)")
+METRIC(JOBS_QUEUED, GAUGE, "pt2d_jobs_queued", "", "Exports that wait, as of this answer")
+METRIC(JOBS_QUEUE_LIMIT, GAUGE, "pt2d_jobs_queue_limit", "", "Exports that may wait")
+METRIC(JOBS_OLDEST, GAUGE, "pt2d_jobs_oldest_queued_age_seconds", "",
+       "Since when the export at the queue's head has been there, 0 for an empty queue, as of this answer")
+METRIC(JOB_WORKERS, GAUGE, "pt2d_job_workers", "", "Exports that may run at once")
+METRIC(JOB_WORKERS_BUSY, GAUGE, "pt2d_job_workers_busy", "",
+       "Exports that run, as of this answer")
+METRIC(JOB_WORKERS_DIED, COUNTER, "pt2d_job_workers_died_total", "",
+       "Export workers that died, took too long or answered nonsense; their jobs may be tried again")
+METRIC(JOBS_FINISHED, COUNTER, "pt2d_jobs_finished_total", "outcome format",
+       "Exports that ended: succeeded, cached (succeeded without a run), failed or cancelled")
+METRIC(JOB_DURATION, HISTOGRAM_LONG, "pt2d_job_duration_seconds", "format",
+       "Time from its run's begin to an export's success")
+METRIC(JOB_QUEUE, HISTOGRAM_LONG, "pt2d_job_queue_seconds", "",
+       "How long an export waited for its run")
 METRIC(MODEL_FILES, COUNTER, "pt2d_model_files_total", "", "Files of models that were uploaded")
 METRIC(MODEL_FILE_BYTES, COUNTER, "pt2d_model_file_bytes_total", "", "Bytes of these files")
 METRIC(MODELS_PUBLISHED, COUNTER, "pt2d_models_published_total", "",
@@ -35,8 +55,11 @@ METRIC(PROGRAMS_REMOVED, COUNTER, "pt2d_programs_removed_total", "why",
 METRIC(PROGRAMS_DAMAGED, COUNTER, "pt2d_programs_damaged_total", "",
        "Programs and .pte files that were found to have another digest, or no file")
 METRIC(SESSIONS, GAUGE, "pt2d_sessions", "", "Sessions, with those being made")
+METRIC(SESSIONS_LIMIT, GAUGE, "pt2d_sessions_limit", "", "Sessions that there may be")
 METRIC(SESSION_CACHE_BYTES, GAUGE, "pt2d_session_cache_bytes", "",
        "Memory of the sessions' caches")
+METRIC(SESSION_CACHE_LIMIT, GAUGE, "pt2d_session_cache_limit_bytes", "",
+       "The budget of this memory")
 METRIC(SESSIONS_ENDED, COUNTER, "pt2d_sessions_ended_total", "how",
        "Sessions that were deleted, expired, or lost with what was saved of them")
 METRIC(SESSIONS_SPILLED, GAUGE, "pt2d_sessions_spilled", "",
@@ -51,6 +74,10 @@ METRIC(SESSION_SPILL_IO, COUNTER, "pt2d_session_spill_bytes_total", "direction",
 METRIC(SESSIONS_SAVED, COUNTER, "pt2d_sessions_saved_total", "result",
        "Sessions that a stop saved: ok, failed")
 METRIC(PROGRAMS_OPEN, GAUGE, "pt2d_programs_open", "", "Programs with an engine and a thread")
+METRIC(PROGRAMS_OPEN_LIMIT, GAUGE, "pt2d_programs_open_limit", "",
+       "Programs that may be open at once")
+METRIC(PROGRAMS_CLOSED, COUNTER, "pt2d_programs_closed_total", "why",
+       "Programs that were closed: idle for too long, or evicted for another one")
 METRIC(ENGINES_DIED, COUNTER, "pt2d_engines_died_total", "",
        "Engines whose worker died and that were opened anew")
 METRIC(CALLS_WAITING, GAUGE, "pt2d_session_calls_waiting", "",
@@ -58,11 +85,26 @@ METRIC(CALLS_WAITING, GAUGE, "pt2d_session_calls_waiting", "",
 METRIC(CALLS_RUNNING, GAUGE, "pt2d_session_calls_running", "", "Calls on sessions that have begun")
 METRIC(STEPS, COUNTER, "pt2d_steps_total", "result",
        "Steps: ok, failed, or refused and given up before they began")
-METRIC(STEP_TOKENS, COUNTER, "pt2d_step_tokens_total", "", "Tokens of the steps that went well")
-METRIC(STEP_QUEUE, HISTOGRAM, "pt2d_step_queue_seconds", "", "How long a step waited for its turn")
-METRIC(STEP_RUN, HISTOGRAM, "pt2d_step_run_seconds", "",
+METRIC(STEP_TOKENS, COUNTER, "pt2d_step_tokens_total", "program kind",
+       "Tokens of the steps that went well: generated (one a row, after others) or prompt")
+METRIC(STEP_QUEUE, HISTOGRAM_SHORT, "pt2d_step_queue_seconds", "",
+       "How long a step waited for its turn")
+METRIC(STEP_RUN, HISTOGRAM_SHORT, "pt2d_step_run_seconds", "program",
        "How long a step took once it had begun, others' turns between included")
+METRIC(BATCH_STEPS, HISTOGRAM_SIZES, "pt2d_step_batch_steps", "",
+       "Sessions whose steps ran together")
+METRIC(BATCH_ROWS, HISTOGRAM_SIZES, "pt2d_step_batch_rows", "",
+       "Tokens of all rows that ran together")
+METRIC(STORE_PROGRAMS, GAUGE, "pt2d_store_programs", "", "Programs that are kept")
+METRIC(STORE_BYTES, GAUGE, "pt2d_store_bytes", "kind",
+       "Bytes on the disk: objects (programs and what is made of them), database")
+METRIC(STORE_FREE, GAUGE, "pt2d_store_free_bytes", "",
+       "Bytes that the state directory's file system has left, as of this answer")
 METRIC(PROCESS_CPU, COUNTER, "process_cpu_seconds_total", "", "CPU time used, in seconds")
 METRIC(PROCESS_MEMORY, GAUGE, "process_resident_memory_bytes", "", "Resident memory")
+METRIC(PROCESS_VIRTUAL, GAUGE, "process_virtual_memory_bytes", "", "Address space")
 METRIC(PROCESS_FDS, GAUGE, "process_open_fds", "", "Open file descriptors")
+METRIC(PROCESS_MAX_FDS, GAUGE, "process_max_fds", "", "File descriptors that may be open")
+METRIC(PROCESS_START, GAUGE, "process_start_time_seconds", "",
+       "When the process began, in seconds since 1970")
 METRIC(BUILD_INFO, GAUGE, "pt2d_build_info", "version", "Always 1; the version is a label")

@@ -172,14 +172,16 @@ static int64_t now_ms(void)
     return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
 }
 
-static void set_log_level(const struct config *config)
+static void set_log(const struct config *config)
 {
     int level = log_level_from_name(config_get_text(config, "daemon.log_level"));
+    const char *format = config_get_text(config, "daemon.log_format");
 
     log_set_level((enum log_level)level);
+    log_set_format(streq(format, "json") ? LOG_JSON : LOG_PLAIN);
 }
 
-/* SIGHUP: the log's level and the tokens.  Anything else needs a restart. */
+/* SIGHUP: the log and the tokens.  Anything else needs a restart. */
 static void reload(struct app *app, const struct pt2d_options *options)
 {
     AUTO(config) config = NULL;
@@ -192,9 +194,9 @@ static void reload(struct app *app, const struct pt2d_options *options)
         log_warning("reload: %s, the old configuration stays", err.text);
     } else {
         while ((name = config_next_difference(app->config, config, &i)))
-            if (!streq(name, "daemon.log_level"))
+            if (strncmp(name, "daemon.log_", 11) != 0)
                 log_warning("reload: %s changed, which needs a restart, ignoring", name);
-        set_log_level(config);
+        set_log(config);
         if (http_server_reload(app->server, &err) < 0)
             log_warning("reload: %s, the old tokens stay", err.text);
         else
@@ -205,6 +207,14 @@ static void reload(struct app *app, const struct pt2d_options *options)
 
 /* ---- running ---- */
 
+/* All is well where the watcher comes round and no part's lock is stuck. */
+static void feed_watchdog(const struct app *app)
+{
+    parts_touch(app);
+    if (http_server_is_alive(app->server))
+        notify("WATCHDOG=1");
+}
+
 /* Until SIGTERM or SIGINT. */
 static void serve(struct app *app, const struct pt2d_options *options,
                   const sigset_t *signals)
@@ -214,8 +224,8 @@ static void serve(struct app *app, const struct pt2d_options *options,
     for (;;) {
         int number = wait_signal(signals, watchdog ? watchdog : 60000);
 
-        if (watchdog && http_server_is_alive(app->server))
-            notify("WATCHDOG=1");
+        if (watchdog)
+            feed_watchdog(app);
         if (number == SIGHUP)
             reload(app, options);
         else if (number)
@@ -292,7 +302,7 @@ int main(int argc, char **argv)
         log_error("%s", err.text);
         return 1;
     }
-    set_log_level(app.config);
+    set_log(app.config);
     if (options.fsck) {
         status = pt2d_fsck(app.config, options.fsck);
         config_free(app.config);

@@ -127,10 +127,10 @@ static void drain_jobs(struct app *app)
 
 static bool jobs_are_idle(const struct app *app)
 {
-    size_t queued, running;
+    struct jobs_figures figures;
 
-    jobs_count(app->jobs, &queued, &running);
-    return running == 0;
+    jobs_figures(app->jobs, &figures);
+    return figures.n_running == 0;
 }
 
 static void stop_jobs(struct app *app)
@@ -257,6 +257,13 @@ bool parts_are_idle(const struct app *app)
         if (parts[i].is_idle && !parts[i].is_idle(app))
             return false;
     return true;
+}
+
+void parts_touch(const struct app *app)
+{
+    for (size_t i = 0; i < n_started; i++)
+        if (parts[i].is_idle)
+            (void)parts[i].is_idle(app);
 }
 
 void parts_stop(struct app *app)

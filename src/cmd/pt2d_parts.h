@@ -30,6 +30,9 @@ struct part {
 MUST_USE int parts_start(struct app *app, struct pt2_err *err);
 void parts_drain(struct app *app);
 bool parts_are_idle(const struct app *app);
+/* Take and leave each part's lock: where one is never given back this does not return, so
+ * that the watchdog goes off. */
+void parts_touch(const struct app *app);
 void parts_stop(struct app *app);
 void parts_done(struct app *app);
 

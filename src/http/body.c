@@ -1,6 +1,7 @@
 /* body.c - taking a request's body: into memory, or to the route's receive(). */
 #include "http/exchange.h"
 
+#include "base/log.h"
 #include "base/metrics.h"
 #include "http/pool.h"
 #include "http/server_parts.h"
@@ -113,6 +114,17 @@ void body_done(struct http_exchange *x)
 
 /* ---- to receive() ---- */
 
+static int receive(struct http_exchange *x, const void *data, size_t len,
+                   struct pt2_err *err)
+{
+    int r;
+
+    log_set_request(x->req.id);
+    r = x->req.route->receive(&x->req, data, len, err);
+    log_set_request(NULL);
+    return r;
+}
+
 static void receive_slice(void *arg, bool is_stopping)
 {
     struct http_exchange *x = arg;
@@ -121,7 +133,7 @@ static void receive_slice(void *arg, bool is_stopping)
 
     if (is_stopping)
         pt2_err_set(&err, PT2_ERR_DRAINING, "the daemon is stopping");
-    else if (x->req.route->receive(&x->req, u->working, u->n_working, &err) < 0 &&
+    else if (receive(x, u->working, u->n_working, &err) < 0 &&
              err.code == PT2_ERR_NONE)
         pt2_err_set(&err, PT2_ERR_INTERNAL, "upload");
     pthread_mutex_lock(&x->lock);

@@ -8,7 +8,15 @@
 void healthz_get(struct http_request *req);
 void readyz_get(struct http_request *req);
 void version_get(struct http_request *req);
+
+/* metrics_get.c */
 void metrics_get_text(struct http_request *req);
+
+/* page_get.c */
+void page_get(struct http_request *req);
+
+/* stats_get.c */
+void stats_get(struct http_request *req);
 
 /* openapi.c */
 void openapi_get(struct http_request *req);

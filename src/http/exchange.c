@@ -81,6 +81,14 @@ void exchange_resume_locked(struct http_exchange *x)
     MHD_resume_connection(x->conn);
 }
 
+static void note_problem(struct http_exchange *x, unsigned status, const json_t *json)
+{
+    const char *type = json_string_value(json_object_get(json, "type"));
+
+    if (status >= 400 && type && strncmp(type, "/problems/", 10) == 0)
+        snprintf(x->problem, sizeof(x->problem), "%s", type + 10);
+}
+
 bool exchange_reply(struct http_exchange *x, unsigned status,
                     struct MHD_Response *response, const json_t *json)
 {
@@ -103,6 +111,9 @@ bool exchange_reply(struct http_exchange *x, unsigned status,
                  response ? MHD_get_response_header(response, "Location") : NULL, json);
     pthread_mutex_lock(&x->lock);
     x->status = status;
+    note_problem(x, status, json);
+    if (!x->ended) /* its socket is open */
+        audit_note(x, response, json);
     if (!x->ended)
         x->response = TAKE(response);
     x->ready = true;
@@ -178,6 +189,13 @@ static void handler_returned(struct http_exchange *x)
         watcher_tell(x->server->watcher, x, untold);
 }
 
+void exchange_call(void (*fn)(struct http_request *req), struct http_request *req)
+{
+    log_set_request(req->id);
+    fn(req);
+    log_set_request(NULL);
+}
+
 static void run_on_pool(void *arg, bool is_stopping)
 {
     struct http_exchange *x = arg;
@@ -185,7 +203,7 @@ static void run_on_pool(void *arg, bool is_stopping)
     if (is_stopping)
         exchange_force(x);
     else
-        x->req.route->handler(&x->req);
+        exchange_call(x->req.route->handler, &x->req);
     handler_returned(x);
     exchange_unref(x);
 }
@@ -197,7 +215,7 @@ enum MHD_Result exchange_serve(struct http_exchange *x)
     x->phase = PHASE_SERVED;
     watcher_serves(x->server->watcher, x->link, x);
     if (!(x->req.route->flags & HTTP_BLOCKING)) {
-        x->req.route->handler(&x->req);
+        exchange_call(x->req.route->handler, &x->req);
         handler_returned(x);
         return exchange_answer(x);
     }
@@ -248,11 +266,14 @@ static void count(struct http_exchange *x, unsigned status, int64_t ms)
     metrics_add(
         METRIC_HTTP_REQUESTS, 1,
         METRICS_LABELS(route, x->req.route ? x->req.route->method : "none", code));
+    if (x->problem[0])
+        metrics_add(METRIC_HTTP_PROBLEMS, 1, METRICS_LABELS(route, code, x->problem));
     metrics_observe(METRIC_HTTP_DURATION, (double)ms / 1000, METRICS_LABELS(route));
-    log_line(x->req.route && x->req.route->flags & HTTP_QUIET ? LOG_LEVEL_DEBUG
+    log_with(x->req.route && x->req.route->flags & HTTP_QUIET ? LOG_LEVEL_DEBUG
                                                               : LOG_LEVEL_INFO,
-             "%s '%s' %u in %lld ms, request %s", x->method, x->target, status,
-             (long long)ms, x->req.id);
+             LOG_REQUEST(x->req.id), "%s '%s' %u in %lld ms", x->method, x->target, status,
+             (long long)ms);
+    audit_line(x, status);
 }
 
 void exchange_ended(struct http_exchange *x)

@@ -16,6 +16,8 @@
 #define HTTP_EXCHANGE_H
 
 #include "base/buf.h"
+#include "http/audit.h"
+#include "http/auth.h"
 #include "http/reply.h"
 #include "http/routes.h"
 
@@ -100,6 +102,8 @@ struct http_exchange {
     bool suspended;       /* libmicrohttpd waits for us to resume */
     bool ended;           /* nothing can be sent any more */
     unsigned status;
+    char problem[48]; /* the type that was answered; "" where it was none */
+    struct audit_facts audit;
     struct MHD_Response *response;
     struct out_header *out_headers;
     unsigned cancel_pending, cancel_told; /* bits by enum http_cancel */
@@ -139,6 +143,8 @@ void exchange_resume_locked(struct http_exchange *x);
 /* Queue the reply where one is ready, otherwise suspend until one is. [HTTP], in the
  * access handler. */
 enum MHD_Result exchange_answer(struct http_exchange *x);
+/* fn(req); what it logs bears the request's id. */
+void exchange_call(void (*fn)(struct http_request *req), struct http_request *req);
 /* Call the route's handler, here or on the pool, and see to the answer.  [HTTP] */
 enum MHD_Result exchange_serve(struct http_exchange *x);
 /* The end: by libmicrohttpd's callback.  [HTTP]  The caller drops the core's reference.

@@ -118,8 +118,8 @@ static void on_reply(void *ctx, struct http_request *req, unsigned status,
 
     if (status >= 200 && status <= 299 && json && !claim->is_kept &&
         keep(claim, status, location, json, &err) < 0)
-        log_warning("request %s: its answer is not kept under its idempotency key: %s",
-                    req->id, err.text);
+        log_with(LOG_LEVEL_WARNING, LOG_REQUEST(req->id),
+                 "an answer is not kept under its idempotency key: %s", err.text);
     take_out(claim);
     claim_free(claim);
 }

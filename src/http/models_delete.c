@@ -13,6 +13,6 @@ void models_delete_one(struct http_request *req)
         return;
     }
     metrics_add(METRIC_MODELS_DELETED, 1, NULL);
-    log_info("model '%s' was deleted, request %s", req->params[0], req->id);
+    log_info("model '%s' was deleted", req->params[0]);
     http_reply_empty(req, 204);
 }

@@ -126,9 +126,9 @@ static void publish(struct http_request *req, const struct context *c)
     }
     if (published != UPLOADS_UNCHANGED) {
         metrics_add(METRIC_MODELS_PUBLISHED, 1, NULL);
-        log_info("model '%s' was %s: %zu files, %llu bytes, request %s", req->params[0],
+        log_info("model '%s' was %s: %zu files, %llu bytes", req->params[0],
                  published == UPLOADS_MADE ? "published" : "replaced", c->n,
-                 (unsigned long long)c->bytes, req->id);
+                 (unsigned long long)c->bytes);
     }
     reply_published(req, published);
 }

@@ -2,6 +2,7 @@
 #include "http/exchange.h"
 
 #include "base/log.h"
+#include "http/audit.h"
 #include "http/server_parts.h"
 #include "http/watcher.h"
 
@@ -39,11 +40,13 @@ static enum MHD_Result send_raw(struct http_exchange *x, const struct pt2_err *e
         buf_printf(&answer, "%s\n", text);
     x->phase = PHASE_QUEUED;
     x->raw_status = (unsigned)status;
+    snprintf(x->problem, sizeof(x->problem), "%s", pt2_error_name(err->code));
+    audit_note(x, NULL, NULL);
     x->lingers = true;
     if (!text || buf_failed(&answer) ||
         send(x->fd, answer.data, answer.len, MSG_NOSIGNAL | MSG_DONTWAIT) !=
             (ssize_t)answer.len)
-        log_debug("request %s: the refusal could not be sent", x->req.id);
+        log_with(LOG_LEVEL_DEBUG, LOG_REQUEST(x->req.id), "the refusal could not be sent");
     return MHD_NO;
 }
 

@@ -228,8 +228,8 @@ void http_reply_err_with(struct http_request *req, const struct pt2_err *err,
         err = &none;
     }
     if (pt2_error_status(err->code) == 500 || pt2_error_status(err->code) == 507)
-        log_error("%s '%s', request %s: %s", exchange_of(req)->method,
-                  exchange_of(req)->target, req->id, err->text);
+        log_with(LOG_LEVEL_ERROR, LOG_REQUEST(req->id), "%s '%s': %s",
+                 exchange_of(req)->method, exchange_of(req)->target, err->text);
     reply_problem(req, err->code, problem_json(err, extra));
 }
 

@@ -15,7 +15,7 @@ static struct fit fit_path(const char *template, const char *path)
     while (*template == '/' && *path == '/') {
         size_t n = strcspn(++template, "/"), m = strcspn(++path, "/");
 
-        if (m == 0)
+        if (m == 0 && n != 0) /* empty segments are none, but for the root's */
             return fit;
         if (*template != '{') {
             if (n != m || memcmp(template, path, n) != 0)

@@ -23,6 +23,7 @@ enum {
     HTTP_QUIET = 16,         /* logged at debug level only */
     HTTP_POLL = 32,  /* waits for news, not for work: gets HTTP_SHUTDOWN as soon as the
                         daemon begins to stop, others only after the grace time */
+    HTTP_ROUTINE = 128, /* no GET, but changes where a session stands at most: no audit line */
     HTTP_EARLY = 64, /* needs none of the daemon's parts: answered while it starts */
 };
 
@@ -72,7 +73,7 @@ const struct route_table *routes_table(void); /* routes.c's */
  * ROUTE_FOUND: *ret_route, and params decoded into buf (room for strlen(path) + 1 bytes).
  * ROUTE_NO_METHOD: ret_allow lists what the path has, "GET, HEAD, PUT".
  * ROUTE_BAD_PATH: an escape that is none, %00, a '.' or '..' segment, not UTF-8.
- * A literal segment wins over a {name}; an empty one matches nothing. */
+ * A literal segment wins over a {name}; an empty one matches nothing but "/". */
 enum route_match routes_find(const struct route_table *table, const char *method,
                              const char *path, char *buf, const struct route **ret_route,
                              const char *ret_params[HTTP_MAX_PARAMS],

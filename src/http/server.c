@@ -317,6 +317,12 @@ int http_server_reload(struct http_server *server, struct pt2_err *err)
     return auth_reload(server->auth, err);
 }
 
+bool http_server_run(struct http_server *server, void (*fn)(void *arg, bool is_stopping),
+                     void *arg)
+{
+    return pool_push(server->pool, fn, arg, /* must_fit= */ true, NULL) == 0;
+}
+
 bool http_server_is_alive(const struct http_server *server)
 {
     return http_now_ms() - watcher_last_round_ms(server->watcher) < 10000;

@@ -39,6 +39,12 @@ void http_server_stop(struct http_server *server, int64_t grace_ms);
 void http_server_free(struct http_server *server);
 DEFINE_AUTO(http_server)
 
+/* Have fn(arg) called on a thread of the pool, however many requests wait for one: for work
+ * whose amount is bounded elsewhere.  is_stopping: do no more than let go.  False: the
+ * server stops, and fn is not called. */
+bool http_server_run(struct http_server *server, void (*fn)(void *arg, bool is_stopping),
+                     void *arg);
+
 /* Read the token file again.  Errors: IO, INVALID; the old tokens then stay. */
 MUST_USE int http_server_reload(struct http_server *server, struct pt2_err *err);
 

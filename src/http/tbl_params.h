@@ -27,6 +27,8 @@ PARAM(daemon, grace, TIME, "", "30 s", 0, 3600000,
       "How long requests and exports that run may take to finish after SIGTERM.")
 PARAM(daemon, log_level, CHOICE, "error|warning|info|debug", "info", 0, 0,
       "What is logged.  Reloaded by SIGHUP.")
+PARAM(daemon, log_format, CHOICE, "plain|json", "plain", 0, 0,
+      "How: lines for people, or a JSON object a line.  Reloaded by SIGHUP.")
 
 /* HTTP */
 PARAM(http, listen, TEXT, "addresses", "127.0.0.1:8250", 1, 1024,

@@ -1,3 +1,4 @@
+#include "jobs/figures.h"
 #include "jobs/impl.h"
 #include "jobs/patch.h"
 
@@ -119,6 +120,7 @@ static int cancel(struct jobs *jobs, const char *id, const char *who, json_t **r
     patch_begin(&patch, JOB_CANCELLED);
     if (patch_write(&patch, jobs->parts.store, &job->row, err) < 0)
         return -1;
+    figures_job_ends(&job->row, &patch);
     pthread_mutex_lock(&jobs->mutex);
     *ret_job = leave_locked(jobs, job, &patch);
     pthread_mutex_unlock(&jobs->mutex);

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "jobs/figures.h"
 #include "jobs/impl.h"
 #include "jobs/patch.h"
 
@@ -70,6 +71,7 @@ static int recover_job(struct jobs *jobs, struct job *job, struct pt2_err *err)
         patch.error = error = interrupted_text(&job->row);
     if (patch_write(&patch, jobs->parts.store, &job->row, err) < 0)
         return -1;
+    figures_job_ends(&job->row, &patch);
     patch_apply(&patch, job);
     if (fails) {
         job_leave_locked(job);
@@ -141,6 +143,7 @@ int jobs_new(const struct jobs_parts *parts, const struct jobs_options *options,
     jobs->parts = *parts;
     jobs->options = *options;
     jobs->queue_end = &jobs->queue;
+    figures_jobs_init(options);
     pthread_mutex_init(&jobs->change, NULL);
     pthread_mutex_init(&jobs->mutex, NULL);
     pthread_cond_init(&jobs->has_work, NULL);
@@ -224,12 +227,4 @@ void jobs_free(struct jobs *jobs)
     free(jobs->threads);
     free(jobs->export_path);
     free(jobs);
-}
-
-void jobs_count(struct jobs *jobs, size_t *ret_queued, size_t *ret_running)
-{
-    pthread_mutex_lock(&jobs->mutex);
-    *ret_queued = jobs->n_queued;
-    *ret_running = jobs->n_running;
-    pthread_mutex_unlock(&jobs->mutex);
 }

@@ -11,7 +11,7 @@
  *     queued ──► running ──► succeeded | failed
  *        └──────────┴──────► cancelled
  *
- * Any thread.  All calls but jobs_watch, jobs_unwatch and jobs_drain wait for the
+ * Any thread.  All calls but jobs_watch, jobs_unwatch, jobs_drain and jobs_figures wait for the
  * database, so not on an HTTP thread. */
 #ifndef JOBS_JOBS_H
 #define JOBS_JOBS_H
@@ -131,7 +131,16 @@ bool jobs_watch(struct jobs *jobs, const char *id, const char *who,
 /* No more calls once this returns.  Nothing where the last event was already. */
 void jobs_unwatch(struct jobs *jobs, struct jobs_watch *watch);
 
-/* For metrics. */
-void jobs_count(struct jobs *jobs, size_t *ret_queued, size_t *ret_running);
+/* ---- figures ---- */
+
+struct jobs_figures {
+    size_t n_queued, max_queued;   /* jobs */
+    size_t n_running, max_running; /* runs */
+    int64_t oldest_queued_ms;      /* since when the oldest one waits; 0: none does */
+};
+void jobs_figures(struct jobs *jobs, struct jobs_figures *ret_figures);
+/* How many there are of each state.  Errors: IO. */
+MUST_USE int jobs_states(struct jobs *jobs, int64_t ret_n[JOB_N_STATES],
+                         struct pt2_err *err);
 
 #endif

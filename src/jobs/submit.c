@@ -2,6 +2,7 @@
 #include "base/json.h"
 #include "base/metrics.h"
 #include "jobs/build_key.h"
+#include "jobs/figures.h"
 #include "jobs/impl.h"
 #include "store/builds_db.h"
 #include "store/programs.h"
@@ -159,6 +160,18 @@ static int check_limit(const struct submission *s, struct pt2_err *err)
                        s->job->row.owner, max);
 }
 
+static int insert_cached(struct submission *s, json_t **ret_job, struct pt2_err *err)
+{
+    const struct job_row *row = &s->job->row;
+    const struct patch patch = {
+        .state = row->state, .cached = true, .now_ms = row->finished_ms};
+
+    if (insert(s, ret_job, err) < 0)
+        return -1;
+    figures_job_ends(row, &patch);
+    return 0;
+}
+
 /* The run that will do it, a new one at the end of the queue where there is none.  Where
  * it runs already the job runs as well.  The holder of change. */
 static int choose_run(struct submission *s, struct run **ret_run, struct pt2_err *err)
@@ -218,7 +231,7 @@ static int submit(struct submission *s, json_t **ret_job, struct pt2_err *err)
     if (fill_row(s->request, &s->job->row, err) < 0 || find_build(s, err) < 0)
         return -1;
     if (s->job->row.state == JOB_SUCCEEDED)
-        return insert(s, ret_job, err);
+        return insert_cached(s, ret_job, err);
     if (programs_check_room(s->jobs->parts.programs, s->request->program_bytes, err) < 0 ||
         reserve(s->jobs, err) < 0)
         return -1;

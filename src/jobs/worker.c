@@ -1,7 +1,9 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "base/metrics.h"
 #include "jobs/build_key.h"
+#include "jobs/figures.h"
 #include "jobs/impl.h"
 #include "jobs/patch.h"
 #include "jobs/produce.h"
@@ -95,6 +97,7 @@ static enum ending died(struct attempt *a, const char *text)
 
     pt2_err_set(&err, PT2_ERR_WORKER_DIED, "%s", text);
     log_warning("export of model '%s': %s", a->run->model, text);
+    metrics_add(METRIC_JOB_WORKERS_DIED, 1, NULL);
     failed(a, &err);
     return RUN_DIED;
 }
@@ -124,6 +127,7 @@ static void apply_all(struct jobs *jobs, struct run *run, const struct patch *pa
 {
     struct job *job, *next;
 
+    figures_run_ends(run, patch);
     pthread_mutex_lock(&jobs->mutex);
     run->is_closed = job_is_finished(patch->state);
     for (job = run->jobs; job; job = next) {
@@ -432,6 +436,9 @@ static void apply_deaths(struct attempt *a, const struct patch *fail,
 {
     struct job *job, *next;
 
+    for (job = a->run->jobs; job; job = job->next)
+        if (job->row.attempts >= JOB_MAX_ATTEMPTS)
+            figures_job_ends(&job->row, fail);
     pthread_mutex_lock(&a->jobs->mutex);
     for (job = a->run->jobs; job; job = next) {
         next = job->next;
@@ -605,6 +612,7 @@ static void mark_running(struct jobs *jobs, struct run *run, const struct patch 
     snprintf(run->stage, sizeof(run->stage), "starting");
     run->done = run->total = 0;
     for (struct job *job = run->jobs; job; job = job->next) {
+        figures_job_begins(&job->row, patch);
         patch_apply(patch, job);
         jobs->n_queued--;
         job_tell_locked(job);

@@ -9,6 +9,7 @@
  *   holders.c  how many sessions each owner has
  *   spill.c    idle sessions' caches, put on the disk where memory is short, and back
  *   keep.c     all sessions, saved at a stop and taken up by the next start
+ *   figures.c  what metrics and statistics say of all this
  *
  * serve->lock guards everything here but what is marked otherwise.  It is never held
  * while an engine, a hook or a done callback runs. */
@@ -17,12 +18,14 @@
 
 #include "base/clock.h"
 #include "serve/saved.h"
+#include "base/recent.h"
 #include "serve/serve.h"
 
 #include <limits.h>
 #include <pthread.h>
 
-#define SERVE_BUCKETS 4096
+#define SERVE_BUCKETS    4096
+#define SERVE_MAX_LABELS 32
 
 /* An opened engine and how many caches live with it.  The runner's thread only. */
 struct home {
@@ -93,6 +96,7 @@ struct gathering {
 struct runner {
     struct serve *serve;
     char program[SERVE_PROGRAM_SIZE];
+    char label[SERVE_LABEL_SIZE]; /* constant: the program, in metrics */
     char path[PATH_MAX], packed_path[PATH_MAX]; /* the latter "" where there is none */
     pthread_t thread;
 
@@ -136,6 +140,9 @@ struct serve {
     struct runner *runners;
     struct runner *finished; /* to be joined */
     unsigned n_threads;      /* runners not yet joined */
+    struct recent recent;    /* steps that went well: from their submission to their end */
+    char labels[SERVE_MAX_LABELS][SERVE_LABEL_SIZE]; /* programs that metrics name */
+    unsigned n_labels;
     int stop_fd;             /* readable once engines are to end what they do */
     unsigned n_busy;         /* calls that run, until done has returned */
     bool draining, abandoning, ending;
@@ -159,6 +166,19 @@ void serve_tell_closed(struct serve *serve, const char *id, const char *program,
 
 /* End a call: its state, times and metrics; then done, so with no lock held. */
 void serve_finish(struct serve *serve, struct serve_call *call);
+
+/* ---- figures.c ---- */
+
+void figures_init(const struct serve *serve);
+/* Gauges that change with sessions and caches. */
+void figures_publish_locked(const struct serve *serve);
+/* The program's name in metrics: its first digits, "other" beyond SERVE_MAX_LABELS of
+ * them since the start. */
+void figures_label_locked(struct serve *serve, const char *program,
+                          char ret_label[SERVE_LABEL_SIZE]);
+/* A step that ended; its call's times are set. */
+void figures_step(struct serve *serve, const struct serve_call *call);
+void figures_batch(const struct batch *batch);
 
 /* ---- session.c; all _locked but session_new and session_free ---- */
 

@@ -263,6 +263,7 @@ static int start_locked(struct serve *serve, const struct serve_call *open,
     snprintf(r->path, sizeof(r->path), "%s", open->open.path);
     snprintf(r->packed_path, sizeof(r->packed_path), "%s",
              open->open.packed_path ? open->open.packed_path : "");
+    figures_label_locked(serve, r->program, r->label);
     r->last_open = &r->opens;
     r->last_ready = &r->ready;
     pthread_condattr_init(&attr);

@@ -9,14 +9,6 @@
 
 #define KEEP_MS 5000 /* at a stop, for saving, once nothing runs any more */
 
-static void publish_gauges_locked(const struct serve *serve)
-{
-    metrics_set(METRIC_SESSIONS, serve->n_sessions, NULL);
-    metrics_set(METRIC_SESSION_CACHE_BYTES, (double)serve->cache_bytes, NULL);
-    metrics_set(METRIC_SESSIONS_SPILLED, serve->n_away, NULL);
-    metrics_set(METRIC_SESSION_SPILLED_BYTES, (double)serve->spill_bytes, NULL);
-}
-
 /* ---- calls ---- */
 
 void serve_call_init(struct serve_call *call, enum serve_verb verb,
@@ -33,32 +25,18 @@ void serve_call_done(struct serve_call *call)
     free(TAKE(call->file));
 }
 
-static void count_step(const struct serve_call *call)
-{
-    const char *result = call->err.code == PT2_ERR_NONE ? "ok"
-                         : call->begun_ns == 0          ? "refused"
-                                                        : "failed";
-
-    metrics_add(METRIC_STEPS, 1, METRICS_LABELS(result));
-    if (call->err.code != PT2_ERR_NONE)
-        return;
-    metrics_add(METRIC_STEP_TOKENS, (double)call->step.s, NULL);
-    metrics_observe(METRIC_STEP_QUEUE, (double)call->queue_ns / 1e9, NULL);
-    metrics_observe(METRIC_STEP_RUN, (double)call->run_ns / 1e9, NULL);
-}
-
 void serve_finish(struct serve *serve, struct serve_call *call)
 {
     int64_t now = clock_mono_ns(), begun = call->begun_ns ? call->begun_ns : now;
 
     pthread_mutex_lock(&serve->lock);
     call->state = SERVE_DONE;
-    publish_gauges_locked(serve);
+    figures_publish_locked(serve);
     pthread_mutex_unlock(&serve->lock);
     call->queue_ns = begun - call->submitted_ns;
     call->run_ns = now - begun;
     if (call->verb == SERVE_STEP)
-        count_step(call);
+        figures_step(serve, call);
     call->done(call);
 }
 
@@ -278,7 +256,7 @@ void serve_end_unlock(struct serve *serve, struct session *s, enum serve_end how
     for (struct serve_call *call = waiting; call; call = call->next)
         give_up_locked(call, code, why);
     session_doom_locked(serve, s);
-    publish_gauges_locked(serve);
+    figures_publish_locked(serve);
     finish_list_unlock(serve, waiting);
     if (is_kept) /* before it is recorded: a start in between must not find it */
         (void)!saved_remove(&serve->saved, id, NULL);
@@ -424,6 +402,7 @@ int serve_new(const struct serve_options *options, struct serve **ret_serve,
     init_cond(&serve->keeper_wake);
     init_cond(&serve->quiet);
     init_cond(&serve->spilled);
+    figures_init(serve);
     serve->stop_fd = eventfd(0, EFD_CLOEXEC);
     if (serve->stop_fd >= 0)
         errno = pthread_create(&serve->keeper, NULL, keep, serve);

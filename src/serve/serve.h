@@ -27,6 +27,7 @@ struct temp_folder; /* store/temp_file.h */
 
 #define SERVE_ID_SIZE      96 /* "ses_<node>-<26 characters>" and the '\0' */
 #define SERVE_PROGRAM_SIZE 65 /* 64 hex digits and the '\0' */
+#define SERVE_LABEL_SIZE   13 /* the first 12 of them, as metrics name a program */
 
 /* How a session ended; LOST: what was saved of it can't be read. */
 enum serve_end { SERVE_DELETED, SERVE_EXPIRED, SERVE_LOST };
@@ -121,6 +122,30 @@ MUST_USE int serve_list(struct serve *serve, const char *who, uint64_t before, s
  * Errors: NOT_FOUND, also where who does not see it. */
 MUST_USE int serve_delete(struct serve *serve, const char *id, const char *who,
                           struct pt2_err *err);
+
+/* ---- figures ---- */
+
+struct serve_figures {
+    unsigned n_sessions, max_sessions;
+    uint64_t cache_bytes, max_cache_bytes;
+    unsigned n_waiting, n_running; /* calls */
+    unsigned n_programs, max_programs;
+    double steps_per_second;  /* within the last minute, of those that went well */
+    double step_seconds[3];   /* their quantiles 0.5, 0.9, 0.99, with the wait */
+};
+void serve_figures(struct serve *serve, struct serve_figures *ret_figures);
+
+/* An open program. */
+struct serve_program {
+    char program[SERVE_PROGRAM_SIZE];
+    char label[SERVE_LABEL_SIZE];
+    enum pt2_engine_kind engine; /* AUTO: it is being opened */
+    unsigned n_sessions, n_ready; /* sessions; those that wait for their turn */
+    uint64_t cache_bytes;
+};
+/* *ret is new (free). */
+MUST_USE int serve_programs(struct serve *serve, struct serve_program **ret,
+                            size_t *ret_n, struct pt2_err *err);
 
 /* ---- calls ---- */
 

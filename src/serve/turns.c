@@ -207,6 +207,7 @@ static void run_batch_locked(struct runner *r)
     struct batch *batch = &r->batch;
     int64_t begin_ns = clock_mono_ns();
 
+    figures_batch(batch);
     pthread_mutex_unlock(&r->serve->lock);
     pt2_engine_steps(r->home->engine, batch->steps, batch->n);
     pthread_mutex_lock(&r->serve->lock);
@@ -340,6 +341,9 @@ void *turns_run(void *arg)
     pthread_mutex_lock(&serve->lock);
     budget_settle_locked(r);
     metrics_add(METRIC_PROGRAMS_OPEN, -1, NULL);
+    if (!serve->ending)
+        metrics_add(METRIC_PROGRAMS_CLOSED, 1,
+                    METRICS_LABELS(r->is_evicted ? "evicted" : "idle"));
     r->next = serve->finished;
     serve->finished = r;
     pthread_cond_signal(&serve->keeper_wake);

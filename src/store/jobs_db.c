@@ -210,6 +210,23 @@ int jobs_db_list(struct store *store, const struct jobs_filter *filter, int64_t 
     return r;
 }
 
+int jobs_db_count(struct store *store, int64_t ret_n[JOB_N_STATES], struct pt2_err *err)
+{
+    struct sql q;
+    int r;
+
+    memset(ret_n, 0, JOB_N_STATES * sizeof(*ret_n));
+    sql_open(&q, store, "SELECT state, count(*) FROM jobs GROUP BY state", err);
+    while ((r = sql_next(&q)) > 0) {
+        int64_t state = sql_int(&q, 0);
+
+        if (state >= 0 && state < JOB_N_STATES)
+            ret_n[state] = sql_int(&q, 1);
+    }
+    sql_done(&q);
+    return r;
+}
+
 int jobs_db_unfinished(struct store *store, jobs_db_each *each, void *ctx,
                        struct pt2_err *err)
 {

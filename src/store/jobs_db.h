@@ -69,6 +69,9 @@ typedef int jobs_db_each(void *ctx, const struct job_row *row, struct pt2_err *e
 MUST_USE int jobs_db_list(struct store *store, const struct jobs_filter *filter,
                           int64_t before, int64_t limit, jobs_db_each *each, void *ctx,
                           struct pt2_err *err);
+/* How many there are of each state. */
+MUST_USE int jobs_db_count(struct store *store, int64_t ret_n[JOB_N_STATES],
+                           struct pt2_err *err);
 /* All that are queued or running, oldest first. */
 MUST_USE int jobs_db_unfinished(struct store *store, jobs_db_each *each, void *ctx,
                                 struct pt2_err *err);

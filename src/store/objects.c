@@ -252,3 +252,36 @@ int objects_sweep(struct objects *objects,
 
     return folder_each(objects->dir, sweep_folder, &sweep, err);
 }
+
+/* ---- how much there is ---- */
+
+static int add_file(void *ctx, const char *folder, const char *name, struct pt2_err *err)
+{
+    char path[PATH_MAX + NAME_MAX + 2];
+    uint64_t *bytes = ctx;
+    struct stat st;
+
+    (void)err;
+    snprintf(path, sizeof(path), "%s/%s", folder, name);
+    if (lstat(path, &st) == 0 && S_ISREG(st.st_mode))
+        *bytes += (uint64_t)st.st_blocks * 512;
+    return 0;
+}
+
+static int add_folder(void *ctx, const char *folder, const char *name,
+                      struct pt2_err *err)
+{
+    char path[PATH_MAX + NAME_MAX + 2];
+
+    if (strlen(name) != 2)
+        return 0;
+    snprintf(path, sizeof(path), "%s/%s", folder, name);
+    return folder_each(path, add_file, ctx, err);
+}
+
+int objects_usage(const struct objects *objects, uint64_t *ret_bytes,
+                  struct pt2_err *err)
+{
+    *ret_bytes = 0;
+    return folder_each(objects->dir, add_folder, ret_bytes, err);
+}

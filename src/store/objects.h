@@ -73,4 +73,9 @@ MUST_USE int objects_sweep(struct objects *objects,
                                        struct pt2_err *err),
                            void *ctx, struct pt2_err *err);
 
+/* Bytes of all files there, as the disk counts them; those that come or go meanwhile may be
+ * left out.  Errors: IO. */
+MUST_USE int objects_usage(const struct objects *objects, uint64_t *ret_bytes,
+                           struct pt2_err *err);
+
 #endif

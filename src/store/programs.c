@@ -426,6 +426,11 @@ int programs_open_pte(struct programs *programs, const char *id, const char *sha
     return objects_open_file(programs->objects, sha256, ret_fd, ret_bytes, err);
 }
 
+int programs_count(struct programs *programs, int64_t *ret_n, struct pt2_err *err)
+{
+    return programs_db_count(programs->store, ret_n, err);
+}
+
 /* A program with its archive, which must outlive what is compiled from it. */
 struct opened {
     struct pt2_archive *archive;

@@ -94,6 +94,8 @@ MUST_USE int programs_get(struct programs *programs, const char *id, bool wait_e
  * *ret_list is new, an array; *ret_next the next cursor, 0: no more. */
 MUST_USE int programs_list(struct programs *programs, int64_t limit, int64_t after,
                            json_t **ret_list, int64_t *ret_next, struct pt2_err *err);
+MUST_USE int programs_count(struct programs *programs, int64_t *ret_n,
+                            struct pt2_err *err);
 /* Read it where it is doubted.  One that is not there is not damaged.
  * Errors: IO, NO_SPACE, NOMEM. */
 MUST_USE int programs_settle(struct programs *programs, const char *id, bool *ret_is_damaged,

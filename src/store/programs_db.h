@@ -43,6 +43,7 @@ MUST_USE int programs_db_list(struct store *store, int64_t after, int64_t limit,
                               int (*each)(void *ctx, const struct program_row *row,
                                           struct pt2_err *err),
                               void *ctx, struct pt2_err *err);
+MUST_USE int programs_db_count(struct store *store, int64_t *ret_n, struct pt2_err *err);
 /* Up to max ids that begin with those digits, in order; *ret_n of them. */
 MUST_USE int programs_db_match(struct store *store, const char *prefix, size_t max,
                                char (*ret_ids)[SHA256_HEX], size_t *ret_n,

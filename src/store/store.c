@@ -11,6 +11,7 @@
 #include <pthread.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 
 #define STORE_BUSY_MS 10000 /* somebody looks into the file with the sqlite3 command */
 #define LOCK_WAIT_MS  2000
@@ -117,6 +118,31 @@ static const char *const migrations[] = {
 const char *store_dir(const struct store *store)
 {
     return store->dir;
+}
+
+uint64_t store_bytes(const struct store *store)
+{
+    static const char *const names[] = {"pt2d.db", "pt2d.db-wal", "pt2d.db-shm"};
+    char path[PATH_MAX + 16];
+    uint64_t bytes = 0;
+    struct stat st;
+
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        snprintf(path, sizeof(path), "%s/%s", store->dir, names[i]);
+        if (stat(path, &st) == 0)
+            bytes += (uint64_t)st.st_blocks * 512;
+    }
+    return bytes;
+}
+
+int store_free_bytes(const struct store *store, uint64_t *ret_bytes, struct pt2_err *err)
+{
+    struct statvfs fs;
+
+    if (statvfs(store->dir, &fs) < 0)
+        return pt2_err_errno(err, PT2_ERR_IO, "%s", store->dir);
+    *ret_bytes = (uint64_t)fs.f_bavail * fs.f_frsize;
+    return 0;
 }
 
 static int db_err(struct store *store, struct pt2_err *err, const char *what)

@@ -39,6 +39,11 @@ int store_newest_version(void);
 MUST_USE int store_update(struct store *store, struct pt2_err *err);
 
 const char *store_dir(const struct store *store); /* the state directory, absolute */
+/* Bytes of the database on the disk, its log included.  Needs no turn at it. */
+uint64_t store_bytes(const struct store *store);
+/* Bytes that its file system has left for the daemon.  Errors: IO. */
+MUST_USE int store_free_bytes(const struct store *store, uint64_t *ret_bytes,
+                              struct pt2_err *err);
 
 /* Several changes as one: all of them are kept, or none.  The calling thread holds the
  * connection from store_begin to store_commit or store_rollback, and may call any module

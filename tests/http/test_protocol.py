@@ -83,7 +83,7 @@ def story_each_route_refuses_what_it_does_not_know(d):
 
         assert "'colour'" in ask(422, path + "?colour=red").json["detail"]
         ask(400, path + "?%00=1")
-        ask(406, Accept="image/png, text/html;q=0.5")
+        ask(406, Accept="image/png, audio/ogg;q=0.5")
         if kind is None:
             d.request(method, path, body=b"{}", expect=415, headers={"Content-Type": "application/json"})
         elif "json" in kind:
