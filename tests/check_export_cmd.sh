@@ -134,7 +134,7 @@ mkfifo "$dir/log.out"
 : <"$dir/log.out" &
 exec 3>"$dir/log.out"
 wait $! # the only reader has gone
-echo '{"dtype":"float32"}' | "$export" --job "$model" -o "$dir/a.pt2" >&3 2>/dev/null
+"$export" "$model" --dtype float32 -o "$dir/a.pt2" 2>&3 >/dev/null
 exec 3>&-
 expect 1 'File too large' sh -c "ulimit -f 1000; exec '$export' '$model' --dtype float32 -o '$dir/a.pt2'"
 cmp "$dir/a.pt2" "$dir/log.a" || failed=1
