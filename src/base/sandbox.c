@@ -42,6 +42,9 @@
 #define CAN_WORK_ONLY 1
 #endif
 
+/* Landlock leaves these. */
+#define NO_CHANGE (SANDBOX_NO_OPEN | SANDBOX_NO_CHANGE)
+
 /* The calls that are denied whole, and from which enum sandbox_deny on; 0: always.  Those
  * in #ifdef are x86-64's older forms, and what later kernels than Debian 12's headers
  * have. */
@@ -101,6 +104,13 @@ static const struct {
     {__NR_adjtimex, 0},
     {__NR_fanotify_init, 0},
     {__NR_name_to_handle_at, 0},
+    {__NR_shmget, 0},
+    {__NR_shmat, 0},
+    {__NR_shmctl, 0},
+    {__NR_msgget, 0},
+    {__NR_semget, 0},
+    {__NR_mq_open, 0},
+    {__NR_mq_unlink, 0},
     {__NR_open_by_handle_at, 0},
 #ifdef __NR_kexec_file_load
     {__NR_kexec_file_load, 0},
@@ -137,20 +147,20 @@ static const struct {
     {__NR_linkat, SANDBOX_NO_OPEN},
     {__NR_renameat2, SANDBOX_NO_OPEN},
     {__NR_readlinkat, SANDBOX_NO_OPEN},
-    {__NR_fchmod, SANDBOX_NO_OPEN},
-    {__NR_fchmodat, SANDBOX_NO_OPEN},
-    {__NR_fchown, SANDBOX_NO_OPEN},
-    {__NR_fchownat, SANDBOX_NO_OPEN},
-    {__NR_truncate, SANDBOX_NO_OPEN},
-    {__NR_utimensat, SANDBOX_NO_OPEN},
+    {__NR_fchmod, NO_CHANGE},
+    {__NR_fchmodat, NO_CHANGE},
+    {__NR_fchown, NO_CHANGE},
+    {__NR_fchownat, NO_CHANGE},
+    {__NR_truncate, NO_CHANGE},
+    {__NR_utimensat, NO_CHANGE},
     {__NR_chdir, SANDBOX_NO_OPEN},
     {__NR_fchdir, SANDBOX_NO_OPEN},
-    {__NR_setxattr, SANDBOX_NO_OPEN},
-    {__NR_lsetxattr, SANDBOX_NO_OPEN},
-    {__NR_fsetxattr, SANDBOX_NO_OPEN},
-    {__NR_removexattr, SANDBOX_NO_OPEN},
-    {__NR_lremovexattr, SANDBOX_NO_OPEN},
-    {__NR_fremovexattr, SANDBOX_NO_OPEN},
+    {__NR_setxattr, NO_CHANGE},
+    {__NR_lsetxattr, NO_CHANGE},
+    {__NR_fsetxattr, NO_CHANGE},
+    {__NR_removexattr, NO_CHANGE},
+    {__NR_lremovexattr, NO_CHANGE},
+    {__NR_fremovexattr, NO_CHANGE},
     {__NR_inotify_add_watch, SANDBOX_NO_OPEN},
 #ifdef __NR_renameat
     {__NR_renameat, SANDBOX_NO_OPEN},
@@ -166,12 +176,12 @@ static const struct {
     {__NR_link, SANDBOX_NO_OPEN},
     {__NR_rename, SANDBOX_NO_OPEN},
     {__NR_readlink, SANDBOX_NO_OPEN},
-    {__NR_chmod, SANDBOX_NO_OPEN},
-    {__NR_chown, SANDBOX_NO_OPEN},
-    {__NR_lchown, SANDBOX_NO_OPEN},
-    {__NR_utime, SANDBOX_NO_OPEN},
-    {__NR_utimes, SANDBOX_NO_OPEN},
-    {__NR_futimesat, SANDBOX_NO_OPEN},
+    {__NR_chmod, NO_CHANGE},
+    {__NR_chown, NO_CHANGE},
+    {__NR_lchown, NO_CHANGE},
+    {__NR_utime, NO_CHANGE},
+    {__NR_utimes, NO_CHANGE},
+    {__NR_futimesat, NO_CHANGE},
 #endif
 };
 

@@ -9,7 +9,8 @@
 #include <sys/stat.h>
 
 /* The threads that come need no program, and nothing beyond tbl_work_calls.h. */
-#define WORKS (SANDBOX_NO_NETWORK | SANDBOX_NO_EXEC | SANDBOX_WORK_ONLY)
+#define WORKS \
+    (SANDBOX_NO_NETWORK | SANDBOX_NO_EXEC | SANDBOX_NO_CHANGE | SANDBOX_WORK_ONLY)
 
 static int enter(struct landlock *rules, int r, unsigned deny, struct pt2_err *err)
 {
@@ -75,5 +76,6 @@ int export_sandbox_verify(const char *path, struct pt2_err *err)
     r = landlock_allow(&rules, path, LANDLOCK_READ | LANDLOCK_WRITE, err);
     if (r == 0)
         r = landlock_allow_libraries(&rules, err);
-    return enter(&rules, r, SANDBOX_NO_NETWORK | SANDBOX_HAS_CHILDREN, err);
+    return enter(&rules, r,
+                 SANDBOX_NO_NETWORK | SANDBOX_HAS_CHILDREN | SANDBOX_NO_CHANGE, err);
 }
