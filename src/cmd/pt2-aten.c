@@ -238,15 +238,6 @@ static uint32_t code_to_say(enum pt2_error code)
     return code == PT2_ERR_INVALID ? PT2_ERR_INTERNAL : code;
 }
 
-/* Where memory runs out, this process goes before the daemon does. */
-static void volunteer_for_oom(void)
-{
-    AUTO_FD int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
-
-    if (fd >= 0 && write(fd, "500", 3) < 0)
-        log_debug("oom_score_adj can not be set, ignoring");
-}
-
 /* Before libtorch has threads, which would be left out.  Libraries that it loads when it
  * first computes are read; from WIRE_OPEN on nothing is. */
 static int leave_files(struct pt2_err *err)
@@ -274,7 +265,6 @@ int main(int argc, char **argv)
         fprintf(stderr, "%s: a worker of pt2d, which starts it\n", argv[0]);
         return 2;
     }
-    volunteer_for_oom();
     if (leave_files(&no_files) < 0) {
         log_error("pt2-aten: %s", no_files.text);
         return 1;

@@ -57,6 +57,7 @@ int worker_init(struct worker *worker, const char *path, uint64_t max_data_bytes
                          .limits = limits,
                          .n_limits = CAN_LIMIT_DATA && max_data_bytes ? ARRAY_LEN(limits)
                                                               : ARRAY_LEN(limits) - 1,
+                         .goes_first = true,
                          .deny = SANDBOX_NO_NETWORK};
     AUTO_FD int ours = -1, theirs = -1;
     int pair[2];

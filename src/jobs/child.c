@@ -85,6 +85,7 @@ static int start(struct child *c, const int theirs[N_PIPES], struct pt2_err *err
                         ? ARRAY_LEN(limits)
                         : ARRAY_LEN(limits) - 1,
         .nice = task->nice,
+        .goes_first = true,
         .deny = task->deny,
     };
 
