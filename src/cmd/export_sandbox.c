@@ -3,6 +3,7 @@
 #include "base/folder.h"
 #include "base/landlock.h"
 #include "base/sandbox.h"
+#include "base/spawn.h"
 
 #include <limits.h>
 #include <stdio.h>
@@ -66,6 +67,16 @@ int export_sandbox_open_files(struct pt2_err *err)
     return enter(&rules, 0, WORKS | SANDBOX_NO_OPEN, err);
 }
 
+/* It may be a link to elsewhere; where there is none, whoever starts it will say. */
+static int allow_engine(struct landlock *rules, struct pt2_err *err)
+{
+    char path[PATH_MAX];
+
+    if (spawn_find("pt2-aten", PT2_LIBEXECDIR, path, sizeof(path), NULL) < 0)
+        return 0;
+    return landlock_allow(rules, path, LANDLOCK_READ | LANDLOCK_RUN, err);
+}
+
 int export_sandbox_verify(const char *path, struct pt2_err *err)
 {
     struct landlock rules;
@@ -76,6 +87,8 @@ int export_sandbox_verify(const char *path, struct pt2_err *err)
     r = landlock_allow(&rules, path, LANDLOCK_READ | LANDLOCK_WRITE, err);
     if (r == 0)
         r = landlock_allow_libraries(&rules, err);
+    if (r == 0)
+        r = allow_engine(&rules, err);
     return enter(&rules, r,
                  SANDBOX_NO_NETWORK | SANDBOX_HAS_CHILDREN | SANDBOX_NO_CHANGE, err);
 }

@@ -150,7 +150,7 @@ def story_the_units_hold_together():
         assert re.search(f"^{key}={re.escape(value)}$", service, re.M), key
     assert re.search("^WatchdogSec=", service, re.M)
     with open(os.path.join(BUILD, "systemd", "pt2d.service")) as f:
-        assert "@" not in re.sub("^SystemCallFilter=.*$", "", f.read(), flags=re.M), "all is filled in"
+        assert not re.search("@[a-z]+@", f.read()), "all is filled in"
 
 
 if __name__ == "__main__":
