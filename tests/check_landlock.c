@@ -1,5 +1,5 @@
-/* Which rights each ABI has, and what a process that has entered a ruleset can still do.  A
- * kernel without Landlock leaves all open; one with it must refuse. */
+/* Which rights each ABI has, and what a process that has entered a ruleset can still do.
+ * A kernel without Landlock leaves all open; one with it must refuse. */
 #include "base/landlock.h"
 
 #include "suite.h"
@@ -233,7 +233,8 @@ START_TEST(test_landlock_leaves_libraries)
         struct landlock rules;
 
         if (landlock_begin(&rules, NULL) < 0 ||
-            landlock_allow_libraries(&rules, NULL) < 0 || landlock_enter(&rules, NULL) < 0)
+            landlock_allow_libraries(&rules, NULL) < 0 ||
+            landlock_enter(&rules, NULL) < 0)
             _exit(255);
         _exit(libraries_alone(landlock_abi()) & 255);
     }

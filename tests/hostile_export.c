@@ -23,10 +23,10 @@ int __real_pt2_pte_new(const struct pt2_archive *archive,
 int __wrap_pt2_pte_new(const struct pt2_archive *archive,
                        const struct pt2_pte_options *options, struct pt2_pte **ret_pte,
                        struct pt2_err *err);
-int __real_verify_program(const struct verify_task *task, struct verify_result *ret_result,
-                          struct pt2_err *err);
-int __wrap_verify_program(const struct verify_task *task, struct verify_result *ret_result,
-                          struct pt2_err *err);
+int __real_verify_program(const struct verify_task *task,
+                          struct verify_result *ret_result, struct pt2_err *err);
+int __wrap_verify_program(const struct verify_task *task,
+                          struct verify_result *ret_result, struct pt2_err *err);
 
 static bool is_in(const char *place)
 {
@@ -65,8 +65,8 @@ int __wrap_pt2_pte_new(const struct pt2_archive *archive,
     return __real_pt2_pte_new(archive, options, ret_pte, err);
 }
 
-int __wrap_verify_program(const struct verify_task *task, struct verify_result *ret_result,
-                          struct pt2_err *err)
+int __wrap_verify_program(const struct verify_task *task,
+                          struct verify_result *ret_result, struct pt2_err *err)
 {
     attack_in("verify", HOSTILE_MAY_RUN | HOSTILE_MAY_LIBRARIES);
     return __real_verify_program(task, ret_result, err);

@@ -2,9 +2,9 @@
  *
  * A ruleset is begun, allowed paths one by one, and entered.  It can not be taken back
  * and holds for threads and processes that are started afterwards, so enter it before
- * there is a second thread.  Files that are open stay open.  Beside files, what the kernel
- * knows of goes: TCP (from ABI 4 on), and signals and abstract sockets to processes outside
- * (from ABI 6 on).  Tracing others goes from ABI 1 on.
+ * there is a second thread.  Files that are open stay open.  Beside files, there go
+ * tracing of others, TCP (from ABI 4 on), and signals and abstract sockets to processes outside
+ * (from ABI 6 on).
  *
  * A kernel without Landlock, or a filter that forbids it, is no error: all of this then
  * does nothing, and landlock_abi tells. */

@@ -3,6 +3,7 @@
 #include "base/log.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -288,8 +289,22 @@ static void no_others(struct filter *f)
     answer_if(f, __NR_pidfd_send_signal, FAIL(EPERM));
 }
 
+/* By open or openat, whose flags are argument arg. */
+static void only_to_read(struct filter *f, int call, int arg)
+{
+    put(f, BPF_JMP | BPF_JEQ | BPF_K, 0, 4, (uint32_t)call);
+    load(f, LOW_HALF(arg));
+    put(f, BPF_JMP | BPF_JSET | BPF_K, 0, 1, O_ACCMODE | O_CREAT | O_TRUNC);
+    answer(f, FAIL(EPERM));
+    answer(f, ALLOW);
+}
+
 static void only_work(struct filter *f)
 {
+    only_to_read(f, __NR_openat, 2);
+#ifdef __NR_open
+    only_to_read(f, __NR_open, 1);
+#endif
     for (size_t i = 0; i < ARRAY_LEN(work_calls); i++)
         answer_if(f, (uint32_t)work_calls[i], ALLOW);
     put(f, BPF_JMP | BPF_JGE | BPF_K, 0, 1, FIRST_NEW_CALL);

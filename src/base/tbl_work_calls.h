@@ -1,8 +1,8 @@
 /* tbl_work_calls.h - the system calls that SANDBOX_WORK_ONLY leaves: WORK_CALL(name).
  *
- * What reading, computing on a few threads and writing needs of any C library.  openat is
- * here, since which files may be opened is landlock.h's; the calls whose arguments the
- * filter looks at (kill, tgkill, prlimit64, ioctl, clone) are answered before.  Those in
+ * What reading, computing on a few threads and writing needs of any C library.  The calls
+ * whose arguments the filter looks at (openat, which may open to read; kill, tgkill,
+ * prlimit64, ioctl, clone) are answered before.  Those in
  * #ifdef are not on every machine. */
 WORK_CALL(brk)
 WORK_CALL(clock_getres)
@@ -48,7 +48,6 @@ WORK_CALL(msync)
 WORK_CALL(munmap)
 WORK_CALL(nanosleep)
 WORK_CALL(newfstatat)
-WORK_CALL(openat)
 WORK_CALL(ppoll)
 WORK_CALL(pread64)
 WORK_CALL(preadv)
@@ -80,7 +79,6 @@ WORK_CALL(writev)
 WORK_CALL(access)
 WORK_CALL(dup2)
 WORK_CALL(lstat)
-WORK_CALL(open)
 WORK_CALL(poll)
 WORK_CALL(readlink)
 WORK_CALL(stat)

@@ -263,8 +263,8 @@ static void log_protections(void)
     int abi = landlock_abi();
 
     if (abi == 0)
-        log_warning("workers are confined by seccomp alone: this kernel has no Landlock, so "
-                    "that one which a file takes over reads what this user may");
+        log_warning("workers are confined by seccomp alone: this kernel has no Landlock, "
+                    "so that one which a file takes over reads what this user may");
     else
         log_info("workers are confined by seccomp and Landlock (ABI %d)%s%s", abi,
                  landlock_network_of(abi) ? "" : ", without its network rules",
