@@ -154,6 +154,87 @@ static int open_denied(void)
     return 0;
 }
 
+static int work_alone(void)
+{
+    pthread_t thread;
+    struct stat st;
+    int fd = open("/dev/null", O_RDONLY);
+
+    ALLOWED(fd);
+    ALLOWED(fstat(fd, &st));
+    ALLOWED(read(fd, &st, 1));
+    if (pthread_create(&thread, NULL, nothing, NULL) || pthread_join(thread, NULL))
+        return __LINE__;
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+    DENIED(open("/dev/null", O_WRONLY));
+    DENIED(open("/dev/null", O_RDWR));
+    DENIED(open("/dev/null", O_RDONLY | O_TRUNC));
+    DENIED(open("/tmp/pt2-sandbox", O_RDONLY | O_CREAT, 0600));
+    DENIED(open("/tmp", O_TMPFILE | O_RDWR, 0600));
+    DENIED(syscall(SYS_openat2, AT_FDCWD, "/dev/null", NULL, 0));
+    DENIED(unlink("/tmp/pt2-sandbox"));
+    DENIED(syscall(SYS_getppid));
+    DENIED(syscall(SYS_personality, 0xffffffff));
+    DENIED(syscall(SYS_inotify_init1, 0));
+    DENIED(syscall(SYS_memfd_create, "x", 0));
+    if (syscall(1000) != -1 || errno != ENOSYS) /* one that is yet to come */
+        return __LINE__;
+#endif
+    return 0;
+}
+
+static int children_kept(void)
+{
+    int fds[2];
+    pid_t pid;
+
+    ALLOWED(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds));
+    ALLOWED(socketpair(AF_UNIX, SOCK_STREAM, 0, fds));
+    DENIED(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, fds));
+    DENIED(socket(AF_UNIX, SOCK_STREAM, 0));
+    DENIED(connect(fds[0], NULL, 0));
+    ALLOWED(pid = fork());
+    if (pid == 0)
+        for (;;)
+            pause();
+    ALLOWED(syscall(SYS_pidfd_open, pid, 0));
+    ALLOWED(kill(pid, SIGKILL));
+    ALLOWED(waitpid(pid, NULL, 0));
+    return 0;
+}
+
+static int change_denied(void)
+{
+    ALLOWED(open("/dev/null", O_WRONLY));
+    DENIED(chmod("/tmp/pt2-sandbox", 0777));
+    DENIED(fchmodat(AT_FDCWD, "/tmp/pt2-sandbox", 0777, 0));
+    DENIED(lchown("/tmp/pt2-sandbox", 0, 0));
+    DENIED(utimensat(AT_FDCWD, "/tmp/pt2-sandbox", NULL, 0));
+    DENIED(truncate("/tmp/pt2-sandbox", 0));
+    return 0;
+}
+
+/* Catches: a call too many in the list, flags of open that are not looked at. */
+START_TEST(test_sandbox_leaves_work_alone)
+{
+    ck_assert_int_eq(run_inside(SANDBOX_NO_EXEC | SANDBOX_WORK_ONLY, work_alone), 0);
+}
+END_TEST
+
+/* Catches: pairs whose ends can send to any socket, workers that can not be ended. */
+START_TEST(test_sandbox_leaves_children)
+{
+    ck_assert_int_eq(
+        run_inside(SANDBOX_NO_NETWORK | SANDBOX_HAS_CHILDREN, children_kept), 0);
+}
+END_TEST
+
+START_TEST(test_sandbox_denies_changes_by_name)
+{
+    ck_assert_int_eq(run_inside(SANDBOX_NO_CHANGE, change_denied), 0);
+}
+END_TEST
+
 /* Catches: a table entry without effect, a wrong jump that lets a call through. */
 START_TEST(test_sandbox_denies_tracing_and_signals)
 {
@@ -256,6 +337,9 @@ int main(void)
     tcase_add_test(core, test_sandbox_denies_the_network);
     tcase_add_test(core, test_sandbox_denies_programs_but_not_threads);
     tcase_add_test(core, test_sandbox_denies_files);
+    tcase_add_test(core, test_sandbox_leaves_work_alone);
+    tcase_add_test(core, test_sandbox_leaves_children);
+    tcase_add_test(core, test_sandbox_denies_changes_by_name);
     tcase_add_test(core, test_sandbox_holds_for_threads_that_run_already);
     tcase_add_test(core, test_sandbox_leaves_abort);
     suite_add_tcase(s, core);

@@ -76,6 +76,13 @@ START_TEST(test_spawn_gives_the_files_named_and_no_other)
 }
 END_TEST
 
+/* Catches: a worker that the kernel spares, and ends the daemon instead. */
+START_TEST(test_spawn_lets_a_child_go_first)
+{
+    SCRIPT("500\n", "cat /proc/self/oom_score_adj", .goes_first = true);
+}
+END_TEST
+
 /* Catches: a dup2 that overwrites the source of a later one. */
 START_TEST(test_spawn_can_swap_files)
 {
@@ -381,6 +388,7 @@ int main(void)
     tcase_add_checked_fixture(core, setup, NULL);
     tcase_set_timeout(core, 120);
     tcase_add_test(core, test_spawn_gives_the_files_named_and_no_other);
+    tcase_add_test(core, test_spawn_lets_a_child_go_first);
     tcase_add_test(core, test_spawn_can_swap_files);
     tcase_add_test(core, test_spawn_builds_the_environment);
     tcase_add_test(core, test_spawn_sets_limits);

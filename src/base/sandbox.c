@@ -3,6 +3,7 @@
 #include "base/log.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -10,6 +11,7 @@
 #include <stddef.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 
 #if defined(__x86_64__)
@@ -35,6 +37,14 @@
 #else
 #define HAS_LEAK_CHECK 0
 #endif
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define CAN_WORK_ONLY 0
+#else
+#define CAN_WORK_ONLY 1
+#endif
+
+/* Landlock leaves these. */
+#define NO_CHANGE (SANDBOX_NO_OPEN | SANDBOX_NO_CHANGE)
 
 /* The calls that are denied whole, and from which enum sandbox_deny on; 0: always.  Those
  * in #ifdef are x86-64's older forms, and what later kernels than Debian 12's headers
@@ -53,9 +63,7 @@ static const struct {
     {__NR_tkill, 0},
     {__NR_rt_sigqueueinfo, 0},
     {__NR_rt_tgsigqueueinfo, 0},
-    {__NR_pidfd_open, 0},
     {__NR_pidfd_getfd, 0},
-    {__NR_pidfd_send_signal, 0},
     {__NR_bpf, 0},
     {__NR_perf_event_open, 0},
     {__NR_userfaultfd, 0},
@@ -97,6 +105,13 @@ static const struct {
     {__NR_adjtimex, 0},
     {__NR_fanotify_init, 0},
     {__NR_name_to_handle_at, 0},
+    {__NR_shmget, 0},
+    {__NR_shmat, 0},
+    {__NR_shmctl, 0},
+    {__NR_msgget, 0},
+    {__NR_semget, 0},
+    {__NR_mq_open, 0},
+    {__NR_mq_unlink, 0},
     {__NR_open_by_handle_at, 0},
 #ifdef __NR_kexec_file_load
     {__NR_kexec_file_load, 0},
@@ -108,7 +123,6 @@ static const struct {
 #endif
 
     {__NR_socket, SANDBOX_NO_NETWORK},
-    {__NR_socketpair, SANDBOX_NO_NETWORK},
     {__NR_connect, SANDBOX_NO_NETWORK},
     {__NR_bind, SANDBOX_NO_NETWORK},
     {__NR_listen, SANDBOX_NO_NETWORK},
@@ -134,20 +148,20 @@ static const struct {
     {__NR_linkat, SANDBOX_NO_OPEN},
     {__NR_renameat2, SANDBOX_NO_OPEN},
     {__NR_readlinkat, SANDBOX_NO_OPEN},
-    {__NR_fchmod, SANDBOX_NO_OPEN},
-    {__NR_fchmodat, SANDBOX_NO_OPEN},
-    {__NR_fchown, SANDBOX_NO_OPEN},
-    {__NR_fchownat, SANDBOX_NO_OPEN},
-    {__NR_truncate, SANDBOX_NO_OPEN},
-    {__NR_utimensat, SANDBOX_NO_OPEN},
+    {__NR_fchmod, NO_CHANGE},
+    {__NR_fchmodat, NO_CHANGE},
+    {__NR_fchown, NO_CHANGE},
+    {__NR_fchownat, NO_CHANGE},
+    {__NR_truncate, NO_CHANGE},
+    {__NR_utimensat, NO_CHANGE},
     {__NR_chdir, SANDBOX_NO_OPEN},
     {__NR_fchdir, SANDBOX_NO_OPEN},
-    {__NR_setxattr, SANDBOX_NO_OPEN},
-    {__NR_lsetxattr, SANDBOX_NO_OPEN},
-    {__NR_fsetxattr, SANDBOX_NO_OPEN},
-    {__NR_removexattr, SANDBOX_NO_OPEN},
-    {__NR_lremovexattr, SANDBOX_NO_OPEN},
-    {__NR_fremovexattr, SANDBOX_NO_OPEN},
+    {__NR_setxattr, NO_CHANGE},
+    {__NR_lsetxattr, NO_CHANGE},
+    {__NR_fsetxattr, NO_CHANGE},
+    {__NR_removexattr, NO_CHANGE},
+    {__NR_lremovexattr, NO_CHANGE},
+    {__NR_fremovexattr, NO_CHANGE},
     {__NR_inotify_add_watch, SANDBOX_NO_OPEN},
 #ifdef __NR_renameat
     {__NR_renameat, SANDBOX_NO_OPEN},
@@ -163,17 +177,28 @@ static const struct {
     {__NR_link, SANDBOX_NO_OPEN},
     {__NR_rename, SANDBOX_NO_OPEN},
     {__NR_readlink, SANDBOX_NO_OPEN},
-    {__NR_chmod, SANDBOX_NO_OPEN},
-    {__NR_chown, SANDBOX_NO_OPEN},
-    {__NR_lchown, SANDBOX_NO_OPEN},
-    {__NR_utime, SANDBOX_NO_OPEN},
-    {__NR_utimes, SANDBOX_NO_OPEN},
-    {__NR_futimesat, SANDBOX_NO_OPEN},
+    {__NR_chmod, NO_CHANGE},
+    {__NR_chown, NO_CHANGE},
+    {__NR_lchown, NO_CHANGE},
+    {__NR_utime, NO_CHANGE},
+    {__NR_utimes, NO_CHANGE},
+    {__NR_futimesat, NO_CHANGE},
 #endif
 };
 
-/* Room for the table (two instructions a call) and for what stands around it. */
-#define MAX_INSNS (2 * ARRAY_LEN(table) + 48)
+/* What SANDBOX_WORK_ONLY leaves. */
+static const int work_calls[] = {
+#define WORK_CALL(name) __NR_##name,
+#include "base/tbl_work_calls.h"
+#undef WORK_CALL
+};
+
+/* Room for the tables (two instructions a call) and for what stands around them. */
+#define MAX_INSNS (2 * (ARRAY_LEN(table) + ARRAY_LEN(work_calls)) + 64)
+
+/* Calls from here on came after Debian 12's headers.  A C library that knows them falls
+ * back where they are absent, and not where they are forbidden. */
+#define FIRST_NEW_CALL 451
 
 struct filter {
     struct sock_filter insns[MAX_INSNS];
@@ -244,6 +269,49 @@ static void only_threads(struct filter *f)
 #endif
 }
 
+/* A datagram socket of a pair could send to any other by its path. */
+static void only_stream_pairs(struct filter *f)
+{
+    put(f, BPF_JMP | BPF_JEQ | BPF_K, 0, 5, __NR_socketpair);
+    load(f, LOW_HALF(1));
+    put(f, BPF_ALU | BPF_AND | BPF_K, 0, 0, 0xf); /* without SOCK_CLOEXEC and such */
+    put(f, BPF_JMP | BPF_JEQ | BPF_K, 1, 0, SOCK_DGRAM);
+    answer(f, ALLOW);
+    answer(f, FAIL(EPERM));
+}
+
+/* Processes other than this one. */
+static void no_others(struct filter *f)
+{
+    only_on_self(f, __NR_kill, false);
+    only_on_self(f, __NR_tgkill, false); /* abort and raise */
+    answer_if(f, __NR_pidfd_open, FAIL(EPERM));
+    answer_if(f, __NR_pidfd_send_signal, FAIL(EPERM));
+}
+
+/* By open or openat, whose flags are argument arg. */
+static void only_to_read(struct filter *f, int call, int arg)
+{
+    put(f, BPF_JMP | BPF_JEQ | BPF_K, 0, 4, (uint32_t)call);
+    load(f, LOW_HALF(arg));
+    put(f, BPF_JMP | BPF_JSET | BPF_K, 0, 1, O_ACCMODE | O_CREAT | O_TRUNC);
+    answer(f, FAIL(EPERM));
+    answer(f, ALLOW);
+}
+
+static void only_work(struct filter *f)
+{
+    only_to_read(f, __NR_openat, 2);
+#ifdef __NR_open
+    only_to_read(f, __NR_open, 1);
+#endif
+    for (size_t i = 0; i < ARRAY_LEN(work_calls); i++)
+        answer_if(f, (uint32_t)work_calls[i], ALLOW);
+    put(f, BPF_JMP | BPF_JGE | BPF_K, 0, 1, FIRST_NEW_CALL);
+    answer(f, FAIL(ENOSYS));
+    answer(f, FAIL(EPERM));
+}
+
 static void filter_build(struct filter *f, unsigned deny)
 {
     load(f, offsetof(struct seccomp_data, arch));
@@ -254,8 +322,14 @@ static void filter_build(struct filter *f, unsigned deny)
     put(f, BPF_JMP | BPF_JGE | BPF_K, 0, 1, FIRST_X32_CALL);
     answer(f, FAIL(EPERM));
 #endif
-    only_on_self(f, __NR_kill, false);
-    only_on_self(f, __NR_tgkill, false); /* abort and raise */
+    if (!(deny & SANDBOX_HAS_CHILDREN))
+        no_others(f);
+    if (deny & SANDBOX_NO_NETWORK) {
+        if (deny & SANDBOX_HAS_CHILDREN)
+            only_stream_pairs(f);
+        else
+            answer_if(f, __NR_socketpair, FAIL(EPERM));
+    }
     only_on_self(f, __NR_prlimit64, true);
     no_terminal_input(f);
     if (deny & SANDBOX_NO_EXEC)
@@ -263,7 +337,10 @@ static void filter_build(struct filter *f, unsigned deny)
     for (size_t i = 0; i < ARRAY_LEN(table); i++)
         if (!table[i].deny || (deny & table[i].deny))
             answer_if(f, (uint32_t)table[i].call, FAIL(EPERM));
-    answer(f, ALLOW);
+    if (CAN_WORK_ONLY && (deny & SANDBOX_WORK_ONLY))
+        only_work(f);
+    else
+        answer(f, ALLOW);
 }
 
 int sandbox_enter(unsigned deny, struct pt2_err *err)

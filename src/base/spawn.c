@@ -96,6 +96,18 @@ static int child_limits(const struct spawn *what)
     return what->nice && nice(what->nice) == -1 && errno ? -1 : 0;
 }
 
+/* Half of the memory there is, in the kernel's eyes, beside what it holds.  A child that
+ * may not open this has it from its parent. */
+static void child_volunteers(void)
+{
+    int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+
+    if (fd < 0)
+        return;
+    (void)!write(fd, "500", 3);
+    close(fd);
+}
+
 /* Default handling of every signal, none blocked. */
 static void child_signals(void)
 {
@@ -121,6 +133,8 @@ static _Noreturn void child_run(const struct job *job)
     child_signals();
     if (child_fds(what, &report) < 0)
         child_fail(report, AT_FDS);
+    if (what->goes_first)
+        child_volunteers();
     if (child_limits(what) < 0)
         child_fail(report, AT_LIMITS);
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||

@@ -41,6 +41,7 @@ struct spawn {
     const struct spawn_limit *limits;
     size_t n_limits;
     int nice;      /* added to our niceness; 0: the same */
+    bool goes_first; /* where memory runs out, before us */
     unsigned deny; /* enum sandbox_deny, or-ed, in force before the program begins: so not
                     * SANDBOX_NO_EXEC or SANDBOX_NO_OPEN; 0: no filter */
 };

@@ -11,7 +11,7 @@
 
 int files_open_dir(struct files *files, const char *dir, struct pt2_err *err)
 {
-    files->dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    files->dir_fd = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (files->dir_fd >= 0)
         return 0;
     if (errno == ENOENT || errno == ENOTDIR)

@@ -7,7 +7,7 @@
 #include <sys/stat.h>
 
 static struct {
-    char *path, *temporary;
+    char *path, *temporary; /* temporary is NULL in place */
     int fd;
 } file = {.fd = -1};
 
@@ -63,6 +63,21 @@ int export_file_begin(const char *path, int *ret_fd, struct pt2_err *err)
         file.temporary = NULL;
         return -1;
     }
+    *ret_fd = file.fd;
+    return 0;
+}
+
+int export_file_begin_in_place(const char *path, int *ret_fd, struct pt2_err *err)
+{
+    if (check_replaceable(path, err) < 0)
+        return -1;
+    if (!(file.path = strdup(path)))
+        return pt2_err_set(err, PT2_ERR_NOMEM, "a file's name");
+    signal(SIGXFSZ, SIG_IGN);
+    unlink(path);
+    file.fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0666);
+    if (file.fd < 0)
+        return pt2_err_errno(err, PT2_ERR_IO, "'%s'", path);
     *ret_fd = file.fd;
     return 0;
 }
@@ -123,6 +138,8 @@ int export_file_finish(bool sync, struct pt2_err *err)
     }
     if (close(fd) < 0)
         return pt2_err_errno(err, PT2_ERR_IO, "close '%s'", file.path);
+    if (!file.temporary)
+        return 0;
     if (rename(file.temporary, file.path) < 0)
         return pt2_err_errno(err, PT2_ERR_IO, "rename to '%s'", file.path);
     temporary = TAKE(file.temporary);
@@ -134,6 +151,8 @@ void export_file_drop(void)
 {
     char *temporary = TAKE(file.temporary);
 
+    if (file.fd >= 0 && !temporary && ftruncate(file.fd, 0) < 0)
+        pt2_err_errno(NULL, PT2_ERR_IO, "'%s'", file.path);
     if (file.fd >= 0)
         close(TAKE_FD(file.fd));
     if (temporary)

@@ -6,6 +6,7 @@
  * that it needs no more: files, programs, the network (doc/engines.md, "the sandbox"). */
 #include "aten/interp.h"
 #include "aten/warm_up.h"
+#include "base/landlock.h"
 #include "base/log.h"
 #include "base/sandbox.h"
 #include "engine/layout.h"
@@ -237,26 +238,37 @@ static uint32_t code_to_say(enum pt2_error code)
     return code == PT2_ERR_INVALID ? PT2_ERR_INTERNAL : code;
 }
 
-/* Where memory runs out, this process goes before the daemon does. */
-static void volunteer_for_oom(void)
+/* Before libtorch has threads, which would be left out.  Libraries that it loads when it
+ * first computes are read; from WIRE_OPEN on nothing is. */
+static int leave_files(struct pt2_err *err)
 {
-    AUTO_FD int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+    struct landlock rules;
+    int r;
 
-    if (fd >= 0 && write(fd, "500", 3) < 0)
-        log_debug("oom_score_adj can not be set, ignoring");
+    if (landlock_begin(&rules, err) < 0)
+        return -1;
+    r = landlock_allow_libraries(&rules, err);
+    if (r == 0)
+        r = landlock_enter(&rules, err);
+    landlock_done(&rules);
+    return r;
 }
 
 int main(int argc, char **argv)
 {
     struct aten_worker w = {.area = SHARED_NONE};
     struct wire_request request;
+    struct pt2_err no_files = {0};
     int fd;
 
     if (argc != 1 || fcntl(WIRE_FD, F_SETFD, FD_CLOEXEC) < 0) {
         fprintf(stderr, "%s: a worker of pt2d, which starts it\n", argv[0]);
         return 2;
     }
-    volunteer_for_oom();
+    if (leave_files(&no_files) < 0) {
+        log_error("pt2-aten: %s", no_files.text);
+        return 1;
+    }
     while (request_receive(&request, &fd)) {
         AUTO_FD int given = fd; /* what is mapped needs its descriptor no more */
         struct wire_reply reply = {.verb = request.verb};

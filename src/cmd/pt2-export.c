@@ -5,13 +5,15 @@
  * lines: {"progress": {...}} any number of times, then {"result": {...}} and status 0, or
  * {"error": {a problem object}} and status 1.  What it wrote is verified by another such
  * process (--verify-job), since the first one may start no engine's worker; and a .pte is
- * made of it by another (--pte-job), since that maps the file. */
+ * made of it by another (--pte-job), since that maps the file.  Before a worker looks at
+ * what it was given, it opens what it writes and enters its sandbox (doc/sandbox.md). */
 #include "base/buf.h"
 #include "base/json.h"
 #include "base/sha256.h"
 #include "cmd/export_file.h"
 #include "cmd/export_flags.h"
 #include "cmd/export_pte.h"
+#include "cmd/export_sandbox.h"
 #include "cmd/export_verify.h"
 #include "export/request.h"
 
@@ -31,6 +33,7 @@ struct run {
     struct json_problems problems;
     json_t *verified; /* how the verification went; NULL: there was none */
     struct export_pte pte;
+    int output_fd; /* of a worker; borrowed */
 };
 
 static int64_t now_ms(void)
@@ -272,8 +275,10 @@ static int write_file(struct run *run, struct pt2_export *exp, uint8_t *sha256,
                       uint64_t *ret_bytes, struct pt2_err *err)
 {
     const struct pt2_export_options *options = pt2_export_resolved(exp);
-    int fd, r = export_file_begin(run->flags.output, &fd, err);
+    int fd = run->output_fd, r = 0;
 
+    if (!run->flags.job)
+        r = export_file_begin(run->flags.output, &fd, err);
     if (r == 0 && options->format == PT2_FORMAT_PTE && !run->flags.job)
         r = write_pte(run, exp, fd, sha256, ret_bytes, err);
     else if (r == 0)
@@ -310,7 +315,8 @@ static int run_verify_job(struct run *run, struct pt2_err *err)
     char hex[SHA256_HEX];
 
     if (read_stdin(&from_stdin, err) < 0 ||
-        export_verify_parse(from_stdin, &run->problems, &verify, err) < 0)
+        export_verify_parse(from_stdin, &run->problems, &verify, err) < 0 ||
+        export_sandbox_verify(run->flags.model_dir, err) < 0)
         return -1;
     verify.path = run->flags.model_dir;
     verify.progress = show_progress;
@@ -333,12 +339,22 @@ static int run_pte_job(struct run *run, struct pt2_err *err)
         return pt2_err_errno(err, PT2_ERR_IO, "'%s'", run->flags.model_dir);
     if (read_stdin(&from_stdin, err) < 0 ||
         export_pte_parse(from_stdin, &run->problems, &run->pte, err) < 0 ||
-        export_file_begin(run->flags.output, &fd, err) < 0 ||
+        export_file_begin_in_place(run->flags.output, &fd, err) < 0 ||
+        export_sandbox_open_files(err) < 0 ||
         export_pte(&run->pte, from, fd, show_progress, run, err) < 0 ||
         export_file_finish(/* sync= */ true, err) < 0)
         return -1;
     print_json(json_pack("{s:o}", "result", export_pte_to_json(&run->pte)));
     return 0;
+}
+
+/* Open what is written, and give up all else but the checkpoint. */
+static int enter_sandbox(struct run *run, bool dry_run, struct pt2_err *err)
+{
+    if (!dry_run &&
+        export_file_begin_in_place(run->flags.output, &run->output_fd, err) < 0)
+        return -1;
+    return export_sandbox_checkpoint(run->flags.model_dir, err);
 }
 
 /* Verifying runs the .pt2, and says so in it. */
@@ -372,6 +388,8 @@ static int run_export(struct run *run, struct pt2_err *err)
         return -1;
     if (!run->flags.output && !request.dry_run)
         return pt2_err_set(err, PT2_ERR_INVALID, "no file to write was given");
+    if (run->flags.job && enter_sandbox(run, request.dry_run, err) < 0)
+        return -1;
     if (pt2_checkpoint_open(run->flags.model_dir, &checkpoint, err) < 0)
         return -1;
     r = export_model(run, checkpoint, &request, err);
@@ -397,6 +415,8 @@ int main(int argc, char **argv)
         status = 1;
     json_problems_done(&run.problems);
     json_decref(run.verified);
+    if (run.flags.job)
+        _exit(status); /* a leak check at exit opens files */
     export_flags_done(&run.flags);
     export_file_drop();
     return status;

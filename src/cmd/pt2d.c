@@ -3,6 +3,7 @@
  * Order of the start: configuration, HTTP server (listens, answers 503), parts, ready.
  * Order of a stop: no more connections and no more work taken up; wait for what runs, at
  * most the grace time; end the parts' work; stop the server; release the parts. */
+#include "base/landlock.h"
 #include "base/log.h"
 #include "base/output.h"
 #include "cmd/pt2d_fsck.h"
@@ -266,6 +267,21 @@ static void stop(struct app *app)
     parts_done(app);
 }
 
+/* What workers are confined by, and what this kernel lacks for it.  A filter is not among
+ * what may be missing: without one no worker starts. */
+static void log_protections(void)
+{
+    int abi = landlock_abi();
+
+    if (abi == 0)
+        log_warning("workers are confined by seccomp alone: this kernel has no Landlock, "
+                    "so that one which a file takes over reads what this user may");
+    else
+        log_info("workers are confined by seccomp and Landlock (ABI %d)%s%s", abi,
+                 landlock_network_of(abi) ? "" : ", without its network rules",
+                 landlock_scopes_of(abi) ? "" : ", without its scopes of signals");
+}
+
 static int start(struct app *app, const struct pt2d_options *options, struct pt2_err *err)
 {
     if (http_server_new(app, NULL, &app->server, err) < 0)
@@ -278,6 +294,7 @@ static int start(struct app *app, const struct pt2d_options *options, struct pt2
         stop(app);
         return -1;
     }
+    log_protections();
     for (size_t i = 0; http_server_address(app->server, i); i++)
         log_info("pt2d %s serves on %s, models '%s', state '%s'", PACKAGE_VERSION,
                  http_server_address(app->server, i),

@@ -12,6 +12,7 @@
 #include <time.h>
 
 #define EXIT_GRACE_MS 2000
+#define MAX_FILES     1024 /* libtorch's, while it loads */
 
 /* An address sanitizer reserves terabytes, which would count. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -42,7 +43,11 @@ int worker_init(struct worker *worker, const char *path, uint64_t max_data_bytes
 {
     const char *name = strrchr(path, '/');
     const char *argv[] = {name ? name + 1 : path, NULL};
-    struct spawn_limit limits[] = {{RLIMIT_CORE, 0}, {RLIMIT_DATA, max_data_bytes}};
+    const struct spawn_limit limits[] = {{RLIMIT_CORE, 0},
+                                         {RLIMIT_NOFILE, MAX_FILES},
+                                         {RLIMIT_MEMLOCK, 0},
+                                         {RLIMIT_MSGQUEUE, 0},
+                                         {RLIMIT_DATA, max_data_bytes}};
     struct spawn_fd fds[] = {{.as = WIRE_FD}};
     struct spawn what = {.path = path,
                          .argv = argv,
@@ -50,7 +55,9 @@ int worker_init(struct worker *worker, const char *path, uint64_t max_data_bytes
                          .n_fds = 1,
                          .keep_env = kept_env,
                          .limits = limits,
-                         .n_limits = CAN_LIMIT_DATA && max_data_bytes ? 2 : 1,
+                         .n_limits = CAN_LIMIT_DATA && max_data_bytes ? ARRAY_LEN(limits)
+                                                              : ARRAY_LEN(limits) - 1,
+                         .goes_first = true,
                          .deny = SANDBOX_NO_NETWORK};
     AUTO_FD int ours = -1, theirs = -1;
     int pair[2];

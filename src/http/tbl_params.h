@@ -34,7 +34,9 @@ PARAM(daemon, log_format, CHOICE, "plain|json", "plain", 0, 0,
 PARAM(http, listen, TEXT, "addresses", "127.0.0.1:8250", 1, 1024,
       "Where to listen: HOST:PORT, [IPV6]:PORT or unix:PATH, several with spaces "
       "between.  Port 0 "
-      "picks a free one.  Sockets that the service manager passes take its place.")
+      "picks a free one.  Sockets that the service manager passes take its place.  "
+      "pt2d.service lets loopback addresses alone come: for others it wants "
+      "IPAddressAllow= too.")
 PARAM(http, socket_mode, CHOICE, "0600|0660|0666", "0660", 0, 0,
       "Permissions of unix sockets.")
 PARAM(http, token_file, TEXT, "file", "", 0, 4095,

@@ -13,6 +13,7 @@
 
 #define MAX_LINE     ((size_t)32 << 20) /* the result repeats the options */
 #define READ_BYTES   ((size_t)64 << 10)
+#define MAX_FILES    1024 /* of a checkpoint 600 at most, and its own */
 #define STDERR_BYTES 200  /* kept, of the end */
 #define DRAIN_MS     1000 /* for what is left in the pipes when the child has ended */
 
@@ -69,7 +70,10 @@ static int start(struct child *c, const int theirs[N_PIPES], struct pt2_err *err
     const struct spawn_fd fds[] = {{theirs[IN], 0}, {theirs[OUT], 1}, {theirs[ERR], 2}};
     const struct spawn_limit limits[] = {
         {RLIMIT_CORE, 0},
-        {RLIMIT_AS, task->max_address_bytes},
+        {RLIMIT_NOFILE, MAX_FILES},
+        {RLIMIT_MEMLOCK, 0},
+        {RLIMIT_MSGQUEUE, 0},
+        {RLIMIT_AS, task->max_address_bytes}, /* the last: not always */
     };
     const struct spawn spawn = {
         .path = task->path,
@@ -77,8 +81,11 @@ static int start(struct child *c, const int theirs[N_PIPES], struct pt2_err *err
         .fds = fds,
         .n_fds = ARRAY_LEN(fds),
         .limits = limits,
-        .n_limits = CAN_LIMIT_MEMORY && task->max_address_bytes ? 2 : 1,
+        .n_limits = CAN_LIMIT_MEMORY && task->max_address_bytes
+                        ? ARRAY_LEN(limits)
+                        : ARRAY_LEN(limits) - 1,
         .nice = task->nice,
+        .goes_first = true,
         .deny = task->deny,
     };
 

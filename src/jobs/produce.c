@@ -109,6 +109,7 @@ static int verify_it(const struct produce_task *task, json_int_t n_tokens,
         child_of(task, "the worker that verifies", argv, input, begun_ms);
     int r;
 
+    child.deny = SANDBOX_NO_NETWORK | SANDBOX_HAS_CHILDREN;
     child.nice = VERIFY_NICE;
     r = input ? child_run(&child, end, err)
               : pt2_err_set(err, PT2_ERR_NOMEM, "a verification's input");

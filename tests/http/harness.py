@@ -168,7 +168,8 @@ class Daemon:
     """A pt2d of one's own.  Usable as a context; leaving it stops the daemon and checks that it
     ended well, and that no sanitizer had anything to say."""
 
-    def __init__(self, *flags, models=MODELS, state=None, env=None, listen="127.0.0.1:0"):
+    def __init__(self, *flags, models=MODELS, state=None, env=None, listen="127.0.0.1:0", under=()):
+        self.under = list(under)  # a command that runs the daemon
         self.flags, self.models, self.env, self.listen = list(flags), models, env or {}, listen
         self.directory = tempfile.mkdtemp(prefix="pt2d-test-")
         self.state = state or os.path.join(self.directory, "state")
@@ -181,8 +182,8 @@ class Daemon:
         port_file = os.path.join(self.directory, "port")
         with contextlib.suppress(FileNotFoundError):
             os.unlink(port_file)
-        command = [os.path.join(BUILD, "pt2d"), "--config", "/dev/null", "--listen", self.listen,
-                   "--state-dir", self.state, "--models-dir", self.models,
+        command = self.under + [os.path.join(BUILD, "pt2d"), "--config", "/dev/null", "--listen",
+                   self.listen, "--state-dir", self.state, "--models-dir", self.models,
                    "--port-file", port_file, "--set", "daemon.log_level=debug",
                    "--set", "http.hosts=x"] + self.flags  # raw requests say Host: x
         env = {**os.environ, "PT2_LIBEXEC": BUILD, **self.env}
