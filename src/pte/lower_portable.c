@@ -35,6 +35,7 @@ static const struct kernel kernels[] = {
     {"gather.default", "aten::gather", "out", "self,dim,index,sparse_grad=f", NULL},
     {"gelu.default", "aten::gelu", "out", "self,approximate", NULL},
     {"gt.Scalar", "aten::gt", "Scalar_out", "self,other", NULL},
+    {"gt.Tensor", "aten::gt", "Tensor_out", "self,other", NULL},
     {"index.Tensor", "aten::index", "Tensor_out", "self,indices", NULL},
     {"index_select.default", "aten::index_select", "out", "self,dim,index", NULL},
     {"le.Tensor", "aten::le", "Tensor_out", "self,other", NULL},
