@@ -167,9 +167,9 @@ static void check_the_rest(void)
     OK(files_db_find(store, &file, sha256, &found, err));
     ck_assert(found);
     ck_assert_uint_eq(sha256[0], 32);
-    OK(sessions_db_fate(store, "ses_live", &fate, err));
+    OK(sessions_db_fate(store, "ses_live", NULL, &fate, err));
     ck_assert_int_eq(fate, SESSION_LIVE);
-    OK(sessions_db_fate(store, "ses_expired", &fate, err));
+    OK(sessions_db_fate(store, "ses_expired", NULL, &fate, err));
     ck_assert_int_eq(fate, SESSION_EXPIRED);
 }
 

@@ -17,14 +17,15 @@ static struct temp_folder temp;
 static char root[64], folder[80];
 static atomic_int n_open_told, n_returned_told, n_closed_told[3], fail_returned;
 
-static int opened(void *context, const char *id, const char *program, struct pt2_err *err)
+static int opened(void *context, const char *id, const char *owner, const char *program,
+                  struct pt2_err *err)
 {
     n_open_told++;
     return 0;
 }
 
-static int returned(void *context, const char *id, const char *program, char *ret_path,
-                    char *ret_packed_path, struct pt2_err *err)
+static int returned(void *context, const char *id, const char *owner, const char *program,
+                    char *ret_path, char *ret_packed_path, struct pt2_err *err)
 {
     if (fail_returned)
         return pt2_err_set(err, PT2_ERR_NOT_FOUND, "told to fail");
@@ -128,7 +129,7 @@ static struct serve_info info_of(const char *id)
     struct pt2_err err = {0};
     size_t n;
 
-    ck_assert_int_eq(serve_list(serve, 0, 1000, NULL, NULL, &list, &n, &err), 0);
+    ck_assert_int_eq(serve_list(serve, NULL, 0, 1000, NULL, NULL, &list, &n, &err), 0);
     for (size_t i = 0; i < n; i++) {
         if (streq(list[i].id, id))
             found = list[i];

@@ -89,7 +89,7 @@ void audit_line(const struct http_exchange *x, unsigned status)
                  {"id", is_made ? x->audit.id : named},
                  {"of", is_made ? named : NULL},
                  {"program", x->audit.program},
-                 {"who", x->req.owner},
+                 {"who", x->req.caller.owner},
                  {"from", x->audit.from},
                  {"outcome", status == 0     ? "unanswered"
                              : x->problem[0] ? x->problem

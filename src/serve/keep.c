@@ -314,7 +314,7 @@ static bool take_up(struct serve *serve, struct session *taken, int64_t left_ms)
     struct pt2_err err = {0};
     int ret;
 
-    if (hooks->returned && hooks->returned(hooks->context, s->id, s->facts.program, path,
+    if (hooks->returned && hooks->returned(hooks->context, s->id, s->owner, s->facts.program, path,
                                            packed_path, &err) < 0) {
         lost(NULL, s->id, err.text);
         (void)!saved_remove(&serve->saved, s->id, NULL);

@@ -16,12 +16,12 @@ static int opened(void *context, const char *id, const char *owner, const char *
     return -1;
 }
 
-static int returned(void *context, const char *id, const char *program, char *ret_path,
-                    char *ret_packed_path, struct pt2_err *err)
+static int returned(void *context, const char *id, const char *owner, const char *program,
+                    char *ret_path, char *ret_packed_path, struct pt2_err *err)
 {
     struct ledger *ledger = context;
 
-    if (opened(context, id, program, err) < 0)
+    if (opened(context, id, owner, program, err) < 0)
         return -1;
     programs_path(ledger->programs, program, ret_path);
     programs_packed_path(ledger->programs, program, ret_packed_path);

@@ -40,8 +40,8 @@ struct serve_hooks {
                   struct pt2_err *err);
     /* One that was saved at a stop is there again; where its program lies (PATH_MAX bytes
      * each, the latter "" where there is none).  -1 with err: it is lost. */
-    int (*returned)(void *context, const char *id, const char *program, char *ret_path,
-                    char *ret_packed_path, struct pt2_err *err);
+    int (*returned)(void *context, const char *id, const char *owner, const char *program,
+                    char *ret_path, char *ret_packed_path, struct pt2_err *err);
     /* It ended.  Called once for each opened or returned one, not at shutdown. */
     void (*closed)(void *context, const char *id, const char *program,
                    enum serve_end how);

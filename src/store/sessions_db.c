@@ -55,7 +55,7 @@ int sessions_db_expire(struct store *store, const char *id, struct pt2_err *err)
 
 int sessions_db_lose(struct store *store, const char *id, struct pt2_err *err)
 {
-    return set_fate(store, id, SESSION_LOST, err);
+    return set_fate(store, id, "", SESSION_LOST, err);
 }
 
 int sessions_db_remove(struct store *store, const char *id, struct pt2_err *err)

@@ -9,7 +9,7 @@ from executorch.extension.llm.custom_ops import custom_ops
 import reference
 import tiny
 from test_edge import REFUSED
-from test_pte import CHUNKS, KNOBS, compare, pte, python_lowering, short  # noqa: F401
+from test_pte import BACKENDS, CHUNKS, KNOBS, compare, pte, python_lowering, short  # noqa: F401
 
 assert custom_ops  # it registers what the programs call
 
@@ -26,6 +26,12 @@ def test_float32(case, checkpoint, pte, record_property):  # noqa: F811
 def test_every_position(case, options, chunks, checkpoint, pte, record_property):  # noqa: F811
     record_property("measured", compare(pte, checkpoint(case), "--custom-ops", *options, n=160,
                                         chunks=chunks, max_cache_len=160))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_experts_of_several_tokens(backend, checkpoint, pte, record_property):  # noqa: F811
+    record_property("measured", compare(pte, checkpoint("mixtral"), "--custom-ops", "--dynamic-shapes",
+                                        n=40, chunks=[1, 9, 21], backends=[backend]))
 
 
 @pytest.mark.parametrize("options", [

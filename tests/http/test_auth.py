@@ -19,7 +19,7 @@ from test_systemd import has_systemd
 
 SCOPES = ("read", "step", "export", "admin")
 # Every GET but these takes `read`; a new route of another method has to be added here.
-OPEN = {"/healthz", "/readyz", "/version", "/openapi.json"}
+OPEN = {"/", "/page.js", "/style.css", "/healthz", "/readyz", "/version", "/openapi.json"}
 NEEDS = {
     ("PUT", "/v1/models/{id}/files/{name}"): "export",
     ("POST", "/v1/models/{id}/publish"): "export",
@@ -30,6 +30,8 @@ NEEDS = {
     ("POST", "/v1/programs"): "export",
     ("PUT", "/v1/programs/{sha256}"): "export",
     ("DELETE", "/v1/programs/{id}"): "admin",
+    ("PUT", "/v1/programs/{id}/pin"): "export",
+    ("DELETE", "/v1/programs/{id}/pin"): "export",
     ("PUT", "/v1/aliases/{name}"): "export",
     ("DELETE", "/v1/aliases/{name}"): "admin",
     ("POST", "/v1/sessions"): "step",
