@@ -160,6 +160,14 @@ def token_line(name, token, scopes="admin", **limits):
     return f"{name} sha256:{hashlib.sha256(token.encode()).hexdigest()} scopes={scopes}{limits}\n"
 
 
+def token_file(directory, *lines):
+    """Its path: nobody else may read it."""
+    path = os.path.join(directory, "tokens")
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as f:
+        f.writelines(lines)
+    return path
+
+
 def bearer(token):
     return {"Authorization": f"Bearer {token}"}
 

@@ -8,7 +8,7 @@ import signal
 import tempfile
 
 from exporting import copy_demo, export
-from harness import Daemon, main, until
+from harness import Daemon, main, token_file, token_line, until
 from stepping import Session, program
 
 ME = re.compile(r"127\.0\.0\.1:\d+")
@@ -92,7 +92,7 @@ def story_sessions_are_audited_but_not_their_steps():
     with Daemon("--set", "daemon.log_format=json") as d:
         p = program(d)
         s = Session(d, p)
-        [opened] = [a for a in audits(d) if a["action"] == "POST /v1/sessions"]
+        [opened] = until(lambda: [a for a in audits(d) if a["action"] == "POST /v1/sessions"], "its audit")
         assert (opened["id"], opened["program"]) == (s.id, p), opened
         reply, audit = told(d, "POST", f"{s.path}/fork", 201, json_body={})
         assert (audit["id"], audit["of"]) == (reply.json["id"], s.id), audit
@@ -117,9 +117,7 @@ def story_what_was_refused_is_audited_too():
 
 def story_audit_lines_name_the_token():
     with tempfile.TemporaryDirectory() as directory:
-        tokens = os.path.join(directory, "tokens")
-        with open(tokens, "w") as f:
-            f.write("ci 0123456789abcdef\n")
+        tokens = token_file(directory, token_line("ci", "0123456789abcdef"))
         with Daemon("--set", f"http.token_file={tokens}") as d:
             reply = d.delete("/v1/aliases/none", headers={"Authorization": "Bearer 0123456789abcdef"}, expect=404)
             wanted = (r"info: audit, action 'DELETE /v1/aliases/\{name\}', id none, who ci, from 127\.0\.0\.1:\d+, "

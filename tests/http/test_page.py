@@ -6,7 +6,7 @@ tests/http/test_page_browser.py shows it in a browser, where there is one."""
 import os
 import re
 
-from harness import SOURCE, Daemon, main
+from harness import Daemon, SOURCE, main, token_file, token_line
 
 PAGE = os.path.join(SOURCE, "src", "http", "page")
 FILES = {"/": ("index.html", "text/html"), "/page.js": ("page.js", "text/javascript"),
@@ -42,9 +42,7 @@ def story_its_headers_bind_it(d):
 
 def story_it_needs_no_token_but_what_it_shows_does():
     with Daemon() as plain:
-        tokens = os.path.join(plain.directory, "tokens")
-        with open(tokens, "w") as f:
-            f.write("people 0123456789abcdef\n")
+        tokens = token_file(plain.directory, token_line("people", "0123456789abcdef"))
         with Daemon("--set", f"http.token_file={tokens}") as d:
             for path in FILES:
                 d.get(path, expect=200)

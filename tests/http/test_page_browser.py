@@ -7,7 +7,7 @@ import tempfile
 
 import browser
 from exporting import copy_demo, gate, in_state, submit_id
-from harness import Daemon, main
+from harness import Daemon, main, token_file, token_line
 from stepping import Session, program
 
 READY = "!document.querySelector('main').hidden"
@@ -69,9 +69,7 @@ def story_an_exports_progress_is_live():
 
 def story_a_token_is_asked_for_and_kept():
     with Daemon() as plain:
-        tokens = os.path.join(plain.directory, "tokens")
-        with open(tokens, "w") as f:
-            f.write("people 0123456789abcdef\n")
+        tokens = token_file(plain.directory, token_line("people", "0123456789abcdef"))
         enter = ("document.getElementById('token').value = '%s';"
                  "document.querySelector('#token-form button').click()")
         with Daemon("--set", f"http.token_file={tokens}") as d, browser.Browser() as b:

@@ -6,7 +6,7 @@ import time
 
 import prometheus
 from exporting import finish, gate, in_state, submit_id
-from harness import Daemon, main, until
+from harness import Daemon, main, token_file, token_line, until
 from stepping import Session, program
 
 
@@ -117,9 +117,7 @@ def story_the_disk_counts_what_is_stored():
 
 def story_a_token_is_needed_where_there_are_any():
     with Daemon() as plain:
-        tokens = os.path.join(plain.directory, "tokens")
-        with open(tokens, "w") as f:
-            f.write("watcher 0123456789abcdef\n")
+        tokens = token_file(plain.directory, token_line("watcher", "0123456789abcdef"))
         with Daemon("--set", f"http.token_file={tokens}") as d:
             d.get("/v1/stats", expect=401)
             d.get("/v1/stats", headers={"Authorization": "Bearer 0123456789abcdef"}, expect=200)
