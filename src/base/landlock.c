@@ -160,6 +160,9 @@ int landlock_allow_libraries(struct landlock *rules, struct pt2_err *err)
                                           PT2_LIBEXECDIR, PT2_TORCH_LIBDIR};
     static const char *const facts[] = {"/etc/ld.so.cache", "/etc/ld.so.preload",
                                         "/etc/alternatives", "/proc/cpuinfo",
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+                                        "/proc", /* their maps, in a program that starts */
+#endif
                                         "/sys/devices/system"};
 
     for (size_t i = 0; i < ARRAY_LEN(folders); i++)

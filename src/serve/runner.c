@@ -64,7 +64,8 @@ static int open_engine(struct runner *r, struct pt2_err *err)
         return pt2_err_set(err, PT2_ERR_NOMEM, "no memory to open a program");
     options.packed_path = *r->packed_path ? r->packed_path : NULL;
     options.stop_fd = r->serve->stop_fd;
-    options.kind = r->kind; /* written by this thread alone */
+    /* kind is written by this thread alone */
+    options.kind = r->kind == PT2_ENGINE_AUTO ? r->asked : r->kind;
     if (pt2_engine_open(r->path, &options, &home->engine, err) < 0) {
         free(home);
         return fail_to_open(r, err);
@@ -258,7 +259,8 @@ static int start_locked(struct serve *serve, const struct serve_call *open,
     if (!r)
         return pt2_err_set(err, PT2_ERR_NOMEM, "no memory to open a program");
     r->serve = serve;
-    r->kind = r->asked = open->open.kind;
+    r->asked = open->open.kind;
+    r->kind = PT2_ENGINE_AUTO;
     snprintf(r->program, sizeof(r->program), "%s", open->open.program);
     snprintf(r->path, sizeof(r->path), "%s", open->open.path);
     snprintf(r->packed_path, sizeof(r->packed_path), "%s",
@@ -309,12 +311,13 @@ static int make_room_locked(struct serve *serve, struct pt2_err *err)
     return 0;
 }
 
-/* Auto means native where that is possible, whatever is open already. */
+/* Auto means native where that is possible, whatever is open already; of one that native was
+ * asked for and that is not open, nobody knows yet whether it is. */
 static bool is_wanted(const struct runner *r, const struct serve_call *open)
 {
     if (open->open.kind == PT2_ENGINE_AUTO)
         return r->asked == PT2_ENGINE_AUTO || r->kind == PT2_ENGINE_NATIVE;
-    return open->open.kind == r->kind;
+    return open->open.kind == (r->kind == PT2_ENGINE_AUTO ? r->asked : r->kind);
 }
 
 int runner_for_locked(struct serve *serve, const struct serve_call *open,
