@@ -101,7 +101,7 @@ inside dpkg -i /root/earlier.deb >"$work/install.out" 2>&1 ||
 until_true call /readyz
 inside systemctl is-enabled pt2d.service >/dev/null || fail "the service is not enabled"
 [ "$(inside systemctl is-enabled pt2d.socket || true)" = disabled ] || fail "the sockets are enabled"
-[ "$(inside stat -c '%U %a' /var/lib/pt2d)" = "pt2d 750" ] || fail "the state directory is not pt2d's"
+[ "$(inside stat -c '%U %a' /var/lib/pt2d)" = "pt2d 700" ] || fail "the state directory is not pt2d's"
 pid=$(inside systemctl show -P MainPID pt2d.service)
 [ "$(inside stat -c %U "/proc/$pid")" = pt2d ] || fail "the daemon is not pt2d's"
 for page in man1/pt2-export.1 man1/pt2ctl.1 man5/pt2d.conf.5 man8/pt2d.8; do
