@@ -174,6 +174,13 @@ static long try_handle(void)
 
 /* clang-format on */
 
+/* Sanitizers read their maps where a program starts (landlock.c). */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define MAY_PROC HOSTILE_MAY_LIBRARIES
+#else
+#define MAY_PROC 0
+#endif
+
 static const struct {
     const char *name;
     long (*call)(void);
@@ -200,10 +207,10 @@ static const struct {
     ATTACK(utimes, 0, 0),
     ATTACK(libraries, 1, HOSTILE_MAY_LIBRARIES),
     ATTACK(mem, 1, 0),
-    ATTACK(environ, 1, 0),
-    ATTACK(cmdline, 1, 0),
-    ATTACK(parent_fds, 1, 0),
-    ATTACK(own_maps, 1, 0),
+    ATTACK(environ, 1, MAY_PROC),
+    ATTACK(cmdline, 1, MAY_PROC),
+    ATTACK(parent_fds, 1, MAY_PROC),
+    ATTACK(own_maps, 1, MAY_PROC),
     ATTACK(signal, 6, 0),
     ATTACK(tgkill, 6, 0),
     ATTACK(tkill, 0, 0),
