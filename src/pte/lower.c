@@ -43,7 +43,7 @@ const struct pt2_tensor_meta *lower_meta(const struct lowering *l, uint32_t valu
     return &pt2_program_value(l->from, value)->meta;
 }
 
-static bool is_symbol(const struct lowering *l, const char *name)
+bool lower_is_symbol(const struct lowering *l, const char *name)
 {
     for (uint32_t i = 0; i < pt2_program_n_ranges(l->from); i++)
         if (streq(pt2_program_range(l->from, i)->symbol, name))
@@ -62,7 +62,7 @@ static int largest(struct lowering *l, const char *expr, int64_t *ret_size)
         factor = 1;
     else if (*end != '*')
         symbol = "";
-    if (factor < 1 || !is_symbol(l, symbol) ||
+    if (factor < 1 || !lower_is_symbol(l, symbol) ||
         __builtin_mul_overflow(factor, l->is_row ? 1 : l->decoder.max_seq_len, ret_size))
         return pt2_err_set(l->err, PT2_ERR_NOT_EXPORTABLE, "format pte: the size %s", expr);
     return 0;

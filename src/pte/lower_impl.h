@@ -86,6 +86,8 @@ MUST_USE int lower_sizes(struct lowering *l, uint32_t value, int64_t ret_sizes[P
 /* Is the size symbolic? */
 bool lower_is_open(const struct lowering *l, const struct pt2_dim *size);
 bool lower_is_dynamic(const struct lowering *l, uint32_t value);
+/* Is that size a symbol of the program's, and no multiple of one? */
+bool lower_is_symbol(const struct lowering *l, const char *expr);
 /* A new one of the value's shape. */
 uint32_t lower_activation(struct lowering *l, uint32_t value);
 const struct pt2_tensor_meta *lower_meta(const struct lowering *l, uint32_t value);

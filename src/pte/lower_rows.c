@@ -29,8 +29,7 @@ static bool has_rows(const struct lowering *l, uint32_t value)
 /* One row for each token. */
 static bool is_by_token(const struct lowering *l, uint32_t value)
 {
-    return has_rows(l, value) && streq(lower_meta(l, value)->sizes[0].expr,
-                                       pt2_program_range(l->from, 0)->symbol);
+    return has_rows(l, value) && lower_is_symbol(l, lower_meta(l, value)->sizes[0].expr);
 }
 
 /* What a token's rows of the result depend on are that token's rows of the operands. */
