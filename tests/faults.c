@@ -105,15 +105,22 @@ static int fails_fd(const char *call, int fd)
     return count(call, path);
 }
 
-/* The next of that name: libc's. */
-#define NEXT(name, type) ((type)dlsym(RTLD_NEXT, name))
+/* The next of that name, libc's; any thread. */
+static void *next_of(_Atomic(void *) * known, const char *name)
+{
+    void *next = *known;
+
+    if (!next)
+        *known = next = dlsym(RTLD_NEXT, name);
+    return next;
+}
 
 #define CALL(ret, name, params, args, test)                                              \
     EXPORT ret name params                                                               \
     {                                                                                    \
-        static ret(*next) params;                                                        \
-        if (!next)                                                                       \
-            next = NEXT(#name, ret(*) params);                                           \
+        static _Atomic(void *) known;                                                    \
+        ret(*next) params = (ret(*) params)next_of(&known, #name);                       \
+                                                                                         \
         return (test) ? (ret)-1 : next args;                                             \
     }
 
@@ -138,7 +145,9 @@ CALL(int, renameat2, (int a, const char *from, int b, const char *to, unsigned f
 #define OPEN(name)                                                                       \
     EXPORT int name(const char *path, int flags, ...)                                    \
     {                                                                                    \
-        static int (*next)(const char *, int, ...);                                      \
+        static _Atomic(void *) known;                                                    \
+        int (*next)(const char *, int, ...) =                                            \
+            (int (*)(const char *, int, ...))next_of(&known, #name);                     \
         mode_t mode = 0;                                                                 \
         va_list args;                                                                    \
                                                                                          \
@@ -147,8 +156,6 @@ CALL(int, renameat2, (int a, const char *from, int b, const char *to, unsigned f
             mode = va_arg(args, mode_t);                                                 \
             va_end(args);                                                                \
         }                                                                                \
-        if (!next)                                                                       \
-            next = NEXT(#name, int (*)(const char *, int, ...));                         \
         if (((flags & O_CREAT) || (flags & O_ACCMODE) != O_RDONLY) &&                    \
             fails("open", path))                                                         \
             return -1;                                                                   \
