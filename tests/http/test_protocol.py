@@ -66,7 +66,7 @@ def story_head_is_wherever_get_is(d):
         got, headed = d.get(filled(path)), d.head(filled(path))
         assert (got.status, headed.body) == (headed.status, b""), path
         assert got.headers["Content-Type"] == headed.headers["Content-Type"], path
-        if "/metrics" not in path:
+        if path not in ("/metrics", "/v1/stats"):  # figures of that moment
             assert got.headers["Content-Length"] == headed.headers["Content-Length"], path
 
 
