@@ -72,8 +72,8 @@ static int count(const char *call, const char *path)
     number = atomic_fetch_add(&control->count, 1) + 1;
     if (number < control->at || number - control->at >= control->n)
         return 0;
-    snprintf(control->hit, sizeof(control->hit), "%s %s", call, path);
-    atomic_fetch_add(&control->n_hit, 1);
+    if (atomic_fetch_add(&control->n_hit, 1) == 0) /* one writes: the first */
+        snprintf(control->hit, sizeof(control->hit), "%s %s", call, path);
     if (control->action == ACTION_KILL) {
         kill(getpid(), SIGKILL);
         for (;;)

@@ -25,11 +25,13 @@ class Faults:
                     .ljust(2 * FOLDER, b"\0") + b"\0" * FOLDER)
         with open(self.path, "r+b") as f:
             self.memory = mmap.mmap(f.fileno(), SIZE)
+        self.n = 0
         self.env = {"LD_PRELOAD": LIBRARY, "PT2_FAULTS": self.path,
                     "ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":verify_asan_link_order=0"}
 
     def arm(self, action, at, n=1, error=0):
         """From now on: call number at and the n - 1 after it."""
+        self.n = n
         self.memory[HEAD.size + 2 * FOLDER:SIZE] = b"\0" * FOLDER
         HEAD.pack_into(self.memory, 0, NONE, error, at, n, 0, 0)
         struct.pack_into("=I", self.memory, 0, action)
@@ -43,5 +45,5 @@ class Faults:
 
     @property
     def hit(self):
-        """"fsync /path", or "" where none was."""
+        """The first: "fsync /path", or "" where none was."""
         return self.memory[HEAD.size + 2 * FOLDER:SIZE].rstrip(b"\0").split(b"\0")[0].decode()
