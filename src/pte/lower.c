@@ -3,6 +3,7 @@
 
 #include "base/log.h"
 #include "pte/dtype.h"
+#include "pte/lower_check.h"
 #include "pte/memory.h"
 
 const struct pt2_arg *lower_arg(const struct pt2_node *node, const char *name)
@@ -133,7 +134,10 @@ uint32_t lower_value(struct lowering *l, uint32_t value)
 
     if (x->value != NO_VALUE)
         return x->value;
-    ASSERT(x->blob != PTE_NONE); /* else something reads what was never made */
+    if (x->blob == PTE_NONE) { /* it was never made */
+        pte_fail_wrong(l->p);
+        return 0;
+    }
     if (lower_sizes(l, value, sizes, &n) < 0)
         return 0;
     x->value = pte_constant(l->p, x->blob, lower_meta(l, value)->dtype, n, sizes);
@@ -384,7 +388,7 @@ int pte_lower(const struct pt2_program *from, enum pte_backend backend,
                                      .rows_of = NO_VALUE,
                                      .same_as = NO_VALUE,
                                      .data = NO_VALUE};
-    r = lower_copy_nodes(&l) < 0 ? -1 : lower_all(&l);
+    r = lower_check(&l) < 0 || lower_copy_nodes(&l) < 0 ? -1 : lower_all(&l);
     xnn_graph_free(l.delegate);
     free(l.nodes);
     free(l.node_args);
@@ -394,6 +398,9 @@ int pte_lower(const struct pt2_program *from, enum pte_backend backend,
         return pt2_err_set(err, PT2_ERR_LIMIT,
                            "format pte: a tensor is longer than 2^31 - 1 in a dimension, "
                            "or than 2^63 bytes");
+    if (pte_failed(p) && p->is_wrong)
+        return pt2_err_set(err, PT2_ERR_BAD_PROGRAM,
+                           "format pte: a node reads what no other has made for it");
     if (pte_failed(p))
         return pt2_err_set(err, PT2_ERR_NOMEM, "an ExecuTorch program");
     if (memory_plan(p, err) < 0)

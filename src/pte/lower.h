@@ -18,7 +18,8 @@ enum pte_backend { PTE_XNNPACK, PTE_PORTABLE };
 
 /* Fill in the program, which pte_init has made; its memory is planned and proved.  from is
  * borrowed until then.
- * Errors: NOT_EXPORTABLE (a node that has no counterpart; the text names it), NOMEM, LIMIT. */
+ * Errors: NOT_EXPORTABLE (a node that has no counterpart; the text names it), BAD_PROGRAM
+ * (nodes that are not what their metadata say), NOMEM, LIMIT. */
 MUST_USE int pte_lower(const struct pt2_program *from, enum pte_backend backend,
                        struct pte_program *p, struct pt2_err *err);
 

@@ -15,8 +15,12 @@ bool lower_is_llama(const struct pt2_node *node)
 /* A number of a tensor of one. */
 static int lower_item(struct lowering *l, const struct pt2_node *node)
 {
-    uint32_t x = lower_value(l, lower_tensor(node, "self")), number = pte_int_out(l->p);
+    uint32_t value = lower_tensor(node, "self"), x, number = pte_int_out(l->p);
 
+    if (value == NO_VALUE || node->n_outputs != 1 ||
+        node->outputs[0].kind != PT2_ARG_SYM_INT)
+        return lower_refuse(l, node, "no number of a tensor");
+    x = lower_value(l, value);
     PTE_CALL(l->p, "aten::_local_scalar_dense", "", x, number);
     l->values[node->outputs[0].value].value = number;
     return 0;

@@ -236,8 +236,8 @@ uint32_t pte_constant(struct pte_program *p, uint32_t blob, enum pt2_dtype dtype
     x = add_tensor(p, &(struct pte_tensor){.place = PTE_CONSTANT, .blob = blob}, dtype,
                    n_dims, sizes);
     p->blobs[blob].is_constant = true;
-    if (!p->failed)
-        ASSERT(pte_tensor_bytes(pte_tensor(p, x)) == p->blobs[blob].bytes);
+    if (!p->failed && pte_tensor_bytes(pte_tensor(p, x)) != p->blobs[blob].bytes)
+        pte_fail_wrong(p);
     return x;
 }
 
@@ -254,15 +254,19 @@ uint32_t pte_view(struct pte_program *p, uint32_t x, enum pt2_dtype dtype,
         ASSERT(offset == 0);
         return pte_constant(p, base.blob, dtype, n_dims, sizes);
     }
-    ASSERT(base.place == PTE_ARENA || base.place == PTE_ALIAS);
+    if (base.place == PTE_INPUT) { /* nobody knows where that will be */
+        pte_fail_wrong(p);
+        return 0;
+    }
     like = (struct pte_tensor){.place = PTE_ALIAS, .base = x, .offset = offset};
     if (base.place == PTE_ALIAS) {
         like.base = base.base;
         like.offset += base.offset;
     }
     view = add_tensor(p, &like, dtype, n_dims, sizes);
-    if (!p->failed)
-        ASSERT(offset + pte_tensor_bytes(pte_tensor(p, view)) <= pte_tensor_bytes(&base));
+    if (!p->failed &&
+        offset + pte_tensor_bytes(pte_tensor(p, view)) > pte_tensor_bytes(&base))
+        pte_fail_wrong(p);
     return view;
 }
 

@@ -124,6 +124,7 @@ struct pte_program {
     uint64_t arena_bytes; /* memory_plan's */
     bool failed;
     bool is_too_big; /* what failed was a tensor of more bytes or longer than a file may have */
+    bool is_wrong;   /* what failed was a use that does not fit what there is */
 };
 
 void pte_init(struct pte_program *p);
@@ -131,6 +132,12 @@ void pte_done(struct pte_program *p);
 static inline bool pte_failed(const struct pte_program *p)
 {
     return p->failed;
+}
+
+/* Fail since the caller's graph makes no sense here. */
+static inline void pte_fail_wrong(struct pte_program *p)
+{
+    p->failed = p->is_wrong = true;
 }
 
 /* ---- values ---- */
