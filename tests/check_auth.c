@@ -2,6 +2,7 @@
 #include "suite.h"
 
 #include "http/auth.h"
+#include "http/certificate.h"
 #include "http/guard.h"
 #include "http/token_file.h"
 
@@ -96,6 +97,33 @@ START_TEST(test_token_line_says_who_may_do_what)
 }
 END_TEST
 
+START_TEST(test_token_line_names_a_certificate)
+{
+    static const char *const same[] = {
+        ONE, "7692C3AD3540BB803C020B3AEE66CD8887123234EA0C6E7143C0ADD73FF431ED",
+        "76:92:C3:AD:35:40:BB:80:3C:02:0B:3A:EE:66:CD:88:87:12:32:34:EA:0C:6E:71:43:C0:"
+        "AD:D7:3F:F4:31:ED"};
+    struct token t, name;
+    bool is_token;
+    char line[200];
+
+    for (size_t i = 0; i < ARRAY_LEN(same); i++) {
+        snprintf(line, sizeof(line), "ci cert:sha256:%s scopes=read", same[i]);
+        ck_assert_msg(parse(line, &t, &is_token) == 0, "%s", err.text);
+        ck_assert_int_eq(t.proof, TOKEN_CERT);
+        ck_assert_int_eq(t.digest[0], 0x76);
+        ck_assert_int_eq(t.digest[31], 0xed);
+    }
+    ck_assert_int_eq(parse("ci cert:Edge.example scopes=read", &t, &is_token), 0);
+    ck_assert_int_eq(t.proof, TOKEN_CERT_NAME);
+    ck_assert_str_eq(t.cert_name, "Edge.example");
+    ck_assert_int_eq(parse("ci cert:edge.example scopes=step", &name, &is_token), 0);
+    ck_assert(token_is_same_proof(&t, &name));
+    ck_assert_int_eq(parse("ci cert:other.example scopes=step", &name, &is_token), 0);
+    ck_assert(!token_is_same_proof(&t, &name));
+}
+END_TEST
+
 START_TEST(test_token_line_may_be_empty)
 {
     static const char *const lines[] = {"", "\n", "   \t", "# NAME", "  # x uid:1\r\n"};
@@ -125,6 +153,14 @@ static const struct {
     {"ci uid:-1 scopes=read", "uid:NUMBER"},
     {"ci uid:4294967295 scopes=read", "uid:NUMBER"},
     {"ci gid:1x scopes=read", "gid:NUMBER"},
+    {"ci cert: scopes=read", "cert: of 'ci'"},
+    {"ci cert:a/b scopes=read", "cert: of 'ci'"},
+    {"ci cert:sha256: scopes=read", "64 hexadecimal"},
+    {"ci cert:sha256:" ONE "0 scopes=read", "64 hexadecimal"},
+    {"ci cert:sha256:76:92 scopes=read", "64 hexadecimal"},
+    {"ci cert:sha256::76:92:C3:AD:35:40:BB:80:3C:02:0B:3A:EE:66:CD:88:87:12:32:34:EA:0C:6E:"
+     "71:43:C0:AD:D7:3F:F4:31:E scopes=read",
+     "64 hexadecimal"},
     {"c/i uid:1 scopes=read", "a name is"},
     {"ci uid:1", "no scopes="},
     {"ci uid:1 scopes=", "scopes are"},
@@ -184,6 +220,11 @@ START_TEST(test_token_file_names_the_line)
     file_fails(PT2_ERR_INVALID, "'a' and 'b' have one uid");
     write_file("a sha256:" ONE " scopes=read\na sha256:" ONE " scopes=step\n");
     file_fails(PT2_ERR_INVALID, "'a' and 'a' have one token");
+    write_file("a cert:x.example scopes=read\nb cert:X.example scopes=read\n");
+    file_fails(PT2_ERR_INVALID, "'a' and 'b' have one certificate");
+    write_file("a cert:sha256:" ONE " scopes=read\na sha256:" ONE " scopes=read\n"
+               "c cert:sha256:" ONE " scopes=read\n");
+    file_fails(PT2_ERR_INVALID, "'a' and 'c' have one certificate");
     write_file("# nobody\n");
     file_fails(PT2_ERR_INVALID, "no token in it");
 }
@@ -247,12 +288,12 @@ START_TEST(test_auth_finds_the_token)
     struct auth *auth = load(file);
     struct auth_caller c;
 
-    ck_assert_int_eq(auth_check(auth, "Bearer one", -1, &c, &err), 0);
+    ck_assert_int_eq(auth_check(auth, "Bearer one", -1, NULL, &c, &err), 0);
     ck_assert_str_eq(c.owner, "one");
     ck_assert_uint_eq(c.scopes, SCOPE_READ);
     ck_assert_uint_eq(c.max_sessions, 4);
     ck_assert_uint_eq(c.max_exports, 5);
-    ck_assert_int_eq(auth_check(auth, "bearer   two", -1, &c, &err), 0);
+    ck_assert_int_eq(auth_check(auth, "bearer   two", -1, NULL, &c, &err), 0);
     ck_assert_str_eq(c.owner, "two");
     ck_assert_uint_eq(c.scopes, SCOPE_STEP | SCOPE_EXPORT);
     auth_free(auth);
@@ -270,7 +311,7 @@ START_TEST(test_auth_refuses_all_else)
 
     for (size_t i = 0; i < ARRAY_LEN(headers); i++) {
         pt2_err_clear(&err);
-        ck_assert_int_eq(auth_check(auth, headers[i], -1, &c, &err), -1);
+        ck_assert_int_eq(auth_check(auth, headers[i], -1, NULL, &c, &err), -1);
         ck_assert_int_eq(err.code, PT2_ERR_UNAUTHORIZED);
         ck_assert_uint_eq(c.scopes, 0);
     }
@@ -285,7 +326,7 @@ START_TEST(test_auth_without_a_file_lets_everybody_in)
 
     ck_assert_int_eq(auth_new("", &auth, &err), 0);
     ck_assert(!auth_is_needed(auth));
-    ck_assert_int_eq(auth_check(auth, NULL, -1, &c, &err), 0);
+    ck_assert_int_eq(auth_check(auth, NULL, -1, NULL, &c, &err), 0);
     ck_assert_str_eq(c.owner, "");
     ck_assert_uint_eq(c.scopes, SCOPE_ALL);
     ck_assert_int_eq(auth_reload(auth, &err), 0);
@@ -301,12 +342,12 @@ START_TEST(test_auth_reload_keeps_the_old_where_the_new_is_bad)
     write_file("one sha256:" ONE " scopes=rea\n");
     ck_assert_int_eq(auth_reload(auth, &err), -1);
     pt2_err_clear(&err);
-    ck_assert_int_eq(auth_check(auth, "Bearer two", -1, &c, &err), 0);
+    ck_assert_int_eq(auth_check(auth, "Bearer two", -1, NULL, &c, &err), 0);
     write_file("one sha256:" ONE " scopes=admin\n");
     ck_assert_int_eq(auth_reload(auth, &err), 0);
-    ck_assert_int_eq(auth_check(auth, "Bearer one", -1, &c, &err), 0);
+    ck_assert_int_eq(auth_check(auth, "Bearer one", -1, NULL, &c, &err), 0);
     ck_assert_uint_eq(c.scopes, SCOPE_ALL);
-    ck_assert_int_eq(auth_check(auth, "Bearer two", -1, &c, &err), -1);
+    ck_assert_int_eq(auth_check(auth, "Bearer two", -1, NULL, &c, &err), -1);
     auth_free(auth);
 }
 END_TEST
@@ -318,10 +359,10 @@ START_TEST(test_auth_rate_is_a_bucket_that_a_reload_leaves)
     struct auth_caller c;
 
     for (int i = 0; i < 3; i++)
-        ck_assert_int_eq(auth_check(auth, "Bearer one", -1, &c, &err), 0);
+        ck_assert_int_eq(auth_check(auth, "Bearer one", -1, NULL, &c, &err), 0);
     for (int i = 0; i < 2; i++) {
         pt2_err_clear(&err);
-        ck_assert_int_eq(auth_check(auth, "Bearer one", -1, &c, &err), -1);
+        ck_assert_int_eq(auth_check(auth, "Bearer one", -1, NULL, &c, &err), -1);
         ck_assert_int_eq(err.code, PT2_ERR_RATE_LIMITED);
         ck_assert_ptr_nonnull(strstr(err.text, "3 requests a minute"));
         ck_assert_uint_ge(c.retry_s, 15); /* one in 20 s */
@@ -330,10 +371,10 @@ START_TEST(test_auth_rate_is_a_bucket_that_a_reload_leaves)
     }
     pt2_err_clear(&err); /* others' are others' */
     for (int i = 0; i < 20; i++)
-        ck_assert_int_eq(auth_check(auth, "Bearer two", -1, &c, &err), 0);
+        ck_assert_int_eq(auth_check(auth, "Bearer two", -1, NULL, &c, &err), 0);
     poll(NULL, 0, 120); /* two more in 0.1 s */
     for (int i = 0; i < 2; i++)
-        ck_assert_int_eq(auth_check(auth, "Bearer two", -1, &c, &err), 0);
+        ck_assert_int_eq(auth_check(auth, "Bearer two", -1, NULL, &c, &err), 0);
     auth_free(auth);
 }
 END_TEST
@@ -353,13 +394,13 @@ START_TEST(test_auth_knows_the_peer)
              "me uid:%u scopes=step\n",
              getuid() + 1, getgid(), getuid());
     auth = load(text);
-    ck_assert_int_eq(auth_check(auth, NULL, pair[0], &c, &err), 0);
+    ck_assert_int_eq(auth_check(auth, NULL, pair[0], NULL, &c, &err), 0);
     ck_assert_str_eq(c.owner, "me"); /* before the group */
     ck_assert_uint_eq(c.scopes, SCOPE_STEP);
     /* a token that is sent has to be right */
-    ck_assert_int_eq(auth_check(auth, "Bearer x", pair[0], &c, &err), -1);
+    ck_assert_int_eq(auth_check(auth, "Bearer x", pair[0], NULL, &c, &err), -1);
     pt2_err_clear(&err);
-    ck_assert_int_eq(auth_check(auth, NULL, tcp, &c, &err), -1);
+    ck_assert_int_eq(auth_check(auth, NULL, tcp, NULL, &c, &err), -1);
     ck_assert_int_eq(err.code, PT2_ERR_UNAUTHORIZED);
 
     snprintf(text, sizeof(text), "other uid:%u scopes=admin\ngroup gid:%u scopes=read\n",
@@ -367,17 +408,47 @@ START_TEST(test_auth_knows_the_peer)
     write_file(text);
     ck_assert_int_eq(auth_reload(auth, NULL), 0);
     pt2_err_clear(&err);
-    ck_assert_int_eq(auth_check(auth, NULL, pair[0], &c, &err), 0);
+    ck_assert_int_eq(auth_check(auth, NULL, pair[0], NULL, &c, &err), 0);
     ck_assert_str_eq(c.owner, "group");
 
     snprintf(text, sizeof(text), "other uid:%u scopes=admin\n", getuid() + 1);
     write_file(text);
     ck_assert_int_eq(auth_reload(auth, NULL), 0);
-    ck_assert_int_eq(auth_check(auth, NULL, pair[0], &c, &err), -1);
+    ck_assert_int_eq(auth_check(auth, NULL, pair[0], NULL, &c, &err), -1);
     ck_assert_int_eq(err.code, PT2_ERR_UNAUTHORIZED);
     close(pair[0]);
     close(pair[1]);
     close(tcp);
+    auth_free(auth);
+}
+END_TEST
+
+/* ---- clients' certificates ---- */
+
+START_TEST(test_auth_knows_the_certificate)
+{
+    struct certificate c = {
+        .names = {(char *)"edge.example", (char *)"x.example"}, .n_names = 2};
+    struct auth *auth = load("name cert:X.Example scopes=read\n"
+                             "later cert:edge.example scopes=read\n"
+                             "exact cert:sha256:" ONE " scopes=step\n"
+                             "one sha256:" ONE " scopes=export\n");
+    struct auth_caller caller;
+
+    ck_assert(sha256_from_hex(ONE, c.fingerprint));
+    ck_assert_int_eq(auth_check(auth, NULL, -1, &c, &caller, &err), 0);
+    ck_assert_str_eq(caller.owner, "exact"); /* before a name */
+    c.fingerprint[0]++;
+    ck_assert_int_eq(auth_check(auth, NULL, -1, &c, &caller, &err), 0);
+    ck_assert_str_eq(caller.owner, "name");
+    ck_assert_int_eq(auth_check(auth, "Bearer one", -1, &c, &caller, &err), 0);
+    ck_assert_str_eq(caller.owner, "one");
+    ck_assert_int_eq(auth_check(auth, "Bearer x", -1, &c, &caller, &err), -1);
+    pt2_err_clear(&err);
+    c.n_names = 0;
+    ck_assert_int_eq(auth_check(auth, NULL, -1, &c, &caller, &err), -1);
+    ck_assert_int_eq(err.code, PT2_ERR_UNAUTHORIZED);
+    ck_assert_uint_eq(caller.scopes, 0);
     auth_free(auth);
 }
 END_TEST
@@ -442,15 +513,19 @@ START_TEST(test_guard_origins)
 
     for (size_t i = 0; i < ARRAY_LEN(good); i++)
         ck_assert_msg(guard_origin_is_ours(good[i], "https://tools.example null",
-                                           "localhost:8250"),
+                                           "localhost:8250", false),
                       "%s", good[i]);
     for (size_t i = 0; i < ARRAY_LEN(bad); i++)
         ck_assert_msg(
-            !guard_origin_is_ours(bad[i], "https://tools.example", "localhost:8250"),
+            !guard_origin_is_ours(bad[i], "https://tools.example", "localhost:8250",
+                                  false),
             "%s", bad[i]);
-    ck_assert(!guard_origin_is_ours("null", "", "localhost:8250"));
-    ck_assert(!guard_origin_is_ours("file://", "", ""));
-    ck_assert(!guard_origin_is_ours("http://x", "", NULL));
+    ck_assert(guard_origin_is_ours("HTTPS://localhost:1", "", "localhost:1", true));
+    ck_assert(guard_origin_is_ours("http://x", "http://x", "localhost:1", true));
+    ck_assert(!guard_origin_is_ours("http://localhost:1", "", "localhost:1", true));
+    ck_assert(!guard_origin_is_ours("null", "", "localhost:8250", false));
+    ck_assert(!guard_origin_is_ours("file://", "", "", false));
+    ck_assert(!guard_origin_is_ours("http://x", "", NULL, false));
 }
 END_TEST
 
@@ -459,14 +534,14 @@ START_TEST(test_guard_says_which)
     int fd = bound(AF_INET, "127.0.0.1");
     const char *reason;
 
-    ck_assert_int_eq(guard_check(NULL, NULL, "", "", fd, &reason, &err), 0);
-    ck_assert_int_eq(guard_check("localhost", NULL, "", "", fd, &reason, &err), 0);
-    ck_assert_int_eq(guard_check("evil", NULL, "", "", fd, &reason, &err), -1);
+    ck_assert_int_eq(guard_check(NULL, NULL, "", "", fd, false, &reason, &err), 0);
+    ck_assert_int_eq(guard_check("localhost", NULL, "", "", fd, false, &reason, &err), 0);
+    ck_assert_int_eq(guard_check("evil", NULL, "", "", fd, false, &reason, &err), -1);
     ck_assert_int_eq(err.code, PT2_ERR_FORBIDDEN);
     ck_assert_str_eq(reason, "host");
     ck_assert_ptr_nonnull(strstr(err.text, "http.hosts"));
     pt2_err_clear(&err);
-    ck_assert_int_eq(guard_check("localhost", "http://evil", "", "", fd, &reason, &err),
+    ck_assert_int_eq(guard_check("localhost", "http://evil", "", "", fd, false, &reason, &err),
                      -1);
     ck_assert_str_eq(reason, "origin");
     ck_assert_ptr_nonnull(strstr(err.text, "http.origins"));
@@ -482,10 +557,12 @@ int main(void)
 
     tcase_add_checked_fixture(core, setup, teardown);
     tcase_add_test(core, test_token_line_says_who_may_do_what);
+    tcase_add_test(core, test_token_line_names_a_certificate);
     tcase_add_test(core, test_token_line_may_be_empty);
     tcase_add_test(core, test_auth_finds_the_token);
     tcase_add_test(core, test_auth_without_a_file_lets_everybody_in);
     tcase_add_test(core, test_auth_knows_the_peer);
+    tcase_add_test(core, test_auth_knows_the_certificate);
     tcase_add_test(core, test_guard_hosts);
     tcase_add_test(core, test_guard_origins);
     tcase_add_checked_fixture(limits, setup, teardown);

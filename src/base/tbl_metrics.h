@@ -18,7 +18,7 @@ METRIC(HTTP_SUSPENDED, GAUGE, "pt2d_http_requests_suspended", "",
 METRIC(HTTP_CANCELLED, COUNTER, "pt2d_http_requests_cancelled_total", "why",
        "Waiting requests whose client went, whose deadline passed or that a stop ended")
 METRIC(HTTP_TIMEOUTS, COUNTER, "pt2d_http_timeouts_total", "what",
-       "Connections closed because a header, a body or the next request took too long")
+       "Connections closed because a handshake, a header, a body or the next request took too long")
 METRIC(HTTP_BODY_BYTES, GAUGE, "pt2d_http_body_bytes", "", "Memory held by request bodies")
 METRIC(HTTP_UPLOADS, GAUGE, "pt2d_http_uploads_active", "", "File uploads under way")
 METRIC(HTTP_POOL_QUEUE, GAUGE, "pt2d_http_pool_queue_length", "",
@@ -26,8 +26,13 @@ METRIC(HTTP_POOL_QUEUE, GAUGE, "pt2d_http_pool_queue_length", "",
 METRIC(HTTP_POOL_REFUSED, COUNTER, "pt2d_http_pool_refused_total", "",
        "Requests answered 429 because the pool's queue was full")
 METRIC(HTTP_REFUSED, COUNTER, "pt2d_http_refused_total", "reason",
-       "Requests refused for who sent them: host, origin, token, scope, or a limit of "
-       "the token (rate, sessions, exports)")
+       "Requests refused for who sent them: host, origin, token, certificate, scope, or a limit "
+       "of the token (rate, sessions, exports)")
+METRIC(TLS_HANDSHAKES, COUNTER, "pt2d_tls_handshakes_total", "result",
+       "Connections to TLS addresses that ended, by their handshake: ok, failed, or refused for "
+       "the client's certificate")
+METRIC(TLS_EXPIRY, GAUGE, "pt2d_tls_certificate_expiry_timestamp_seconds", "",
+       "When the certificate expires, in seconds since 1970; 0 where there is none")
 METRIC(JOBS_QUEUED, GAUGE, "pt2d_jobs_queued", "", "Exports that wait, as of this answer")
 METRIC(JOBS_QUEUE_LIMIT, GAUGE, "pt2d_jobs_queue_limit", "", "Exports that may wait")
 METRIC(JOBS_OLDEST, GAUGE, "pt2d_jobs_oldest_queued_age_seconds", "",

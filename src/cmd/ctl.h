@@ -28,6 +28,9 @@ enum ctl_exit {
 struct ctl {
     const char *server; /* borrowed: "http://host:port" or "unix:PATH" */
     const char *token;  /* borrowed; NULL: none */
+    /* PEM files, of https: the CAs to believe (NULL: the system's), one's own certificate
+     * and its key (NULL: none; no key: it is in the certificate's file); borrowed */
+    const char *cacert, *cert, *key;
     bool json;          /* answers as JSON on standard output */
     bool quiet;         /* no progress */
     bool help;          /* the command's usage was asked for and printed */
@@ -81,8 +84,7 @@ struct ctl_usage {
     int min_args, max_args;
 };
 
-/* Sort argv into options and arguments; --server, --json, --quiet and --help are known
- * everywhere.  ret_args has room for usage->max_args pointers.
+/* Sort argv into options and arguments; ctl_global_options are known everywhere.  ret_args has room for usage->max_args pointers.
  * After --help the usage is printed and ctl->help is set; the command then returns 0. */
 MUST_USE int ctl_options(struct ctl *ctl, int argc, char **argv,
                          const struct ctl_usage *usage, const char **ret_args,

@@ -158,6 +158,19 @@ static struct curl_slist *headers_of(struct ctl *ctl, const struct ctl_request *
     return list;
 }
 
+/* The daemon's connections alone; a hub has the system's CAs. */
+static void set_tls(const struct ctl *ctl)
+{
+    if (ctl->cacert && *ctl->cacert) {
+        curl_easy_setopt(ctl->curl, CURLOPT_CAINFO, ctl->cacert);
+        curl_easy_setopt(ctl->curl, CURLOPT_CAPATH, NULL);
+    }
+    if (ctl->cert && *ctl->cert)
+        curl_easy_setopt(ctl->curl, CURLOPT_SSLCERT, ctl->cert);
+    if (ctl->key && *ctl->key)
+        curl_easy_setopt(ctl->curl, CURLOPT_SSLKEY, ctl->key);
+}
+
 static int set_options(struct ctl *ctl, struct transfer *t, const char *body)
 {
     const struct ctl_request *request = t->request;
@@ -200,8 +213,10 @@ static int set_options(struct ctl *ctl, struct transfer *t, const char *body)
     } else if (streq(request->method, "HEAD")) {
         curl_easy_setopt(curl, CURLOPT_NOBODY, 1L);
     }
-    if (!request->url)
+    if (!request->url) {
+        set_tls(ctl);
         return set_url(ctl, request->path);
+    }
     curl_easy_setopt(curl, CURLOPT_URL, request->url);
     return 0;
 }

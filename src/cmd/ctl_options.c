@@ -2,9 +2,31 @@
 
 #include <errno.h>
 
+static void set_tls_options(struct ctl *ctl, struct ctl_option table[3])
+{
+    table[0] = (struct ctl_option){
+        .name = "cacert",
+        .kind = CTL_STRING,
+        .dest = &ctl->cacert,
+        .arg = "FILE",
+        .help = "https: believe these CAs (PEM), not the system's; otherwise $PT2_CACERT"};
+    table[1] = (struct ctl_option){
+        .name = "cert",
+        .kind = CTL_STRING,
+        .dest = &ctl->cert,
+        .arg = "FILE",
+        .help = "https: show this certificate (PEM); otherwise $PT2_CERT"};
+    table[2] = (struct ctl_option){
+        .name = "key",
+        .kind = CTL_STRING,
+        .dest = &ctl->key,
+        .arg = "FILE",
+        .help = "its key (PEM), where it is not in the same file; otherwise $PT2_KEY"};
+}
+
 const struct ctl_option *ctl_global_options(struct ctl *ctl)
 {
-    static struct ctl_option table[5];
+    static struct ctl_option table[8];
 
     table[0] = (struct ctl_option){
         .letter = 's',
@@ -13,13 +35,14 @@ const struct ctl_option *ctl_global_options(struct ctl *ctl)
         .dest = &ctl->server,
         .arg = "URL",
         .help =
-            "the daemon: http://HOST:PORT or unix:PATH; otherwise $PT2_SERVER, otherwise "
+            "the daemon: http://HOST:PORT, https://HOST:PORT or unix:PATH; otherwise $PT2_SERVER, otherwise "
             "http://127.0.0.1:8250"};
     table[1] = (struct ctl_option){.letter = 'j',
                                    .name = "json",
                                    .kind = CTL_FLAG,
                                    .dest = &ctl->json,
                                    .help = "answer in JSON"};
+    set_tls_options(ctl, &table[4]);
     table[2] = (struct ctl_option){.letter = 'q',
                                    .name = "quiet",
                                    .kind = CTL_FLAG,

@@ -107,7 +107,11 @@ static void print_failure(const struct ctl *ctl)
 
 int main(int argc, char **argv)
 {
-    struct ctl ctl = {.server = getenv("PT2_SERVER"), .token = getenv("PT2_TOKEN")};
+    struct ctl ctl = {.server = getenv("PT2_SERVER"),
+                      .token = getenv("PT2_TOKEN"),
+                      .cacert = getenv("PT2_CACERT"),
+                      .cert = getenv("PT2_CERT"),
+                      .key = getenv("PT2_KEY")};
     struct sigaction action = {.sa_handler = on_signal};
 
     setlocale(LC_CTYPE, "");

@@ -182,7 +182,7 @@ static void set_log(const struct config *config)
     log_set_format(streq(format, "json") ? LOG_JSON : LOG_PLAIN);
 }
 
-/* SIGHUP: the log and the tokens.  Anything else needs a restart. */
+/* SIGHUP: the log, the tokens and the certificates.  Anything else needs a restart. */
 static void reload(struct app *app, const struct pt2d_options *options)
 {
     AUTO(config) config = NULL;
@@ -198,9 +198,7 @@ static void reload(struct app *app, const struct pt2d_options *options)
             if (strncmp(name, "daemon.log_", 11) != 0)
                 log_warning("reload: %s changed, which needs a restart, ignoring", name);
         set_log(config);
-        if (http_server_reload(app->server, &err) < 0)
-            log_warning("reload: %s, the old tokens stay", err.text);
-        else
+        if (http_server_reload(app->server))
             log_info("reloaded");
     }
     notify("READY=1");

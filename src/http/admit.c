@@ -2,7 +2,9 @@
 #include "base/metrics.h"
 #include "http/exchange.h"
 #include "http/guard.h"
+#include "http/link.h"
 #include "http/server_parts.h"
+#include "http/tls_peer.h"
 
 /* ---- whence it comes ---- */
 
@@ -11,7 +13,8 @@ int admit_origin(struct http_exchange *x, struct pt2_err *err)
     const char *reason;
 
     if (guard_check(http_header(&x->req, "Host"), http_header(&x->req, "Origin"),
-                    x->server->hosts, x->server->origins, x->fd, &reason, err) == 0)
+                    x->server->hosts, x->server->origins, x->fd,
+                    /* is_tls= */ x->link->tls != NULL, &reason, err) == 0)
         return 0;
     metrics_add(METRIC_HTTP_REFUSED, 1, METRICS_LABELS(reason));
     return -1;
@@ -26,6 +29,15 @@ static int refuse_caller(struct http_exchange *x, const char *reason)
     if (x->req.caller.retry_s)
         http_reply_header(&x->req, "Retry-After", "%u", x->req.caller.retry_s);
     return -1;
+}
+
+/* The certificate of a client that has one, or NULL. */
+static int take_certificate(struct http_exchange *x,
+                            const struct certificate **ret_certificate,
+                            struct pt2_err *err)
+{
+    *ret_certificate = NULL;
+    return x->link->tls ? tls_peer_certificate(x->link->tls, ret_certificate, err) : 0;
 }
 
 /* RFC 6750, section 3.1. */
@@ -47,10 +59,14 @@ int admit_caller(struct http_exchange *x, const struct route *route,
                  struct pt2_err *err)
 {
     const char *authorization = http_header(&x->req, "Authorization");
+    const struct certificate *certificate;
 
     if (route && route->scope == SCOPE_OPEN)
         return 0;
-    if (auth_check(x->server->auth, authorization, x->fd, &x->req.caller, err) < 0) {
+    if (take_certificate(x, &certificate, err) < 0)
+        return refuse_caller(x, "certificate");
+    if (auth_check(x->server->auth, authorization, x->fd, certificate, &x->req.caller,
+                   err) < 0) {
         if (authorization && err->code == PT2_ERR_UNAUTHORIZED)
             http_reply_header(&x->req, "WWW-Authenticate",
                               "Bearer realm=\"pt2d\", error=\"invalid_token\"");

@@ -1,6 +1,7 @@
 #include "http/auth.h"
 
 #include "base/clock.h"
+#include "http/certificate.h"
 #include "http/token_file.h"
 
 #include <nettle/memops.h>
@@ -174,6 +175,30 @@ static struct entry *find_peer_locked(struct auth *auth, const struct peer *peer
     return found;
 }
 
+static bool bears(const struct token *token, const struct certificate *certificate)
+{
+    if (token->proof == TOKEN_CERT)
+        return memcmp(token->digest, certificate->fingerprint, SHA256_BYTES) == 0;
+    return token->proof == TOKEN_CERT_NAME &&
+           certificate_has_name(certificate, token->cert_name);
+}
+
+static struct entry *find_bearer_locked(struct auth *auth,
+                                        const struct certificate *certificate)
+{
+    struct entry *found = NULL;
+
+    for (size_t i = 0; i < auth->n; i++) {
+        struct entry *entry = &auth->entries[i];
+
+        if (bears(&entry->token, certificate) &&
+            (!found || (found->token.proof == TOKEN_CERT_NAME &&
+                        entry->token.proof == TOKEN_CERT)))
+            found = entry;
+    }
+    return found;
+}
+
 /* ---- checking ---- */
 
 /* False: the bucket is empty; *ret_retry_s says for how long. */
@@ -252,13 +277,32 @@ static int check_peer(struct auth *auth, int fd, struct auth_caller *ret_caller,
     return r;
 }
 
+static int check_certificate(struct auth *auth, const struct certificate *certificate,
+                             struct auth_caller *ret_caller, struct pt2_err *err)
+{
+    struct entry *entry;
+    int r;
+
+    pthread_mutex_lock(&auth->lock);
+    entry = find_bearer_locked(auth, certificate);
+    r = entry ? use_locked(entry, ret_caller, err)
+              : pt2_err_set(err, PT2_ERR_UNAUTHORIZED,
+                            "neither the client certificate nor a name in it is known; "
+                            "send a token: Authorization: Bearer TOKEN");
+    pthread_mutex_unlock(&auth->lock);
+    return r;
+}
+
 int auth_check(struct auth *auth, const char *authorization, int fd,
-               struct auth_caller *ret_caller, struct pt2_err *err)
+               const struct certificate *certificate, struct auth_caller *ret_caller,
+               struct pt2_err *err)
 {
     *ret_caller = (struct auth_caller){.scopes = SCOPE_ALL};
     if (!auth_is_needed(auth))
         return 0;
     *ret_caller = (struct auth_caller){0};
-    return authorization ? check_secret(auth, authorization, ret_caller, err)
-                         : check_peer(auth, fd, ret_caller, err);
+    if (authorization)
+        return check_secret(auth, authorization, ret_caller, err);
+    return certificate ? check_certificate(auth, certificate, ret_caller, err)
+                       : check_peer(auth, fd, ret_caller, err);
 }

@@ -1,8 +1,9 @@
 /* auth.h - who sends this request, and what may he do?
  *
  * By the token file (token_line.h): a token in "Authorization: Bearer TOKEN", or the user
- * or group of the process at the other end of a unix socket, where no token is sent.  Of
- * the lines that fit a process, uid goes before gid, and then the earlier line.  Digests
+ * or group of the process at the other end of a unix socket, or the client's certificate,
+ * where no token is sent.  Of the lines that fit, uid goes before gid, a certificate's
+ * fingerprint before its name, and then the earlier line.  Digests
  * are compared in a time that does not depend on them, with every line.
  *
  * Any thread. */
@@ -13,6 +14,7 @@
 #include "http/scope.h"
 
 struct auth;
+struct certificate;
 
 struct auth_caller {
     char owner[OWNER_SIZE];             /* the line's name; "" where there is no file */
@@ -29,9 +31,10 @@ void auth_free(struct auth *auth);
 MUST_USE int auth_reload(struct auth *auth, struct pt2_err *err);
 bool auth_is_needed(const struct auth *auth);
 
-/* Who sends this Authorization header (NULL: none) over the connection fd?  Counts one
- * request.  Errors: UNAUTHORIZED, RATE_LIMITED (*ret_caller is then filled in). */
+/* Who sends this Authorization header (NULL: none) over the connection fd, with that
+ * verified certificate (NULL: none)?  Counts one request.  Errors: UNAUTHORIZED, RATE_LIMITED (*ret_caller is then filled in). */
 MUST_USE int auth_check(struct auth *auth, const char *authorization, int fd,
+                        const struct certificate *certificate,
                         struct auth_caller *ret_caller, struct pt2_err *err);
 
 #endif

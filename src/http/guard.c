@@ -93,17 +93,21 @@ bool guard_host_is_ours(const char *host, const char *hosts, int fd)
                                      is_local_address(name, fd));
 }
 
-bool guard_origin_is_ours(const char *origin, const char *origins, const char *host)
+bool guard_origin_is_ours(const char *origin, const char *origins, const char *host,
+                          bool is_tls)
 {
     const char *rest = strstr(origin, "://");
 
     if (is_one_of(origin, origins))
         return true;
+    if (is_tls && strncasecmp(origin, "https://", 8) != 0)
+        return false;
     return rest && host && *host && strcasecmp(rest + 3, host) == 0;
 }
 
 int guard_check(const char *host, const char *origin, const char *hosts,
-                const char *origins, int fd, const char **ret_reason, struct pt2_err *err)
+                const char *origins, int fd, bool is_tls, const char **ret_reason,
+                struct pt2_err *err)
 {
     *ret_reason = "host";
     if (host && !guard_host_is_ours(host, hosts, fd))
@@ -112,7 +116,7 @@ int guard_check(const char *host, const char *origin, const char *hosts,
                            "pt2d.conf lists further ones",
                            host);
     *ret_reason = "origin";
-    if (origin && !guard_origin_is_ours(origin, origins, host))
+    if (origin && !guard_origin_is_ours(origin, origins, host, is_tls))
         return pt2_err_set(err, PT2_ERR_FORBIDDEN,
                            "pages of '%.100s' may not send requests; http.origins in "
                            "pt2d.conf lists those that may",

@@ -10,13 +10,15 @@
 #include <stdint.h>
 
 struct http_exchange;
+struct tls_peer;
 
-enum link_wait { LINK_IDLE, LINK_HEADER, LINK_BODY }; /* what a client is late with */
+enum link_wait { LINK_IDLE, LINK_HANDSHAKE, LINK_HEADER, LINK_BODY }; /* what a client is late with */
 
 struct http_link {
     int fd;
     _Atomic int64_t due_ms; /* monotonic; later than this the connection is cut */
     _Atomic int due_what;   /* enum link_wait */
+    struct tls_peer *tls;   /* of the connection's HTTP thread; NULL: not over TLS */
     struct http_exchange
         *x;              /* being served; NULL: none, or its handler is not called yet */
     bool waiting;        /* suspended */

@@ -44,7 +44,8 @@ static void name_listener(struct listener *l)
     if (getnameinfo((struct sockaddr *)&addr, len, host, sizeof(host), port,
                            sizeof(port), NI_NUMERICHOST | NI_NUMERICSERV) == 0) {
         snprintf(l->name, sizeof(l->name),
-                 addr.ss_family == AF_INET6 ? "[%s]:%s" : "%s:%s", host, port);
+                 addr.ss_family == AF_INET6 ? "%s[%s]:%s" : "%s%s:%s",
+                 l->is_tls ? "https:" : "", host, port);
     }
 }
 
@@ -97,7 +98,8 @@ static int split_address(char *text, char **ret_host, char **ret_port,
 
     if (!colon || colon == text)
         return pt2_err_set(err, PT2_ERR_INVALID,
-                           "'%s' is no address: HOST:PORT, [IPV6]:PORT or unix:PATH",
+                           "'%s' is no address: HOST:PORT, [IPV6]:PORT, either after "
+                           "https:, or unix:PATH",
                            text);
     port = strtol(colon + 1, &end, 10);
     if (end == colon + 1 || *end || port < 0 || port > 65535)
@@ -167,9 +169,11 @@ static int open_one(const char *address, unsigned mode, struct listener *l,
                     struct pt2_err *err)
 {
     const char *path = after_prefix(address, "unix:");
+    const char *tls = after_prefix(address, "https:");
 
-    *l = (struct listener){.fd = -1};
-    if ((path ? open_unix(path, mode, l, err) : open_tcp(address, l, err)) < 0) {
+    *l = (struct listener){.fd = -1, .is_tls = tls != NULL};
+    if ((path ? open_unix(path, mode, l, err) : open_tcp(tls ? tls : address, l, err)) <
+        0) {
         listeners_close(l, 1);
         return -1;
     }
@@ -201,39 +205,56 @@ int listeners_open(const char *addresses, unsigned mode,
     return 0;
 }
 
+#ifdef HAVE_SYSTEMD
+/* name, the unit's FileDescriptorName=, may be NULL. */
+static int inherit_one(int fd, const char *name, struct listener *l, struct pt2_err *err)
+{
+    if (sd_is_socket(fd, AF_UNSPEC, SOCK_STREAM, /* listening= */ 1) <= 0)
+        return pt2_err_set(err, PT2_ERR_IO,
+                           "the passed descriptor %d is no listening stream socket", fd);
+    if (fcntl(fd, F_SETFL, O_NONBLOCK) < 0)
+        return pt2_err_errno(err, PT2_ERR_IO, "the passed descriptor %d", fd);
+    *l = (struct listener){.fd = fd, .is_tls = name && after_prefix(name, "https")};
+    name_listener(l);
+    if (l->is_unix && l->is_tls)
+        return pt2_err_set(err, PT2_ERR_INVALID, "%s is called '%s': there is no TLS over "
+                           "unix sockets", l->name, name);
+    return 0;
+}
+
 int listeners_inherit(struct listener ret[LISTENERS_MAX], size_t *ret_n,
                       struct pt2_err *err)
 {
-    *ret_n = 0;
-#ifdef HAVE_SYSTEMD
-    int n = sd_listen_fds(/* unset_environment= */ 1);
+    char **names = NULL;
+    int n = sd_listen_fds_with_names(/* unset_environment= */ 1, &names), r = 0;
 
+    *ret_n = 0;
     if (n < 0) {
         errno = -n;
         return pt2_err_errno(err, PT2_ERR_IO, "socket activation");
     }
     if (n > LISTENERS_MAX)
-        return pt2_err_set(err, PT2_ERR_IO, "%d sockets were passed, %d is the most", n,
-                           LISTENERS_MAX);
-    for (int i = 0; i < n; i++) {
-        int fd = SD_LISTEN_FDS_START + i;
-
-        if (sd_is_socket(fd, AF_UNSPEC, SOCK_STREAM, /* listening= */ 1) <= 0)
-            return pt2_err_set(err, PT2_ERR_IO,
-                               "the passed descriptor %d is no listening stream socket",
-                               fd);
-        if (fcntl(fd, F_SETFL, O_NONBLOCK) < 0)
-            return pt2_err_errno(err, PT2_ERR_IO, "the passed descriptor %d", fd);
-        ret[i] = (struct listener){.fd = fd};
-        name_listener(&ret[i]);
-    }
-    *ret_n = (size_t)n;
+        r = pt2_err_set(err, PT2_ERR_IO, "%d sockets were passed, %d is the most", n,
+                        LISTENERS_MAX);
+    for (int i = 0; i < n && r == 0; i++)
+        r = inherit_one(SD_LISTEN_FDS_START + i, names ? names[i] : NULL, &ret[i], err);
+    for (int i = 0; names && names[i]; i++)
+        free(names[i]);
+    free(names);
+    if (r == 0)
+        *ret_n = (size_t)n;
+    return r;
+}
 #else
+int listeners_inherit(struct listener ret[LISTENERS_MAX], size_t *ret_n,
+                      struct pt2_err *err)
+{
     (void)ret;
     (void)err;
-#endif
+    *ret_n = 0;
     return 0;
 }
+#endif
 
 void listeners_close(struct listener *listeners, size_t n)
 {

@@ -3,12 +3,20 @@
 
 #include "base/log.h"
 #include "http/audit.h"
+#include "http/link.h"
 #include "http/server_parts.h"
-#include "http/watcher.h"
+#include "http/tls_peer.h"
 
 #include <errno.h>
 #include <strings.h>
 #include <sys/socket.h>
+
+static bool send_now(struct http_exchange *x, const char *data, size_t len)
+{
+    if (x->link->tls)
+        return tls_peer_send(x->link->tls, data, len);
+    return send(x->fd, data, len, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)len;
+}
 
 /* Send the whole answer by ourselves and have the connection closed.  libmicrohttpd can
  * not queue a reply in the middle of a body; nothing else has been sent for this request
@@ -44,8 +52,7 @@ static enum MHD_Result send_raw(struct http_exchange *x, const struct pt2_err *e
     audit_note(x, NULL, NULL);
     x->lingers = true;
     if (!text || buf_failed(&answer) ||
-        send(x->fd, answer.data, answer.len, MSG_NOSIGNAL | MSG_DONTWAIT) !=
-            (ssize_t)answer.len)
+        !send_now(x, answer.data, answer.len))
         log_with(LOG_LEVEL_DEBUG, LOG_REQUEST(x->req.id), "the refusal could not be sent");
     return MHD_NO;
 }

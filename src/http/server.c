@@ -7,8 +7,10 @@
 #include "http/exchange.h"
 #include "http/pool.h"
 #include "http/server_parts.h"
+#include "http/tls_peer.h"
 #include "http/watcher.h"
 
+#include <gnutls/abstract.h>
 #include <stdarg.h>
 #include <sys/random.h>
 
@@ -17,6 +19,22 @@
 #define FLUSH_MS          1000 /* what replies get to leave before the connections are cut */
 
 /* ---- libmicrohttpd's callbacks, on the connection's HTTP thread ---- */
+
+static void expect_first(struct http_server *server, struct http_link *link,
+                         struct MHD_Connection *conn)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(conn, MHD_CONNECTION_INFO_GNUTLS_SESSION);
+    int64_t now = http_now_ms();
+
+    if (!info) {
+        link_expect(link, LINK_IDLE, now + server->limits.idle_timeout_ms);
+        return;
+    }
+    link_expect(link, LINK_HANDSHAKE, now + server->limits.header_timeout_ms);
+    link->tls = tls_peer_new(server->tls, info->tls_session, link,
+                             server->limits.idle_timeout_ms);
+}
 
 static void connection_changed(void *context, struct MHD_Connection *conn,
                                void **socket_context,
@@ -31,9 +49,10 @@ static void connection_changed(void *context, struct MHD_Connection *conn,
         link = watcher_opened(server->watcher, info->connect_fd);
         *socket_context = link;
         if (link)
-            link_expect(link, LINK_IDLE, http_now_ms() + server->limits.idle_timeout_ms);
+            expect_first(server, link, conn);
     } else if (link) {
         *socket_context = NULL;
+        tls_peer_free(TAKE(link->tls));
         watcher_closed(server->watcher, link);
     }
 }
@@ -135,18 +154,43 @@ static void log_mhd(void *context, const char *fmt, va_list ap)
 
 /* ---- making it ---- */
 
-static int start_mhd(struct http_server *server, struct pt2_err *err)
+/* The credentials of each session are set as its connection begins (tls_peer.c); one
+ * whose could not be has none. */
+static int no_certificate(gnutls_session_t session, const gnutls_datum_t *cas, int n_cas,
+                          const gnutls_pk_algorithm_t *algorithms, int n_algorithms,
+                          gnutls_pcert_st **ret_certificates, unsigned *ret_n,
+                          gnutls_privkey_t *ret_key)
+{
+    (void)session;
+    (void)cas;
+    (void)n_cas;
+    (void)algorithms;
+    (void)n_algorithms;
+    (void)ret_certificates;
+    (void)ret_n;
+    (void)ret_key;
+    return -1;
+}
+
+static struct MHD_Daemon *start_mhd(struct http_server *server, bool is_tls,
+                                    struct pt2_err *err)
 {
     const struct config *config = server->app->config;
     unsigned n_threads = (unsigned)config_get_int(config, "http.threads");
     struct MHD_OptionItem threads[] = {
         {n_threads > 1 ? MHD_OPTION_THREAD_POOL_SIZE : MHD_OPTION_END, n_threads, NULL},
         {MHD_OPTION_END, 0, NULL}};
+    struct MHD_OptionItem tls[] = {
+        {is_tls ? MHD_OPTION_HTTPS_PRIORITIES : MHD_OPTION_END, 0,
+         (char[]){TLS_PRIORITIES}},
+        {MHD_OPTION_HTTPS_CERT_CALLBACK, 0, (void *)no_certificate},
+        {MHD_OPTION_END, 0, NULL}};
+    struct MHD_Daemon *daemon;
 
     /* Its own limit on connections is out of reach; the watcher keeps ours. */
-    server->daemon = MHD_start_daemon(
+    daemon = MHD_start_daemon(
         MHD_USE_EPOLL_INTERNAL_THREAD | MHD_USE_ITC | MHD_ALLOW_SUSPEND_RESUME |
-            MHD_USE_NO_LISTEN_SOCKET | MHD_USE_ERROR_LOG,
+            MHD_USE_NO_LISTEN_SOCKET | MHD_USE_ERROR_LOG | (is_tls ? MHD_USE_TLS : 0),
         0, NULL, NULL, access_request, server,     /* options */
         MHD_OPTION_EXTERNAL_LOGGER, log_mhd, NULL, /* first, so that it gets all lines */
         MHD_OPTION_URI_LOG_CALLBACK, request_begun, server, /* */
@@ -158,10 +202,18 @@ static int start_mhd(struct http_server *server, struct pt2_err *err)
         MHD_OPTION_CONNECTION_LIMIT, 2000000u, /* */
         MHD_OPTION_CONNECTION_TIMEOUT,
         (unsigned)MAX(1, server->limits.idle_timeout_ms / 1000), /* */
-        MHD_OPTION_ARRAY, threads, MHD_OPTION_END);
-    if (!server->daemon)
-        return pt2_err_errno(err, PT2_ERR_IO, "cannot start the HTTP server");
-    return 0;
+        MHD_OPTION_ARRAY, threads, MHD_OPTION_ARRAY, tls, MHD_OPTION_END);
+    if (!daemon)
+        pt2_err_errno(err, PT2_ERR_IO, "cannot start the HTTP server");
+    return daemon;
+}
+
+static int start_daemons(struct http_server *server, struct pt2_err *err)
+{
+    server->daemon = start_mhd(server, /* is_tls= */ false, err);
+    if (server->daemon && server->tls)
+        server->tls_daemon = start_mhd(server, /* is_tls= */ true, err);
+    return server->daemon && (server->tls_daemon || !server->tls) ? 0 : -1;
 }
 
 static void read_limits(struct http_limits *l, const struct config *config)
@@ -176,21 +228,51 @@ static void read_limits(struct http_limits *l, const struct config *config)
     l->max_uploads = config_get_int(config, "http.max_uploads");
 }
 
-/* Who is beyond this machine is let in by a token, or because the operator says so. */
+/* Who is beyond this machine is let in by a token or a certificate, or because the
+ * operator says so. */
 static int check_exposure(const struct http_server *server, struct pt2_err *err)
 {
     if (auth_is_needed(server->auth) ||
         config_get_bool(server->app->config, "http.allow_unauthenticated"))
         return 0;
-    for (size_t i = 0; i < server->n_listeners; i++)
-        if (!server->listeners[i].is_loopback)
+    for (size_t i = 0; i < server->n_listeners; i++) {
+        const struct listener *l = &server->listeners[i];
+
+        if (!l->is_loopback && !(l->is_tls && tls_needs_clients(server->tls)))
             return pt2_err_set(
                 err, PT2_ERR_INVALID,
                 "'%s' can be reached from other machines, and there is no "
                 "http.token_file: name one, listen on a loopback address or a unix "
-                "socket, or set http.allow_unauthenticated = yes",
-                server->listeners[i].name);
+                "socket, have clients show certificates (https:, http.tls_client_ca), or "
+                "set http.allow_unauthenticated = yes",
+                l->name);
+    }
     return 0;
+}
+
+/* The certificate, where one of the listeners needs it. */
+static int read_tls(struct http_server *server, struct pt2_err *err)
+{
+    const struct config *config = server->app->config;
+    struct tls_settings settings = {
+        .certificate = config_get_text(config, "http.tls_certificate"),
+        .key = config_get_text(config, "http.tls_key"),
+        .client_ca = config_get_text(config, "http.tls_client_ca"),
+        .client_is_required = streq(config_get_text(config, "http.tls_client"),
+                                    "required")};
+    const struct listener *l = server->listeners, *end = l + server->n_listeners;
+
+    while (l < end && !l->is_tls)
+        l++;
+    if (l == end && *settings.certificate)
+        log_warning("http.tls_certificate is set, but no https: address in http.listen, "
+                    "ignoring it");
+    if (l == end)
+        return 0;
+    if (!*settings.certificate || !*settings.key)
+        return pt2_err_set(err, PT2_ERR_INVALID,
+                           "'%s' needs http.tls_certificate and http.tls_key", l->name);
+    return tls_new(&settings, &server->tls, err);
 }
 
 static int start_parts(struct http_server *server, struct pt2_err *err)
@@ -206,7 +288,7 @@ static int start_parts(struct http_server *server, struct pt2_err *err)
         listeners_open(config_get_text(config, "http.listen"), mode, server->listeners,
                        &server->n_listeners, err) < 0)
         return -1;
-    if (check_exposure(server, err) < 0)
+    if (read_tls(server, err) < 0 || check_exposure(server, err) < 0)
         return -1;
     if (watcher_new(server->listeners, server->n_listeners,
                     (size_t)config_get_int(config, "http.max_connections"),
@@ -214,9 +296,9 @@ static int start_parts(struct http_server *server, struct pt2_err *err)
         pool_new((unsigned)config_get_int(config, "http.pool_threads"),
                  (size_t)config_get_int(config, "http.pool_queue"), &server->pool,
                  err) < 0 ||
-        start_mhd(server, err) < 0)
+        start_daemons(server, err) < 0)
         return -1;
-    return watcher_start(server->watcher, server->daemon, err);
+    return watcher_start(server->watcher, server->daemon, server->tls_daemon, err);
 }
 
 int http_server_new(struct app *app, const struct route_table *table,
@@ -251,6 +333,7 @@ void http_server_free(struct http_server *server)
     watcher_free(server->watcher);
     pool_free(server->pool);
     auth_free(server->auth);
+    tls_free(server->tls);
     listeners_close(server->listeners, server->n_listeners);
     free(server);
 }
@@ -305,16 +388,33 @@ void http_server_stop(struct http_server *server, int64_t grace_ms)
         pool_stop(server->pool);
         force_all(server);
         wait_idle(server, FLUSH_MS);
-        MHD_stop_daemon(server->daemon);
-        server->daemon = NULL;
+        MHD_stop_daemon(TAKE(server->daemon));
+        if (server->tls_daemon)
+            MHD_stop_daemon(TAKE(server->tls_daemon));
     }
     if (server->watcher)
         watcher_stop(server->watcher);
 }
 
-int http_server_reload(struct http_server *server, struct pt2_err *err)
+bool http_server_reload(struct http_server *server)
 {
-    return auth_reload(server->auth, err);
+    struct pt2_err err = {0};
+    bool is_good = true, is_new;
+
+    if (auth_reload(server->auth, &err) < 0) {
+        log_warning("reload: %s, the old tokens stay", err.text);
+        is_good = false;
+    }
+    pt2_err_clear(&err);
+    if (!server->tls)
+        return is_good;
+    if (tls_reload(server->tls, &is_new, &err) < 0) {
+        log_warning("reload: %s, the old certificates stay", err.text);
+        return false;
+    }
+    if (is_new)
+        log_info("reload: new connections get the new certificates");
+    return is_good;
 }
 
 bool http_server_run(struct http_server *server, void (*fn)(void *arg, bool is_stopping),

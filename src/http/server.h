@@ -45,8 +45,9 @@ DEFINE_AUTO(http_server)
 bool http_server_run(struct http_server *server, void (*fn)(void *arg, bool is_stopping),
                      void *arg);
 
-/* Read the token file again.  Errors: IO, INVALID; the old tokens then stay. */
-MUST_USE int http_server_reload(struct http_server *server, struct pt2_err *err);
+/* Read the token file and those of TLS again.  What can't be read stays as it was, and a
+ * warning says so; false then. */
+bool http_server_reload(struct http_server *server);
 
 enum http_server_state { HTTP_STARTING, HTTP_READY, HTTP_DRAINING };
 enum http_server_state http_server_state(const struct http_server *server);

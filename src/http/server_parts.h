@@ -10,6 +10,7 @@
 
 struct auth;
 struct pool;
+struct tls;
 struct watcher;
 
 /* From the configuration, read once. */
@@ -23,7 +24,8 @@ struct http_server {
     const struct route_table *table;
     struct http_limits limits;
     const char *hosts, *origins; /* the configuration's, for guard.h */
-    struct MHD_Daemon *daemon;
+    struct MHD_Daemon *daemon, *tls_daemon; /* the second, tls: NULL without TLS */
+    struct tls *tls;
     struct watcher *watcher;
     struct pool *pool;
     struct auth *auth;

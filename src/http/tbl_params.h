@@ -33,20 +33,33 @@ PARAM(daemon, log_format, CHOICE, "plain|json", "plain", 0, 0,
 /* HTTP */
 PARAM(http, listen, TEXT, "addresses", "127.0.0.1:8250", 1, 1024,
       "Where to listen: HOST:PORT, [IPV6]:PORT or unix:PATH, several with spaces "
-      "between.  Port 0 "
-      "picks a free one.  Sockets that the service manager passes take its place.  "
+      "between.  https: before the first two is TLS, as https:0.0.0.0:8443, and needs "
+      "tls_certificate and tls_key.  Port 0 picks a free one.  Sockets that the service manager passes take its place.  "
       "pt2d.service lets loopback addresses alone come: for others it wants "
       "IPAddressAllow= too.")
 PARAM(http, socket_mode, CHOICE, "0600|0660|0666", "0660", 0, 0,
       "Permissions of unix sockets.")
 PARAM(http, token_file, TEXT, "file", "", 0, 4095,
       "A file that says who may do what, a line each: NAME, sha256:HEX (of a token), "
-      "uid:N or gid:N (of a unix socket's peer), scopes=read,step,export,admin, and "
+      "uid:N or gid:N (of a unix socket's peer), cert:sha256:HEX or cert:NAME (of a client's "
+      "certificate), scopes=read,step,export,admin, and "
       "limits sessions=N exports=N rate=N/s; # begins a comment.  pt2ctl token makes a line.  "
       "Reloaded by SIGHUP.  Empty: everybody may do everything.")
 PARAM(http, allow_unauthenticated, BOOL, "", "no", 0, 0,
-      "Listen beyond this machine though there is no token_file.  Without it the daemon "
-      "refuses to start so.")
+      "Listen beyond this machine though there is no token_file, and no certificate is "
+      "required of clients.  Without it the daemon refuses to start so.")
+PARAM(http, tls_certificate, TEXT, "file", "", 0, 4095,
+      "The certificate of https: addresses in PEM, behind it those of the CAs between it and "
+      "a root.  Reloaded by SIGHUP, as are the two files below: for new connections, those "
+      "that are open go on.")
+PARAM(http, tls_key, TEXT, "file", "", 0, 4095,
+      "Its private key in PEM, without a passphrase; closed to others, as mode 0600 or 0640.")
+PARAM(http, tls_client_ca, TEXT, "file", "", 0, 4095,
+      "Certificates of the CAs, in PEM, whose clients are let in.  Empty: no client is asked "
+      "for a certificate.")
+PARAM(http, tls_client, CHOICE, "required|optional", "required", 0, 0,
+      "With tls_client_ca, whether a client without a certificate is let in, to send a token "
+      "say; one that can't be verified never is.")
 PARAM(http, hosts, TEXT, "names", "", 0, 4096,
       "Names, without ports and with spaces between, that the Host header of requests "
       "may have beside localhost and the address they came to.  Others are 403, since a "
@@ -55,7 +68,8 @@ PARAM(http, origins, TEXT, "origins", "", 0, 4096,
       "Origins, as https://tools.example and with spaces between, whose pages may send "
       "requests, beside those of the Host itself.  Others are 403.")
 PARAM(http, threads, INT, "threads", "2", 1, 64,
-      "Threads that read and write sockets; none of them ever waits for work.")
+      "Threads that read and write sockets, and as many for TLS where there is some; none of "
+      "them ever waits for work.")
 PARAM(http, pool_threads, INT, "threads", "4", 1, 256,
       "Threads for the handlers that wait for the disk or the database.")
 PARAM(http, pool_queue, INT, "requests", "256", 1, 65536,
@@ -72,7 +86,8 @@ PARAM(http, max_body_memory, SIZE, "bytes", "256 MiB", 1048576, 1099511627776,
 PARAM(http, max_uploads, INT, "requests", "32", 1, 10000,
       "File uploads at once; beyond, the answer is 429.")
 PARAM(http, header_timeout, TIME, "", "30 s", 100, 3600000,
-      "How long a client may take from its request line to the end of the header.")
+      "How long a client may take from its request line to the end of the header, and for "
+      "the handshake of TLS.")
 PARAM(http, idle_timeout, TIME, "", "75 s", 1000, 86400000,
       "How long a connection may stay open between requests, and a reply without the "
       "client "

@@ -1,37 +1,21 @@
 #include "http/token_file.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <sys/stat.h>
+#include "http/private_file.h"
 
 #define MAX_TOKENS 10000
 
 static FILE *open_file(const char *path, struct pt2_err *err)
 {
-    /* O_NONBLOCK: a pipe must not hold the daemon up. */
-    AUTO_FD int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    struct stat st;
     FILE *file;
+    int fd;
 
-    if (fd < 0 || fstat(fd, &st) < 0) {
-        pt2_err_errno(err, errno == ENOENT ? PT2_ERR_NOT_FOUND : PT2_ERR_IO, "%s", path);
+    if (private_file_open(path, &fd, err) < 0)
         return NULL;
-    }
-    if (!S_ISREG(st.st_mode)) {
-        pt2_err_set(err, PT2_ERR_INVALID, "%s is not a regular file", path);
-        return NULL;
-    }
-    if (st.st_mode & (S_IWGRP | S_IRWXO)) {
-        pt2_err_set(err, PT2_ERR_INVALID,
-                    "%s has mode %04o: others may not get at it; chmod 640 (or 600)",
-                    path, (unsigned)st.st_mode & 07777);
-        return NULL;
-    }
     file = fdopen(fd, "r");
-    if (file)
-        (void)TAKE_FD(fd);
-    else
+    if (!file) {
         pt2_err_errno(err, PT2_ERR_IO, "%s", path);
+        close(fd);
+    }
     return file;
 }
 
@@ -46,9 +30,7 @@ static int add(struct token **tokens, size_t *n, const struct token *token,
         if (token_is_same_proof(&(*tokens)[i], token))
             return pt2_err_set(err, PT2_ERR_INVALID, "'%s' and '%s' have one %s",
                                (*tokens)[i].name, token->name,
-                               token->proof == TOKEN_SECRET ? "token"
-                               : token->proof == TOKEN_UID  ? "uid"
-                                                            : "gid");
+                               token_proof_name(token->proof));
     grown = realloc(*tokens, (*n + 1) * sizeof(*grown));
     if (!grown)
         return pt2_err_set(err, PT2_ERR_NOMEM, "tokens");

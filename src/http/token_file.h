@@ -1,8 +1,7 @@
 /* token_file.h - all lines of a token file, read and checked.
  *
- * The file must be a regular one that its owner alone may write and that is closed to
- * others, as mode 0600 or 0640: digests tell no token, but names and scopes are nobody's
- * business, and who may write there may do everything.  Any thread. */
+ * The file must be one of private_file.h: digests tell no token, but names and scopes are
+ * nobody's business, and who may write there may do everything.  Any thread. */
 #ifndef HTTP_TOKEN_FILE_H
 #define HTTP_TOKEN_FILE_H
 

@@ -1,6 +1,8 @@
 #include "http/token_line.h"
 
+#include <ctype.h>
 #include <errno.h>
+#include <strings.h>
 
 #define MAX_LIMIT 1000000 /* of sessions, exports, requests */
 
@@ -24,13 +26,50 @@ static bool read_number(const char *text, uint64_t min, uint64_t max, uint64_t *
     return !errno && !*end && *ret >= min && *ret <= max;
 }
 
-/* "sha256:…", "uid:1000" */
+/* 64 digits of either case, or AB:CD:…. */
+static bool read_fingerprint(const char *text, uint8_t ret[SHA256_BYTES])
+{
+    char hex[SHA256_HEX];
+    size_t n = 0;
+
+    for (size_t i = 0; text[i] && n < sizeof(hex) - 1; i++)
+        if (text[i] != ':' || i % 3 != 2)
+            hex[n++] = (char)tolower((unsigned char)text[i]);
+    hex[n] = '\0';
+    return (strlen(text) == 64 || strlen(text) == 95) && sha256_from_hex(hex, ret);
+}
+
+/* What comes after "cert:". */
+static int read_certificate(const char *text, struct token *t, struct pt2_err *err)
+{
+    const char *hex = after_prefix(text, "sha256:");
+    size_t n = strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+                            "._-@*");
+
+    t->proof = hex ? TOKEN_CERT : TOKEN_CERT_NAME;
+    if (hex ? read_fingerprint(hex, t->digest)
+            : n > 0 && n < sizeof(t->cert_name) && !text[n]) {
+        snprintf(t->cert_name, sizeof(t->cert_name), "%s", hex ? "" : text);
+        return 0;
+    }
+    return pt2_err_set(err, PT2_ERR_INVALID,
+                       hex ? "cert:sha256: of '%s' must be followed by the 64 hexadecimal "
+                             "digits of a certificate's fingerprint"
+                           : "cert: of '%s' must be followed by sha256:HEX, or by a name of 1 "
+                             "to 255 of A-Z a-z 0-9 . _ - @ *",
+                       t->name);
+}
+
+/* "sha256:…", "uid:1000", "cert:edge.example" */
 static int read_proof(const char *text, struct token *t, struct pt2_err *err)
 {
     const char *hex = after_prefix(text, "sha256:"), *uid = after_prefix(text, "uid:");
     const char *number = uid ? uid : after_prefix(text, "gid:");
+    const char *certificate = after_prefix(text, "cert:");
     uint64_t id;
 
+    if (certificate)
+        return read_certificate(certificate, t, err);
     if (hex && sha256_from_hex(hex, t->digest)) {
         t->proof = TOKEN_SECRET;
         return 0;
@@ -47,8 +86,9 @@ static int read_proof(const char *text, struct token *t, struct pt2_err *err)
         return 0;
     }
     return pt2_err_set(err, PT2_ERR_INVALID,
-                       "after the name '%s' must come sha256:HEX, uid:NUMBER or "
-                       "gid:NUMBER; pt2ctl token makes such a line",
+                       "after the name '%s' must come sha256:HEX, uid:NUMBER, gid:NUMBER, "
+                       "cert:sha256:HEX or cert:DNS-NAME; pt2ctl token makes a line of the "
+                       "first kind",
                        t->name);
 }
 
@@ -143,10 +183,27 @@ int token_line_parse(char *line, struct token *ret_token, bool *ret_is_token,
     return 0;
 }
 
+const char *token_proof_name(enum token_proof proof)
+{
+    static const char *const names[] = {"token", "uid", "gid", "certificate",
+                                        "certificate"};
+
+    return names[proof];
+}
+
 bool token_is_same_proof(const struct token *a, const struct token *b)
 {
     if (a->proof != b->proof)
         return false;
-    return a->proof == TOKEN_SECRET ? memcmp(a->digest, b->digest, SHA256_BYTES) == 0
-                                    : a->id == b->id;
+    switch (a->proof) {
+    case TOKEN_SECRET:
+    case TOKEN_CERT:
+        return memcmp(a->digest, b->digest, SHA256_BYTES) == 0;
+    case TOKEN_CERT_NAME:
+        return strcasecmp(a->cert_name, b->cert_name) == 0;
+    case TOKEN_UID:
+    case TOKEN_GID:
+        break;
+    }
+    return a->id == b->id;
 }

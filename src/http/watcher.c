@@ -35,7 +35,7 @@ struct telling {
 struct watcher {
     const struct listener *listeners;
     size_t n_listeners, max_links;
-    struct MHD_Daemon *daemon;
+    struct MHD_Daemon *daemon, *tls_daemon;
     int epoll_fd, wake_fd;
     pthread_t thread;
     bool has_thread;
@@ -303,8 +303,18 @@ static void accept_failed(struct watcher *w)
     pthread_mutex_unlock(&w->lock);
 }
 
+static struct MHD_Daemon *daemon_of(const struct watcher *w, int listener)
+{
+    for (size_t i = 0; i < w->n_listeners; i++)
+        if (w->listeners[i].fd == listener && w->listeners[i].is_tls)
+            return w->tls_daemon;
+    return w->daemon;
+}
+
 static void take_connections(struct watcher *w, int listener)
 {
+    struct MHD_Daemon *daemon = daemon_of(w, listener);
+
     for (int i = 0; i < ACCEPTS_A_ROUND && may_accept(w); i++) {
         struct sockaddr_storage addr;
         socklen_t len = sizeof(addr);
@@ -324,7 +334,7 @@ static void take_connections(struct watcher *w, int listener)
             continue;
         }
         /* It closes the descriptor where it fails. */
-        if (MHD_add_connection(w->daemon, fd, (struct sockaddr *)&addr, len) != MHD_YES) {
+        if (MHD_add_connection(daemon, fd, (struct sockaddr *)&addr, len) != MHD_YES) {
             pthread_mutex_lock(&w->lock);
             drop_link_locked(w, fd);
             pthread_mutex_unlock(&w->lock);
@@ -404,7 +414,7 @@ struct picked {
 
 static void cut_slow_locked(struct http_link *link)
 {
-    static const char *const names[] = {"idle", "header", "body"};
+    static const char *const names[] = {"idle", "handshake", "header", "body"};
     int what = atomic_load(&link->due_what);
 
     /* libmicrohttpd sees an end of file and closes. */
@@ -611,9 +621,11 @@ static void *watch(void *arg)
     }
 }
 
-int watcher_start(struct watcher *w, struct MHD_Daemon *daemon, struct pt2_err *err)
+int watcher_start(struct watcher *w, struct MHD_Daemon *daemon,
+                  struct MHD_Daemon *tls_daemon, struct pt2_err *err)
 {
     w->daemon = daemon;
+    w->tls_daemon = tls_daemon;
     atomic_store(&w->last_round_ms, http_now_ms());
     errno = pthread_create(&w->thread, NULL, watch, w);
     if (errno)

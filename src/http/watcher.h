@@ -19,13 +19,14 @@
 struct MHD_Daemon;
 struct watcher;
 
-/* Listen on the listeners (borrowed) once watcher_start is given the daemon.
+/* Listen on the listeners (borrowed) once watcher_start is given the daemons: one
+ * for connections as they are, one for those of listeners with TLS (NULL: there are none).
  * Errors: NOMEM, IO. */
 MUST_USE int watcher_new(const struct listener *listeners, size_t n_listeners,
                          size_t max_links, struct watcher **ret_watcher,
                          struct pt2_err *err);
 MUST_USE int watcher_start(struct watcher *w, struct MHD_Daemon *daemon,
-                           struct pt2_err *err);
+                           struct MHD_Daemon *tls_daemon, struct pt2_err *err);
 /* End the thread and close what lingers.  After libmicrohttpd has stopped. */
 void watcher_stop(struct watcher *w);
 void watcher_free(struct watcher *w);
