@@ -36,7 +36,8 @@ static void print_help(struct ctl *ctl)
         printf("  %-12s  %s\n", commands[i].name, commands[i].about);
     puts("\neverywhere:");
     ctl_print_options(stdout, ctl_global_options(ctl));
-    puts("\nenvironment: PT2_SERVER (the daemon), PT2_TOKEN (sent as Bearer token);\n"
+    puts("\nenvironment: PT2_SERVER (the daemon), PT2_TOKEN (sent as Bearer token),\n"
+         "PT2_CACERT, PT2_CERT, PT2_KEY (of https);\n"
          "of pull, as the hub's own tools have them: HF_ENDPOINT, HF_TOKEN, HF_TOKEN_PATH, "
          "HF_HOME, HF_HUB_CACHE, HF_HUB_OFFLINE");
 }

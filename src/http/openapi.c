@@ -208,7 +208,8 @@ static int add_responses(struct making *m)
 }
 
 /* Anybody may call an open route; others want a token with the scope, or no token where
- * the daemon has none or knows the process at the other end of a unix socket. */
+ * the daemon has none, knows the process at the other end of a unix socket or the
+ * client's certificate. */
 static void add_security(struct making *m)
 {
     enum scope scope = m->route->scope;

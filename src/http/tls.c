@@ -278,6 +278,7 @@ int tls_reload(struct tls *tls, bool *ret_is_new, struct pt2_err *err)
 
 int tls_new(const struct tls_settings *settings, struct tls **ret_tls, struct pt2_err *err)
 {
+    static const char *const results[] = {"ok", "failed", "refused"};
     AUTO(tls) tls = calloc(1, sizeof(*tls));
     bool is_new;
 
@@ -292,6 +293,8 @@ int tls_new(const struct tls_settings *settings, struct tls **ret_tls, struct pt
         return pt2_err_set(err, PT2_ERR_NOMEM, "TLS");
     if (tls_reload(tls, &is_new, err) < 0)
         return -1;
+    for (size_t i = 0; i < ARRAY_LEN(results); i++) /* so that the first one is an increase */
+        metrics_add(METRIC_TLS_HANDSHAKES, 0, METRICS_LABELS(results[i]));
     *ret_tls = TAKE(tls);
     return 0;
 }

@@ -6,11 +6,13 @@ import re
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
 import time
 
+from certificates import CA
 from harness import BUILD, TIMEOUT, Daemon, Raw, main, until
 
 
@@ -81,7 +83,7 @@ def story_a_failed_start_is_not_ready():
             pass
 
 
-def start_with(directory, sockets):
+def start_with(directory, sockets, names=None, flags=()):
     """Start pt2d as systemd does, with sockets as descriptors 3 and on; the process."""
     code = ("import os, sys; os.environ['LISTEN_PID'] = str(os.getpid()); "
             "os.execv(sys.argv[1], sys.argv[1:])")
@@ -94,8 +96,9 @@ def start_with(directory, sockets):
     return subprocess.Popen(
         [sys.executable, "-c", code, os.path.join(BUILD, "pt2d"), "--config", "/dev/null",
          "--listen", "127.0.0.1:1", "--state-dir", os.path.join(directory, "state"),
-         "--port-file", os.path.join(directory, "port")],
-        env={**os.environ, "LISTEN_FDS": str(len(sockets)), "PT2_LIBEXEC": BUILD},
+         "--port-file", os.path.join(directory, "port"), *flags],
+        env={**os.environ, "LISTEN_FDS": str(len(sockets)), "PT2_LIBEXEC": BUILD,
+             **({"LISTEN_FDNAMES": ":".join(names)} if names else {})},
         preexec_fn=place, close_fds=False, stderr=subprocess.PIPE, text=True)
 
 
@@ -132,6 +135,38 @@ def story_passed_sockets_are_served_and_kept():
             early.close()
             assert process.returncode == 0, log
             assert os.path.exists(path), "the manager's socket is not ours to remove"
+
+
+def story_a_passed_socket_is_for_tls_by_its_name():
+    with tempfile.TemporaryDirectory() as directory:
+        ca = CA(directory)
+        certificate, key = ca.server()
+        flags = ("--set", f"http.tls_certificate={certificate}", "--set", f"http.tls_key={key}")
+        sockets = [socket.socket(), socket.socket()]
+        for s in sockets:
+            s.bind(("127.0.0.1", 0))
+            s.listen(100)
+        plain, secure = (s.getsockname() for s in sockets)
+        process = start_with(directory, sockets, ("pt2d.socket", "https-public"), flags)
+        try:
+            until(lambda: ask(socket.AF_INET, plain).status == 200, "ready")
+            sock = ssl.create_default_context(cafile=ca.path).wrap_socket(
+                socket.create_connection(secure, TIMEOUT), server_hostname="localhost")
+            assert Raw(sock).send("GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n").reply().status == 200
+            sock.close()
+            with open(os.path.join(directory, "port")) as f:
+                assert f.read() == f"127.0.0.1:{plain[1]}\nhttps:127.0.0.1:{secure[1]}\n"
+        finally:
+            process.terminate()
+            _, log = process.communicate(timeout=TIMEOUT)
+        assert process.returncode == 0, log
+        path = os.path.join(directory, "s")
+        unix = socket.socket(socket.AF_UNIX)
+        unix.bind(path)
+        unix.listen(1)
+        process = start_with(directory, [unix], ("https",), flags)
+        _, log = process.communicate(timeout=TIMEOUT)
+        assert process.returncode == 1 and "no TLS over" in log, log
 
 
 def story_the_first_connection_starts_the_daemon():

@@ -4,12 +4,16 @@
 import os
 import re
 import shutil
+import signal
+import socket
+import ssl
 import subprocess
 import sys
 import tempfile
 
+from certificates import CA
 from exporting import export, finish, submit_id
-from harness import BUILD, HERE, Daemon, main
+from harness import BUILD, HERE, TIMEOUT, Daemon, Raw, main, until
 
 MOST_EXPOSED = 1.5  # of 10
 UNITS = os.path.join(BUILD, "systemd")
@@ -42,6 +46,26 @@ def story_the_units_are_understood():
         assert said.returncode == 0 and "pt2d" not in said.stderr, said.stderr
 
 
+def works_over_tls(under, directory):
+    """GnuTLS asks for no call that the filter lacks."""
+    ca = CA(directory)
+    certificate, key = ca.server()
+    mine = CA(directory, "clients").make("mine")
+    with Daemon("--set", f"http.tls_certificate={certificate}", "--set", f"http.tls_key={key}",
+                "--set", f"http.tls_client_ca={directory}/clients.pem", listen="https:127.0.0.1:0",
+                under=under, env={"ASAN_OPTIONS": "detect_leaks=0"}) as d:
+        context = ssl.create_default_context(cafile=ca.path)
+        context.load_cert_chain(*mine)
+        for _ in range(2):
+            sock = context.wrap_socket(socket.create_connection(("127.0.0.1", d.port), TIMEOUT),
+                                       server_hostname="localhost")
+            reply = Raw(sock).send("GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n").reply()
+            assert reply.status == 200, reply
+            sock.close()
+            d.signal(signal.SIGHUP)
+            until(lambda: "reloaded" in d.log(), "it reads the files again")
+
+
 def story_the_daemon_works_with_the_calls_that_are_left():
     under = [sys.executable, os.path.join(HERE, "under_unit.py"), service()]
     with Daemon(under=under, env={"ASAN_OPTIONS": "detect_leaks=0"}) as d:
@@ -53,6 +77,8 @@ def story_the_daemon_works_with_the_calls_that_are_left():
                              label=engine).json
             d.post(f"/v1/sessions/{session['id']}/step", {"input_ids": [[1]]}, expect=200,
                    label=engine)
+        with tempfile.TemporaryDirectory() as directory:
+            works_over_tls(under, directory)
         state = [os.path.join(at, name) for at, _, names in os.walk(d.state) for name in names]
         assert state and not [path for path in state if os.stat(path).st_mode & 0o077], state
 
