@@ -39,6 +39,7 @@ static void *work(void *arg)
 {
     struct pool *pool = arg;
 
+    pthread_setname_np(pthread_self(), "pt2-pool");
     pthread_mutex_lock(&pool->lock);
     for (;;) {
         struct job *job = next_locked(pool);

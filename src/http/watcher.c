@@ -603,6 +603,7 @@ static void *watch(void *arg)
     struct epoll_event events[64];
     int left;
 
+    pthread_setname_np(pthread_self(), "pt2-watcher");
     for (;;) {
         int64_t now = http_now_ms();
         int n;

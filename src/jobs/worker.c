@@ -642,6 +642,7 @@ void *worker_main(void *ctx)
 {
     struct jobs *jobs = ctx;
 
+    pthread_setname_np(pthread_self(), "pt2-exports");
     while (wait_for_run(jobs)) {
         struct pt2_err err = {0};
         struct run *run = begin_run(jobs, &err);

@@ -317,6 +317,7 @@ static void *keep(void *arg)
 {
     struct serve *serve = arg;
 
+    pthread_setname_np(pthread_self(), "pt2-keeper");
     pthread_mutex_lock(&serve->lock);
     while (!serve->ending) {
         int64_t next_ns = 0;

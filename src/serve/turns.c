@@ -323,6 +323,7 @@ void *turns_run(void *arg)
     struct serve *serve = r->serve;
     struct serve_call *open;
 
+    pthread_setname_np(pthread_self(), "pt2-runner");
     pthread_mutex_lock(&serve->lock);
     while (true) {
         free_drops_locked(r);

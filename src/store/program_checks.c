@@ -172,6 +172,7 @@ static void *run_checks(void *ctx)
 {
     struct program_checks *checks = ctx;
 
+    pthread_setname_np(pthread_self(), "pt2-checks");
     while (wait_for_work(checks)) {
         struct pt2_err err = {0};
 

@@ -218,6 +218,7 @@ static void *run(void *ctx)
     struct retention *r = ctx;
     char newest[PROGRAM_ID_SIZE];
 
+    pthread_setname_np(pthread_self(), "pt2-retention");
     pthread_mutex_lock(&r->mutex);
     while (!r->is_stopping) {
         struct pt2_err err = {0};
