@@ -265,15 +265,56 @@ START_TEST(test_sessions_db_a_restart_loses_the_living)
 }
 END_TEST
 
+#define MAKE_OLD \
+    "UPDATE sessions SET changed = changed - 8 * 24 * 3600 * 1000 WHERE id GLOB 'ses_old*'"
+
 START_TEST(test_sessions_db_forgets_after_a_week)
 {
-    OK(sessions_db_add(store, "ses_a", "", err));
+    OK(sessions_db_add(store, "ses_old", "", err));
+    OK(sessions_db_add(store, "ses_old_but_lost_now", "", err));
     OK(sessions_db_add(store, "ses_b", "", err));
-    run_sql("UPDATE sessions SET changed = changed - 8 * 24 * 3600 * 1000 WHERE id = "
-            "'ses_a'");
+    OK(sessions_db_expire(store, "ses_old", err));
+    run_sql(MAKE_OLD);
     OK(sessions_db_start(store, err));
-    ck_assert_int_eq(fate("ses_a"), SESSION_NEVER);
+    ck_assert_int_eq(fate("ses_old"), SESSION_NEVER);
+    ck_assert_int_eq(fate("ses_old_but_lost_now"), SESSION_LOST);
     ck_assert_int_eq(fate("ses_b"), SESSION_LOST);
+}
+END_TEST
+
+/* The table grew for as long as a daemon ran: only its next start forgot. */
+START_TEST(test_sessions_db_forgets_while_it_runs)
+{
+    char id[32];
+
+    OK(sessions_db_add(store, "ses_old", "", err));
+    OK(sessions_db_add(store, "ses_old_but_live", "", err));
+    OK(sessions_db_expire(store, "ses_old", err));
+    run_sql(MAKE_OLD);
+    for (int i = 0; i < 256; i++) {
+        snprintf(id, sizeof(id), "ses_%d", i);
+        OK(sessions_db_add(store, id, "", err));
+        OK(i % 2 ? sessions_db_expire(store, id, err) : sessions_db_lose(store, id, err));
+    }
+    ck_assert_int_eq(fate("ses_old"), SESSION_NEVER);
+    ck_assert_int_eq(fate("ses_old_but_live"), SESSION_LIVE);
+    ck_assert_int_eq(fate("ses_0"), SESSION_LOST);
+    ck_assert_int_eq(fate("ses_255"), SESSION_EXPIRED);
+}
+END_TEST
+
+START_TEST(test_sessions_db_keeps_so_many)
+{
+    OK(sessions_db_add(store, "ses_new", "", err));
+    OK(sessions_db_expire(store, "ses_new", err));
+    run_sql("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100100)"
+            " INSERT INTO sessions (id, fate, changed, owner) SELECT 'ses_old_' || i, 2, "
+            "unixepoch() * 1000 - 1000000 + i, '' FROM n");
+    OK(sessions_db_start(store, err));
+    ck_assert_int_eq(fate("ses_new"), SESSION_EXPIRED);
+    ck_assert_int_eq(fate("ses_old_1"), SESSION_NEVER);
+    ck_assert_int_eq(fate("ses_old_101"), SESSION_NEVER);
+    ck_assert_int_eq(fate("ses_old_102"), SESSION_EXPIRED);
 }
 END_TEST
 
@@ -524,6 +565,8 @@ int main(void)
     tcase_add_test(tables, test_builds_db_go_with_their_program);
     tcase_add_test(tables, test_sessions_db_a_restart_loses_the_living);
     tcase_add_test(tables, test_sessions_db_forgets_after_a_week);
+    tcase_add_test(tables, test_sessions_db_forgets_while_it_runs);
+    tcase_add_test(tables, test_sessions_db_keeps_so_many);
     tcase_add_test(tables, test_sessions_db_tells_a_fate_to_the_owner);
     tcase_add_test(tables, test_jobs_db_lists_by_state_model_and_label);
     tcase_add_test(tables, test_jobs_db_owners_stay);

@@ -99,6 +99,11 @@ void job_free(struct job *job); /* has no watches and no run */
 /* Tell the job's watches of a change; a finished job's watches end. */
 void job_tell_locked(struct job *job);
 
+/* ---- jobs.c ---- */
+
+/* Jobs that finished longer ago than they are kept. */
+int jobs_forget_old(struct jobs *jobs, struct pt2_err *err);
+
 /* ---- worker.c ---- */
 
 void *worker_main(void *jobs);

@@ -9,6 +9,13 @@
 
 #include <time.h>
 
+int jobs_forget_old(struct jobs *jobs, struct pt2_err *err)
+{
+    if (jobs->options.keep_ms <= 0)
+        return 0;
+    return jobs_db_prune(jobs->parts.store, clock_unix_ms() - jobs->options.keep_ms, err);
+}
+
 /* ---- taking up what the table holds ---- */
 
 static int recover_row(void *ctx, const struct job_row *row, struct pt2_err *err)
@@ -102,9 +109,7 @@ static int recover(struct jobs *jobs, struct pt2_err *err)
 {
     struct run *run, *next;
 
-    if (jobs->options.keep_ms > 0 &&
-        jobs_db_prune(jobs->parts.store, clock_unix_ms() - jobs->options.keep_ms, err) <
-            0)
+    if (jobs_forget_old(jobs, err) < 0)
         return -1;
     if (jobs_db_unfinished(jobs->parts.store, recover_row, jobs, err) < 0)
         return -1;

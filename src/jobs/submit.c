@@ -169,6 +169,7 @@ static int insert_cached(struct submission *s, json_t **ret_job, struct pt2_err 
     if (insert(s, ret_job, err) < 0)
         return -1;
     figures_job_ends(row, &patch);
+    (void)!jobs_forget_old(s->jobs, NULL); /* no run ends that would */
     return 0;
 }
 

@@ -548,9 +548,7 @@ static void end_run(struct attempt *a, enum ending ending)
             break;
         pause_for(jobs, RETRY_MS);
     }
-    if (jobs->options.keep_ms > 0)
-        (void)!jobs_db_prune(jobs->parts.store, clock_unix_ms() - jobs->options.keep_ms,
-                             NULL);
+    (void)!jobs_forget_old(jobs, NULL);
 }
 
 static void attempt_done(struct attempt *a)

@@ -3,7 +3,7 @@
  *
  * Sessions themselves live in src/serve, which adds again those that it saved.  These rows are written lazily:
  * they survive a killed daemon, and the last few may miss after a power cut.  Ids are
- * kept for a week after their last change, 100000 of them at most.  Any thread; waits for
+ * kept for a week after their end, about 100000 of them at most.  Any thread; waits for
  * the database, so not on an HTTP thread. */
 #ifndef STORE_SESSIONS_DB_H
 #define STORE_SESSIONS_DB_H

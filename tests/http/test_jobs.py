@@ -24,6 +24,19 @@ def story_equal_jobs_share_a_run():
         assert len(programs) == 1 and g.n_runs() == 1, (programs, g.n_runs())
 
 
+def story_what_was_cached_is_forgotten_in_time():
+    """Without a run that ends: the list grew for as long as builds asked for what was there."""
+    with Daemon("--set", "exports.keep=4s") as d:
+        export(d)
+        old = submit_id(d)
+        assert job_of(d, old)["cached"]
+
+        def is_forgotten():
+            assert job_of(d, submit_id(d))["cached"]
+            return d.get(f"/v1/exports/{old}", expect=(200, 404)).status == 404
+        until(is_forgotten, "the end of a cached export")
+
+
 def story_a_cancel_leaves_the_run_to_the_others():
     with gate() as g, Daemon(env=g.env) as d:
         first = submit_id(d)
