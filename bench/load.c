@@ -1,13 +1,17 @@
 /* load.c - steps of many sessions at once, over HTTP.
  *
- * usage: load [-a binary|none|top|json] [-t TOKENS] [-p START] [-c COUNT] [-w WARM_UP_SECONDS]
- *             [-s SECONDS] PORT SESSION...
+ * usage: load [-a binary|none|top|json] [-t TOKENS] [-p START] [-c COUNT]
+ *             [-w WARM_UP_SECONDS] [-s SECONDS] [-r RATE] PORT SESSION...
  *
  * One connection for each session, kept alive; each sends its next step when the last one's
  * answer is there in full.  A step takes TOKENS (1) from START (0) on, the next one those
  * after, and so on for COUNT (256) positions, then from START again: the session must hold START
  * positions.  -a says what is asked for: the last row's logits as bytes (binary, the
  * default), in JSON (json), the best token's id in JSON (top), nothing (none).
+ *
+ * With -r steps are due RATE times a second, the sessions in turn, whether or not the daemon
+ * keeps up: one that is due while its session's last answer is out is sent behind it, and its
+ * latency counts from when it was due.
  *
  * Counts the answers between WARM_UP_SECONDS (0.5) and SECONDS (3) more, or until there is
  * one for each session.  Prints tokens a second, and in milliseconds the latency, what the
@@ -49,7 +53,9 @@ struct connection {
     const char *session;
     int fd;
     long position; /* of its next step */
-    double sent;
+    double sent; /* with a rate: when it was due */
+    double due;  /* of its next step; with a rate */
+    bool is_out; /* its answer is waited for */
     struct sample sample; /* of the answer that comes */
     bool in_body;
     size_t header_len, body_left; /* header_len: bytes of an unfinished header */
@@ -59,9 +65,9 @@ struct connection {
 static struct {
     enum wants wants;
     long tokens, start, count;
-    double warm_up, seconds;
+    double warm_up, seconds, rate; /* rate 0: as fast as answers come */
     int port;
-} options = {WANT_BINARY, 1, 0, 256, 0.5, 3, 0};
+} options = {WANT_BINARY, 1, 0, 256, 0.5, 3, 0, 0};
 
 static struct connection connections[MAX_SESSIONS];
 static struct sample samples[MAX_SAMPLES];
@@ -134,7 +140,8 @@ static void send_step(struct connection *c)
                    is_binary ? "application/octet-stream" : "application/json", body_len,
                    body_len, body);
     c->position += options.tokens;
-    c->sent = now();
+    c->sent = options.rate > 0 ? c->due : now();
+    c->is_out = true;
     for (int at = 0; at < len;) {
         ssize_t n = write(c->fd, request + at, (size_t)(len - at));
 
@@ -209,7 +216,7 @@ static bool receive(struct connection *c)
         fail("read", n < 0 ? strerror(errno) : "the daemon closed the connection");
     if (!take(c, data, (size_t)n))
         return false;
-    c->in_body = false;
+    c->in_body = c->is_out = false;
     c->header_len = 0;
     c->sample.latency = (now() - c->sent) * 1e3;
     c->sample.http = c->sample.latency - c->sample.queue - c->sample.run;
@@ -218,22 +225,62 @@ static bool receive(struct connection *c)
 
 /* ---- the run ---- */
 
+/* Sends what is due; milliseconds until the next is. */
+static int send_due(int n_sessions)
+{
+    double t = now(), next = t + 600;
+
+    for (int i = 0; i < n_sessions; i++) {
+        struct connection *c = &connections[i];
+
+        if (c->fd < 0 || c->is_out)
+            continue;
+        if (c->due <= t) {
+            send_step(c);
+            c->due += n_sessions / options.rate;
+        } else if (c->due < next) {
+            next = c->due;
+        }
+    }
+    return (int)((next - t) * 1e3); /* rounded down: rather look once more than be late */
+}
+
+static void begin_steps(int n_sessions, int epoll)
+{
+    double begin;
+
+    for (int i = 0; i < n_sessions; i++)
+        open_connection(&connections[i], epoll);
+    begin = now();
+    for (int i = 0; i < n_sessions; i++) {
+        if (options.rate > 0)
+            connections[i].due = begin + i / options.rate;
+        else
+            send_step(&connections[i]);
+    }
+}
+
+/* The daemon would, once it has been idle for long. */
+static void end_connection(struct connection *c, int *n_open)
+{
+    close(c->fd);
+    c->fd = -1;
+    (*n_open)--;
+}
+
 /* Seconds over which samples were taken. */
 static double run(int n_sessions)
 {
     struct epoll_event events[64];
     int epoll = epoll_create1(0), n_open = n_sessions;
-    double begin, end = 0;
+    double begin = now() + options.warm_up, end = 0;
 
-    for (int i = 0; i < n_sessions; i++)
-        open_connection(&connections[i], epoll);
-    begin = now() + options.warm_up;
-    for (int i = 0; i < n_sessions; i++)
-        send_step(&connections[i]);
+    begin_steps(n_sessions, epoll);
     while (n_open > 0) {
-        int n = epoll_wait(epoll, events, 64, 600000);
+        bool is_paced = options.rate > 0 && end == 0;
+        int n = epoll_wait(epoll, events, 64, is_paced ? send_due(n_sessions) : 600000);
 
-        if (n <= 0)
+        if (n < 0 || (n == 0 && !is_paced))
             fail("no answer", n < 0 ? strerror(errno) : "in ten minutes");
         for (int i = 0; i < n; i++) {
             struct connection *c = events[i].data.ptr;
@@ -247,13 +294,14 @@ static double run(int n_sessions)
                 if (t >= begin + options.seconds && n_samples >= (size_t)n_sessions)
                     end = t;
             }
-            if (end == 0) {
+            if (end != 0)
+                end_connection(c, &n_open);
+            else if (options.rate <= 0)
                 send_step(c);
-                continue;
-            }
-            close(c->fd); /* the daemon would, once it has been idle for long */
-            n_open--;
         }
+        for (int i = 0; i < n_sessions && end != 0; i++) /* those that wait to be due */
+            if (connections[i].fd >= 0 && !connections[i].is_out)
+                end_connection(&connections[i], &n_open);
     }
     return end - begin;
 }
@@ -273,14 +321,16 @@ static void print_samples(const char *name, size_t offset)
     for (size_t i = 0; i < n_samples; i++)
         values[i] = *(double *)((char *)&samples[i] + offset);
     qsort(values, n_samples, sizeof(*values), less);
-    printf(", \"%s\": {\"min\": %.4f, \"p50\": %.4f, \"p99\": %.4f, \"max\": %.4f}", name,
-           values[0], values[n_samples / 2], values[n_samples * 99 / 100],
+    printf(", \"%s\": {\"min\": %.4f, \"p50\": %.4f, \"p90\": %.4f, \"p99\": %.4f, "
+           "\"p99.9\": %.4f, \"max\": %.4f}",
+           name, values[0], values[n_samples / 2], values[n_samples * 9 / 10],
+           values[n_samples * 99 / 100], values[n_samples * 999 / 1000],
            values[n_samples - 1]);
 }
 
 static void read_options(int argc, char **argv)
 {
-    for (int c; (c = getopt(argc, argv, "a:t:p:c:w:s:")) != -1;) {
+    for (int c; (c = getopt(argc, argv, "a:t:p:c:w:s:r:")) != -1;) {
         if (c == 'a') {
             options.wants = 0;
             while (options.wants <= WANT_JSON && strcmp(optarg, want_names[options.wants]))
@@ -295,6 +345,8 @@ static void read_options(int argc, char **argv)
             options.warm_up = atof(optarg);
         else if (c == 's')
             options.seconds = atof(optarg);
+        else if (c == 'r')
+            options.rate = atof(optarg);
         else
             exit(2);
     }

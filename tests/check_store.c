@@ -266,7 +266,8 @@ START_TEST(test_sessions_db_a_restart_loses_the_living)
 END_TEST
 
 #define MAKE_OLD \
-    "UPDATE sessions SET changed = changed - 8 * 24 * 3600 * 1000 WHERE id GLOB 'ses_old*'"
+    "UPDATE sessions SET changed = changed - 8 * 24 * 3600 * 1000" \
+    " WHERE id GLOB 'ses_old*'"
 
 START_TEST(test_sessions_db_forgets_after_a_week)
 {
@@ -307,7 +308,8 @@ START_TEST(test_sessions_db_keeps_so_many)
 {
     OK(sessions_db_add(store, "ses_new", "", err));
     OK(sessions_db_expire(store, "ses_new", err));
-    run_sql("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100100)"
+    run_sql("WITH RECURSIVE n(i) AS"
+            " (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100100)"
             " INSERT INTO sessions (id, fate, changed, owner) SELECT 'ses_old_' || i, 2, "
             "unixepoch() * 1000 - 1000000 + i, '' FROM n");
     OK(sessions_db_start(store, err));

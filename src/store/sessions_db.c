@@ -71,8 +71,9 @@ static int end(struct store *store, const char *id, enum session_fate fate,
 
     if (set_fate(store, id, "", fate, err) < 0)
         return -1;
-    return (atomic_fetch_add(&n_ended, 1) + 1) % FORGET_EVERY == 0 ? forget_old(store, err)
-                                                                   : 0;
+    if ((atomic_fetch_add(&n_ended, 1) + 1) % FORGET_EVERY != 0)
+        return 0;
+    return forget_old(store, err);
 }
 
 int sessions_db_expire(struct store *store, const char *id, struct pt2_err *err)

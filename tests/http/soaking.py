@@ -96,10 +96,11 @@ class Life:
         self.forget()
 
     def open(self, program, engine):
-        is_short = self.random.random() < 0.15
+        # a program that is about to go has nobody who is left to expire
+        is_short = self.random.random() < 0.15 and program in self.soak.programs
         body = {"program": program, "engine": engine, "ttl": 1 if is_short else 600,
                 "labels": {"life": str(self.number)}}
-        if is_short:  # it may expire at any moment; its fork is the one that lives on
+        if is_short:  # it may expire at any moment
             reply = self.call("POST", "/v1/sessions", 201, json_body={**body, "labels": {"short": "1"}})
             self.call("POST", f"/v1/sessions/{reply.json['id']}/step", (200, 404), json_body={"input_ids": [[1]]})
             self.soak.count("left to expire")
