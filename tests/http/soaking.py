@@ -281,7 +281,7 @@ def held(d):
     return {"memory": rollup(pid), "workers": len(workers(d)),
             "workers_memory": sum(rollup(worker) for worker in workers(d)),
             "fds": len(os.listdir(f"/proc/{pid}/fd")), "threads": len(os.listdir(f"/proc/{pid}/task")),
-            "database": sum(n for name, n in files.items() if name.startswith("pt2d.db")),
+            "database": files["pt2d.db"], "wal": files.get("pt2d.db-wal", 0),
             "files": len([name for name in files if not name.startswith("pt2d.db")]),
             "state": sum(n for name, n in files.items() if not name.startswith("pt2d.db")),
             "series": len(series)}

@@ -18,6 +18,7 @@ N_LONG = 4000      # from here on memory is looked at; by half of them 32 progra
 IDLE = "1h" if N_LIVES >= N_LONG else "100ms"
 MAX_GROWTH = 0.05  # of memory, over the second half; or MAX_BYTES, whichever is more
 MAX_BYTES = 2 << 20
+MAX_WAL = 8 << 20  # SQLite takes it over into the database from 4 MiB on
 ROW_BYTES = 2048   # of the database, for an id or a key that is kept, index and all
 
 
@@ -80,6 +81,7 @@ def story_nothing_is_left_of_many_lives():
         assert rows["sessions"] <= soak.counts.get("left to expire", 0), rows
         assert rows["programs"] == 3 and rows["jobs"] == len(soak.jobs) == 3, rows
         assert rows["builds"] == 3 and rows["aliases"] == 0, rows
+        assert all(sample["wal"] <= MAX_WAL for sample in samples), samples
         n_kept = rows["sessions"] + rows["idempotency"] + rows["files"]
         assert samples[-1]["database"] - samples[0]["database"] <= ROW_BYTES * n_kept + (1 << 20), samples
 
