@@ -404,8 +404,8 @@ static int read_all(struct cursor *c, struct gguf *g, uint64_t file_bytes)
     for (uint64_t i = 0; i < n_tensors; i++)
         if (take_tensor(c, g) < 0)
             return -1;
-    return place_tensors(c, g->tensors + before, g->n_tensors - before, alignment,
-                         file_bytes);
+    return place_tensors(c, g->tensors ? g->tensors + before : NULL,
+                         g->n_tensors - before, alignment, file_bytes);
 }
 
 int gguf_read(struct gguf *gguf, const struct files *files, size_t i, struct pt2_err *err)

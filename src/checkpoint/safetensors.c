@@ -192,8 +192,8 @@ static int by_place(const void *a, const void *b)
 /* One behind the other, from the first byte of the data to the last. */
 static int check_places(struct header *h)
 {
-    struct pt2_checkpoint_tensor *items = h->tensors->items + h->first;
     size_t n = h->tensors->n - h->first;
+    struct pt2_checkpoint_tensor *items = n ? h->tensors->items + h->first : NULL;
     uint64_t at = h->data;
 
     if (n > 0)

@@ -61,7 +61,7 @@ static size_t room_lay_out(const struct plan_attend *a, uint8_t *base, struct ro
     };
 
     for (size_t i = 0; i < ARRAY_LEN(all); i++) {
-        void *part = base + at;
+        void *part = base ? base + at : NULL; /* NULL: sizes alone are asked for */
 
         memcpy(all[i].to, &part, sizeof(part));
         at += round_64(all[i].bytes);
