@@ -70,7 +70,8 @@ static void print_values(const struct config *config, struct buf *to)
 
         if (i == 0 || !streq(params[i - 1].section, params[i].section))
             buf_printf(to, "%s[%s]\n", i ? "\n" : "", params[i].section);
-        buf_printf(to, "%s =%s%s\n", params[i].key, *text ? " " : "", text);
+        /* a ';' behind a space would begin a comment */
+        buf_printf(to, "%s =%s%s\n", params[i].key, *text && *text != ';' ? " " : "", text);
     }
 }
 
