@@ -13,9 +13,9 @@
  * Input i of a seed is the same each time.  One that crashes, hangs or breaks a check is
  * written to crash-<target> in the current folder.
  *
- * With clang: ../configure CC=clang CXX=clang++ CFLAGS='-g -O1 -fsanitize=fuzzer-no-link'
- * --enable-asan --enable-ubsan, then make LIB_FUZZING_ENGINE=-fsanitize=fuzzer
- * FUZZ_DEFINES=-DFUZZ_LIBFUZZER fuzz_program: libFuzzer's main() in the place of main.c's. */
+ * Each is a target of libFuzzer too: tools/fuzz builds and runs them so, with the
+ * dictionaries of tests/fuzz/dict and the corpora of tests/data/fuzz (<target>.tar.xz is
+ * what its runs found, <target>/ what is written by hand: those alone are read here). */
 #ifndef TESTS_FUZZ_H
 #define TESTS_FUZZ_H
 
