@@ -67,11 +67,11 @@ static void print_values(const struct config *config, struct buf *to)
 {
     for (size_t i = 0; i < N_PARAMS; i++) {
         const char *text = config->values[i].text;
+        bool has_space = *text && *text != ';'; /* " ;" would begin a comment */
 
         if (i == 0 || !streq(params[i - 1].section, params[i].section))
             buf_printf(to, "%s[%s]\n", i ? "\n" : "", params[i].section);
-        /* a ';' behind a space would begin a comment */
-        buf_printf(to, "%s =%s%s\n", params[i].key, *text && *text != ';' ? " " : "", text);
+        buf_printf(to, "%s =%s%s\n", params[i].key, has_space ? " " : "", text);
     }
 }
 
