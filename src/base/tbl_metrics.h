@@ -12,6 +12,16 @@ METRIC(HTTP_DURATION, HISTOGRAM, "pt2d_http_request_duration_seconds", "route",
 METRIC(HTTP_PROBLEMS, COUNTER, "pt2d_http_problems_total", "route status type",
        "Refusals and failures by the type of the problem that was answered")
 METRIC(HTTP_CONNECTIONS, GAUGE, "pt2d_http_connections", "", "Open connections")
+METRIC(HTTP_CONNECTIONS_LIMIT, GAUGE, "pt2d_http_connections_limit", "",
+       "Connections that there may be")
+METRIC(HTTP_DISPLACED, COUNTER, "pt2d_http_connections_displaced_total", "",
+       "Idle connections closed to make room for others")
+METRIC(HTTP_CLIENTS, GAUGE, "pt2d_http_clients", "",
+       "Clients that are known: names, addresses, users")
+METRIC(HTTP_PACED, GAUGE, "pt2d_http_requests_paced", "",
+       "Requests that wait since their client is ahead of its rate")
+METRIC(HTTP_PACES, COUNTER, "pt2d_http_paces_total", "direction",
+       "Times that an upload or a download was made to wait for its rate")
 METRIC(HTTP_ACTIVE, GAUGE, "pt2d_http_requests_active", "", "Requests that are being served")
 METRIC(HTTP_SUSPENDED, GAUGE, "pt2d_http_requests_suspended", "",
        "Requests that wait for work, with no thread")
@@ -25,14 +35,24 @@ METRIC(HTTP_POOL_QUEUE, GAUGE, "pt2d_http_pool_queue_length", "",
        "Requests that wait for a pool thread")
 METRIC(HTTP_POOL_REFUSED, COUNTER, "pt2d_http_pool_refused_total", "",
        "Requests answered 429 because the pool's queue was full")
+METRIC(HTTP_BODY_LIMIT, GAUGE, "pt2d_http_body_limit_bytes", "",
+       "Memory that request bodies may have")
+METRIC(HTTP_BODIES_REFUSED, COUNTER, "pt2d_http_bodies_refused_total", "why",
+       "Requests answered 429 for their body: memory, uploads (too many at once)")
 METRIC(HTTP_REFUSED, COUNTER, "pt2d_http_refused_total", "reason",
        "Requests refused for who sent them: host, origin, token, certificate, scope, or a limit "
-       "of the token (rate, sessions, exports)")
+       "of one client (connections, rate, sessions, exports)")
 METRIC(TLS_HANDSHAKES, COUNTER, "pt2d_tls_handshakes_total", "result",
        "Connections to TLS addresses that ended, by their handshake: ok, failed, or refused for "
        "the client's certificate")
 METRIC(TLS_EXPIRY, GAUGE, "pt2d_tls_certificate_expiry_timestamp_seconds", "",
        "When the certificate expires, in seconds since 1970; 0 where there is none")
+METRIC(HTTP_FOLLOWERS, GAUGE, "pt2d_http_followers", "",
+       "Long polls and event streams that wait for exports' news")
+METRIC(HTTP_FOLLOWERS_REFUSED, COUNTER, "pt2d_http_followers_refused_total", "",
+       "Those that were answered 429 because there were too many")
+METRIC(JOBS_REFUSED, COUNTER, "pt2d_jobs_refused_total", "",
+       "Exports answered 429 because the queue was full")
 METRIC(JOBS_QUEUED, GAUGE, "pt2d_jobs_queued", "", "Exports that wait, as of this answer")
 METRIC(JOBS_QUEUE_LIMIT, GAUGE, "pt2d_jobs_queue_limit", "", "Exports that may wait")
 METRIC(JOBS_OLDEST, GAUGE, "pt2d_jobs_oldest_queued_age_seconds", "",
@@ -61,6 +81,8 @@ METRIC(PROGRAMS_DAMAGED, COUNTER, "pt2d_programs_damaged_total", "",
        "Programs and .pte files that were found to have another digest, or no file")
 METRIC(SESSIONS, GAUGE, "pt2d_sessions", "", "Sessions, with those being made")
 METRIC(SESSIONS_LIMIT, GAUGE, "pt2d_sessions_limit", "", "Sessions that there may be")
+METRIC(SESSIONS_REFUSED, COUNTER, "pt2d_sessions_refused_total", "why",
+       "Sessions and steps answered 429: sessions (too many), memory, programs (too many open)")
 METRIC(SESSION_CACHE_BYTES, GAUGE, "pt2d_session_cache_bytes", "",
        "Memory of the sessions' caches")
 METRIC(SESSION_CACHE_LIMIT, GAUGE, "pt2d_session_cache_limit_bytes", "",
@@ -87,6 +109,11 @@ METRIC(ENGINES_DIED, COUNTER, "pt2d_engines_died_total", "",
        "Engines whose worker died and that were opened anew")
 METRIC(CALLS_WAITING, GAUGE, "pt2d_session_calls_waiting", "",
        "Calls on sessions that wait for their turn")
+METRIC(CALLS_REFUSED, COUNTER, "pt2d_session_calls_refused_total", "queue",
+       "Calls answered 429 because a queue was full: session (its own), all (of all sessions)")
+METRIC(CALLS_LATE, COUNTER, "pt2d_session_calls_late_total", "",
+       "Calls answered 503 because their turn did not come within sessions.max_wait")
+METRIC(CALLS_LIMIT, GAUGE, "pt2d_session_calls_limit", "", "Calls that may wait for their turn")
 METRIC(CALLS_RUNNING, GAUGE, "pt2d_session_calls_running", "", "Calls on sessions that have begun")
 METRIC(STEPS, COUNTER, "pt2d_steps_total", "result",
        "Steps: ok, failed, or refused and given up before they began")

@@ -160,6 +160,7 @@ static int start_serve(struct app *app, struct pt2_err *err)
         .max_sessions = (unsigned)config_get_int(config, "sessions.max_sessions"),
         .max_programs = (unsigned)config_get_int(config, "engine.max_programs"),
         .max_waiting = (unsigned)config_get_int(config, "sessions.max_waiting"),
+        .max_waiting_all = (unsigned)config_get_int(config, "sessions.max_waiting_all"),
         .program_idle_ms = config_get_ms(config, "engine.idle"),
         .engine = engine_options(config),
         .hooks = ledger_hooks(&ledger),

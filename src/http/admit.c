@@ -1,5 +1,6 @@
 /* admit.c - may this request come in: by where it comes from, and by who sends it. */
 #include "base/metrics.h"
+#include "http/clients.h"
 #include "http/exchange.h"
 #include "http/guard.h"
 #include "http/link.h"
@@ -55,6 +56,39 @@ static int refuse_scope(struct http_exchange *x, enum scope scope, struct pt2_er
     return refuse_caller(x, "scope");
 }
 
+/* As whose sessions and exports count, and how many there may be where the line says
+ * nothing. */
+static void limit_holder(struct http_exchange *x)
+{
+    const struct http_limits *limits = &x->server->limits;
+    struct auth_caller *caller = &x->req.caller;
+
+    if (*caller->owner)
+        snprintf(caller->holder, sizeof(caller->holder), "%s", caller->owner);
+    else if (client_is_limited(x->client))
+        snprintf(caller->holder, sizeof(caller->holder), "%.*s", OWNER_SIZE - 1,
+                 client_name(x->client));
+    if (!*caller->holder)
+        return;
+    if (!caller->max_sessions)
+        caller->max_sessions = limits->max_sessions;
+    if (!caller->max_exports)
+        caller->max_exports = limits->max_exports;
+}
+
+/* Its bytes are the name's from now on. */
+static void count_as_named(struct http_exchange *x)
+{
+    struct client *client = *x->req.caller.owner
+                                ? client_of_name(x->server->clients, x->req.caller.owner)
+                                : NULL;
+
+    if (!client)
+        return;
+    client_unref(x->client);
+    x->client = client;
+}
+
 int admit_caller(struct http_exchange *x, const struct route *route,
                  struct pt2_err *err)
 {
@@ -74,5 +108,7 @@ int admit_caller(struct http_exchange *x, const struct route *route,
     }
     if (route && !(x->req.caller.scopes & route->scope))
         return refuse_scope(x, route->scope, err);
+    limit_holder(x);
+    count_as_named(x);
     return 0;
 }

@@ -227,7 +227,9 @@ static int use_locked(struct entry *entry, struct auth_caller *ret_caller,
 
     *ret_caller = (struct auth_caller){.scopes = token->scopes,
                                        .max_sessions = token->max_sessions,
-                                       .max_exports = token->max_exports};
+                                       .max_exports = token->max_exports,
+                                       .upload_rate = token->upload_rate,
+                                       .download_rate = token->download_rate};
     memcpy(ret_caller->owner, token->name, OWNER_SIZE);
     if (take_one(entry, &ret_caller->retry_s))
         return 0;

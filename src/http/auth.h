@@ -18,8 +18,11 @@ struct certificate;
 
 struct auth_caller {
     char owner[OWNER_SIZE];             /* the line's name; "" where there is no file */
+    char holder[OWNER_SIZE]; /* as whose sessions and exports count: that name, or an
+                                address; "": nobody's; by admit.c */
     unsigned scopes;                    /* enum scope; all where there is no file */
     unsigned max_sessions, max_exports; /* token_line.h */
+    uint64_t upload_rate, download_rate; /* likewise; 0: none of its own */
     unsigned retry_s;                   /* with RATE_LIMITED: when to try again */
 };
 

@@ -33,6 +33,7 @@ static int reserve(struct http_exchange *x, uint64_t bytes, struct pt2_err *err)
     metrics_add(METRIC_HTTP_BODY_BYTES, (double)bytes, NULL);
     if (now <= server->limits.max_body_memory)
         return 0;
+    metrics_add(METRIC_HTTP_BODIES_REFUSED, 1, METRICS_LABELS("memory"));
     return pt2_err_set(err, PT2_ERR_BUDGET,
                        "the bodies of all requests together may have %llu bytes",
                        (unsigned long long)server->limits.max_body_memory);
@@ -48,9 +49,11 @@ static int begin_upload(struct http_exchange *x, struct pt2_err *err)
         return pt2_err_set(err, PT2_ERR_NOMEM, "upload");
     is_too_many = atomic_fetch_add(&x->server->n_uploads, 1) >= max;
     metrics_add(METRIC_HTTP_UPLOADS, 1, NULL);
-    if (is_too_many)
+    if (is_too_many) {
+        metrics_add(METRIC_HTTP_BODIES_REFUSED, 1, METRICS_LABELS("uploads"));
         return pt2_err_set(err, PT2_ERR_QUEUE_FULL, "%lld of %lld uploads run already",
                            (long long)max, (long long)max);
+    }
     x->upload->filling = malloc(SLICE);
     x->upload->working = malloc(SLICE);
     if (!x->upload->filling || !x->upload->working)
@@ -262,6 +265,10 @@ enum MHD_Result body_take(struct http_exchange *x, const char *data, size_t *len
     enum handed handed = HANDED;
 
     resume_clock(x);
+    if (pace_pause_upload(x)) { /* *len is left as it is */
+        pause_clock(x);
+        return MHD_YES;
+    }
     if (x->body_seen + n > max_body(x)) {
         too_large(x, &err);
         handed = FAILED;
@@ -272,6 +279,7 @@ enum MHD_Result body_take(struct http_exchange *x, const char *data, size_t *len
         handed = FAILED;
     }
     x->body_seen += n - left;
+    pace_pass(x, /* is_upload= */ true, n - left);
     *len = left;
     if (handed == FAILED) {
         *len = 0;

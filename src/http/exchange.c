@@ -2,6 +2,7 @@
 
 #include "base/log.h"
 #include "base/metrics.h"
+#include "http/clients.h"
 #include "http/pool.h"
 #include "http/server_parts.h"
 #include "http/watcher.h"
@@ -25,6 +26,7 @@ struct http_exchange *exchange_new(struct http_server *server, struct http_link 
     x->server = server;
     x->link = link;
     x->fd = fd;
+    x->client = client_ref(link->client);
     x->started_ms = http_now_ms();
     x->deadline_ms = INT64_MAX;
     buf_init(&x->stream.pending, HTTP_STREAM_MAX);
@@ -62,6 +64,7 @@ void exchange_unref(struct http_exchange *x)
     json_decref(x->req.json);
     free_out_headers(x->out_headers);
     buf_done(&x->stream.pending);
+    client_unref(x->client);
     pthread_mutex_destroy(&x->lock);
     free(x->headers);
     free(x->text);

@@ -27,6 +27,7 @@
 #include <stdatomic.h>
 #include <time.h>
 
+struct client;
 struct http_server;
 struct http_link;
 struct upload;
@@ -68,6 +69,7 @@ struct http_exchange {
     struct http_server *server;
     struct http_link *link;
     int fd; /* of the connection; valid until it has ended */
+    struct client *client; /* whose bytes these are; a reference */
 
     /* the request, read by intake.c */
     char *target; /* raw; cut into path and query */
@@ -100,6 +102,7 @@ struct http_exchange {
     bool replied;         /* somebody's reply came first */
     bool ready;           /* and can be sent: status, response */
     bool suspended;       /* libmicrohttpd waits for us to resume */
+    bool is_paced;        /* likewise, until its client's rate allows more */
     bool ended;           /* nothing can be sent any more */
     unsigned status;
     char problem[48]; /* the type that was answered; "" where it was none */
@@ -190,6 +193,24 @@ enum MHD_Result body_take(struct http_exchange *x, const char *data, size_t *len
 /* It is complete: parse it and serve the request.  [HTTP] */
 enum MHD_Result body_end(struct http_exchange *x);
 void body_done(struct http_exchange *x);
+
+/* ---- pace.c ---- */
+
+/* Suspend the connection where its client is ahead of its rate.  True: nothing may be taken
+ * now; libmicrohttpd comes back.  [HTTP], in the access handler (with bytes left to be
+ * taken) or the content reader.  _locked: under x->lock. */
+MUST_USE bool pace_pause_upload(struct http_exchange *x);
+MUST_USE bool pace_pause_locked(struct http_exchange *x, bool is_upload);
+/* The pause is over: the watcher. */
+void pace_over(struct http_exchange *x);
+/* n bytes have passed. */
+void pace_pass(struct http_exchange *x, bool is_upload, uint64_t n);
+/* Is there a rate for what is sent to this client? */
+bool pace_is_needed(const struct http_exchange *x);
+/* A response that is sent at that rate; data (malloc) and fd are taken.  NULL: no memory. */
+struct MHD_Response *pace_response_of_data(struct http_exchange *x, char *data, size_t len);
+struct MHD_Response *pace_response_of_file(struct http_exchange *x, int fd, uint64_t first,
+                                           uint64_t len);
 
 /* ---- reply.c ---- */
 

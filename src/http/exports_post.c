@@ -108,6 +108,7 @@ static void submit(struct http_request *req, const struct context *c)
         .deviations = json_object_get(summary, "deviations"),
         .labels = c->request.labels,
         .owner = req->caller.owner,
+        .holder = req->caller.holder,
         .max_unfinished = req->caller.max_exports,
         .program_bytes =
             pt2_export_program_bytes(c->exp) + pt2_export_pte_facts(c->exp).file_bytes,

@@ -81,13 +81,17 @@ bool response_add_headers(struct http_exchange *x, struct MHD_Response *response
 struct MHD_Response *response_of(struct http_exchange *x, const char *content_type,
                                  char *data, size_t len)
 {
-    struct MHD_Response *response =
-        MHD_create_response_from_buffer(len, data, MHD_RESPMEM_MUST_FREE);
+    struct MHD_Response *response;
 
-    if (!response) {
-        free(data);
-        return NULL;
+    if (len > 0 && pace_is_needed(x)) {
+        response = pace_response_of_data(x, data, len);
+    } else {
+        response = MHD_create_response_from_buffer(len, data, MHD_RESPMEM_MUST_FREE);
+        if (!response)
+            free(data);
     }
+    if (!response)
+        return NULL;
     if (!response_add_headers(x, response, content_type)) {
         MHD_destroy_response(response);
         return NULL;
@@ -195,13 +199,30 @@ json_t *http_problems_json(const struct json_problems *problems)
     return problem_json(&err, extra);
 }
 
+/* Seconds until it may be otherwise, at a guess: a queue moves on, memory and places come
+ * back as sessions end, a daemon that stops may be started again. */
+static unsigned retry_after_s(enum pt2_error code)
+{
+    switch (code) {
+    case PT2_ERR_BUDGET:
+    case PT2_ERR_TOKEN_LIMIT:
+    case PT2_ERR_NOT_IN_TIME:
+    case PT2_ERR_DRAINING:
+        return 5;
+    case PT2_ERR_NOMEM:
+        return 2;
+    default:
+        return 1;
+    }
+}
+
 void problem_add_headers(struct http_request *req, enum pt2_error code)
 {
     struct http_exchange *x = exchange_of(req);
     int status = pt2_error_status(code);
 
     if ((status == 429 || status == 503) && !has_header(x, "Retry-After"))
-        http_reply_header(req, "Retry-After", "1");
+        http_reply_header(req, "Retry-After", "%u", retry_after_s(code));
     if (status == 401 && !has_header(x, "WWW-Authenticate"))
         http_reply_header(req, "WWW-Authenticate", "Bearer realm=\"pt2d\"");
 }

@@ -27,7 +27,7 @@ void http_reply_text(struct http_request *req, unsigned status, const char *cont
 void http_reply_empty(struct http_request *req, unsigned status); /* 204 */
 
 /* The problem of err's code: application/problem+json, logged where it is ours (5xx). 429
- * and 503 carry Retry-After: 1 unless the handler added one. */
+ * and 503 carry Retry-After unless the handler added one. */
 void http_reply_err(struct http_request *req, const struct pt2_err *err);
 void http_reply_problem(struct http_request *req, enum pt2_error code, const char *fmt,
                         ...) PT2_PRINTF(3, 4);

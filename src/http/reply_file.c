@@ -64,9 +64,13 @@ static void reply_part(struct http_request *req, unsigned status,
         http_reply_bytes(req, status, file->content_type, NULL, 0);
         return;
     }
-    response = MHD_create_response_from_fd_at_offset64(len, file->fd, first);
-    if (!response)
-        close(file->fd);
+    if (pace_is_needed(x)) {
+        response = pace_response_of_file(x, file->fd, first, len);
+    } else {
+        response = MHD_create_response_from_fd_at_offset64(len, file->fd, first);
+        if (!response)
+            close(file->fd);
+    }
     if (response && !response_add_headers(x, response, file->content_type)) {
         MHD_destroy_response(response);
         response = NULL;

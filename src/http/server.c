@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "base/metrics.h"
 #include "http/auth.h"
+#include "http/clients.h"
 #include "http/config.h"
 #include "http/exchange.h"
 #include "http/pool.h"
@@ -225,6 +226,9 @@ static void read_limits(struct http_limits *l, const struct config *config)
     l->header_timeout_ms = config_get_ms(config, "http.header_timeout");
     l->idle_timeout_ms = config_get_ms(config, "http.idle_timeout");
     l->body_timeout_ms = config_get_ms(config, "http.body_timeout");
+    l->max_sessions = (unsigned)config_get_int(config, "sessions.max_per_client");
+    l->max_exports = (unsigned)config_get_int(config, "exports.max_per_client");
+    metrics_set(METRIC_HTTP_BODY_LIMIT, (double)l->max_body_memory, NULL);
     l->max_uploads = config_get_int(config, "http.max_uploads");
 }
 
@@ -278,6 +282,12 @@ static int read_tls(struct http_server *server, struct pt2_err *err)
 static int start_parts(struct http_server *server, struct pt2_err *err)
 {
     const struct config *config = server->app->config;
+    const struct clients_options clients = {
+        .max_connections =
+            (size_t)config_get_int(config, "http.max_connections_per_client"),
+        .limit_local = config_get_bool(config, "http.limit_local"),
+        .rates = {[CLIENT_UPLOAD] = config_get_size(config, "http.upload_rate"),
+                  [CLIENT_DOWNLOAD] = config_get_size(config, "http.download_rate")}};
     unsigned mode =
         (unsigned)strtoul(config_get_text(config, "http.socket_mode"), NULL, 8);
 
@@ -290,9 +300,10 @@ static int start_parts(struct http_server *server, struct pt2_err *err)
         return -1;
     if (read_tls(server, err) < 0 || check_exposure(server, err) < 0)
         return -1;
-    if (watcher_new(server->listeners, server->n_listeners,
+    if (clients_new(&clients, &server->clients, err) < 0 ||
+        watcher_new(server->listeners, server->n_listeners,
                     (size_t)config_get_int(config, "http.max_connections"),
-                    &server->watcher, err) < 0 ||
+                    server->clients, &server->watcher, err) < 0 ||
         pool_new((unsigned)config_get_int(config, "http.pool_threads"),
                  (size_t)config_get_int(config, "http.pool_queue"), &server->pool,
                  err) < 0 ||
@@ -334,6 +345,7 @@ void http_server_free(struct http_server *server)
     pool_free(server->pool);
     auth_free(server->auth);
     tls_free(server->tls);
+    clients_free(server->clients);
     listeners_close(server->listeners, server->n_listeners);
     free(server);
 }

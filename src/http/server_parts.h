@@ -9,6 +9,7 @@
 #include <stdatomic.h>
 
 struct auth;
+struct clients;
 struct pool;
 struct tls;
 struct watcher;
@@ -16,6 +17,7 @@ struct watcher;
 /* From the configuration, read once. */
 struct http_limits {
     uint64_t max_header_bytes, max_request_bytes, max_body_memory, min_body_rate;
+    unsigned max_sessions, max_exports; /* of one client; 0: any number */
     int64_t header_timeout_ms, idle_timeout_ms, body_timeout_ms, max_uploads;
 };
 
@@ -26,6 +28,7 @@ struct http_server {
     const char *hosts, *origins; /* the configuration's, for guard.h */
     struct MHD_Daemon *daemon, *tls_daemon; /* the second, tls: NULL without TLS */
     struct tls *tls;
+    struct clients *clients;
     struct watcher *watcher;
     struct pool *pool;
     struct auth *auth;

@@ -1,5 +1,7 @@
 #include "http/session_call.h"
 
+#include "base/metrics.h"
+#include "http/config.h"
 #include "http/reply.h"
 #include "http/session_json.h"
 #include "serve/ledger.h"
@@ -71,6 +73,13 @@ static void done(struct serve_call *call)
     http_request_unref(req); /* sc may go with it */
 }
 
+void session_call_late(const struct http_request *req, struct serve_call *call)
+{
+    if (serve_cancel(req->app->serve, call, PT2_ERR_NOT_IN_TIME,
+                     "its turn did not come within sessions.max_wait"))
+        metrics_add(METRIC_CALLS_LATE, 1, NULL);
+}
+
 static void cancelled(struct http_request *req, enum http_cancel why)
 {
     struct session_call *sc = req->context;
@@ -78,6 +87,8 @@ static void cancelled(struct http_request *req, enum http_cancel why)
     if (why == HTTP_SHUTDOWN)
         serve_cancel(req->app->serve, &sc->call, PT2_ERR_DRAINING,
                      "the daemon is stopping");
+    else if (why == HTTP_DEADLINE)
+        session_call_late(req, &sc->call);
     else
         serve_cancel(req->app->serve, &sc->call, PT2_ERR_CANCELLED,
                      "the client closed its connection before the call had begun");
@@ -128,6 +139,7 @@ void session_call_of(const struct http_request *req, struct serve_call *call)
 {
     call->who = http_who(req);
     call->owner = req->caller.owner;
+    call->holder = req->caller.holder;
     call->max_sessions = req->caller.max_sessions;
 }
 
@@ -152,6 +164,7 @@ struct session_call *session_call_new(struct http_request *req, enum serve_verb 
     if (sc->id && read_if_match(sc) < 0)
         return NULL; /* freed with the request */
     http_on_cancel(req, cancelled);
+    http_set_deadline(req, config_get_ms(req->app->config, "sessions.max_wait"));
     return sc;
 }
 

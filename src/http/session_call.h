@@ -36,6 +36,8 @@ struct session_call *session_call_new(struct http_request *req, enum serve_verb 
                                       void (*reply)(struct session_call *sc));
 void session_call_submit(struct session_call *sc);
 
+/* It waited for too long: give it up, if it has not begun. */
+void session_call_late(const struct http_request *req, struct serve_call *call);
 /* Fill in who calls; call lives no longer than req. */
 void session_call_of(const struct http_request *req, struct serve_call *call);
 /* The facts of the session that the first path parameter names.  -1: replied. */

@@ -124,6 +124,8 @@ static void cancelled(struct http_request *req, enum http_cancel why)
         if (why == HTTP_SHUTDOWN)
             serve_cancel(req->app->serve, &steps->items[i].call, PT2_ERR_DRAINING,
                          "the daemon is stopping");
+        else if (why == HTTP_DEADLINE)
+            session_call_late(req, &steps->items[i].call);
         else
             serve_cancel(req->app->serve, &steps->items[i].call, PT2_ERR_CANCELLED,
                          "the client closed its connection before the step had begun");
@@ -237,6 +239,8 @@ static void submit(struct steps *steps)
 
     steps->n_left = steps->n + 1;
     http_on_cancel(steps->req, cancelled);
+    http_set_deadline(steps->req,
+                      config_get_ms(steps->req->app->config, "sessions.max_wait"));
     http_request_ref(steps->req);
     for (size_t i = 0; i < steps->n; i++) {
         struct item *item = &steps->items[i];

@@ -14,11 +14,14 @@ static ssize_t read_stream(void *context, uint64_t pos, char *to, size_t max)
 
     (void)pos;
     pthread_mutex_lock(&x->lock);
-    if (pending->len > 0) {
+    if (pending->len > 0 && pace_pause_locked(x, /* is_upload= */ false)) {
+        n = 0;
+    } else if (pending->len > 0) {
         n = (ssize_t)MIN(max, pending->len);
         memcpy(to, pending->data, (size_t)n);
         memmove(pending->data, pending->data + n, pending->len - (size_t)n);
         pending->len -= (size_t)n;
+        pace_pass(x, /* is_upload= */ false, (uint64_t)n);
     } else if (x->stream.ended ||
                !watcher_wait(x->server->watcher, x->link, x->deadline_ms)) {
         n = MHD_CONTENT_READER_END_OF_STREAM;

@@ -75,16 +75,33 @@ PARAM(http, pool_threads, INT, "threads", "4", 1, 256,
 PARAM(http, pool_queue, INT, "requests", "256", 1, 65536,
       "Requests that may wait for those threads; beyond, the answer is 429.")
 PARAM(http, max_connections, INT, "connections", "1000", 4, 100000,
-      "Connections open at once; further ones wait to be accepted.")
+      "Connections open at once.  Then a new one takes the place of the one that was idle "
+      "for the longest time, and waits to be accepted where none is.")
+PARAM(http, max_connections_per_client, INT, "connections", "256", 0, 100000,
+      "Connections of one address (of IPv6: of its /64) at once; a further one is answered "
+      "429 and closed.  0: no limit but max_connections.  Those of this machine (loopback "
+      "addresses, unix sockets) count only with limit_local, since a proxy's come so.")
+PARAM(http, limit_local, BOOL, "", "no", 0, 0,
+      "Hold this machine's own addresses and users to max_connections_per_client, "
+      "sessions.max_per_client and exports.max_per_client too where they send no token.")
+PARAM(http, upload_rate, SIZE, "bytes a second", "0", 0, 1099511627776,
+      "How fast one client may send bodies, over all its connections; a faster one is read "
+      "no faster.  A client is a token's name, otherwise an address (IPv6: a /64) or a unix "
+      "socket's user.  0: no limit.")
+PARAM(http, download_rate, SIZE, "bytes a second", "0", 0, 1099511627776,
+      "The same for answers.")
 PARAM(
     http, max_header_bytes, SIZE, "bytes", "16 KiB", 1024, 32768,
     "Request line and header fields of one request together; beyond, the answer is 431.")
 PARAM(http, max_request_bytes, SIZE, "bytes", "8 MiB", 1024, 1073741824,
       "The largest JSON body.")
-PARAM(http, max_body_memory, SIZE, "bytes", "256 MiB", 1048576, 1099511627776,
+PARAM(http, max_body_memory, SIZE, "bytes", "128 MiB", 1048576, 1099511627776,
       "Memory for the bodies of all requests together; beyond, the answer is 429.")
 PARAM(http, max_uploads, INT, "requests", "32", 1, 10000,
       "File uploads at once; beyond, the answer is 429.")
+PARAM(http, max_followers, INT, "requests", "128", 1, 100000,
+      "Long polls (?wait=) and event streams of exports at once; beyond, the answer is 429.  "
+      "A stream that its client does not read holds up to 1 MiB.")
 PARAM(http, header_timeout, TIME, "", "30 s", 100, 3600000,
       "How long a client may take from its request line to the end of the header, and for "
       "the handshake of TLS.")
@@ -103,6 +120,10 @@ PARAM(exports, workers, INT, "processes", "2", 1, 256,
       "Exports that run at once, each in a process of its own.")
 PARAM(exports, max_queued, INT, "jobs", "1000", 1, 1000000,
       "Exports that may wait; beyond, the answer is 429.")
+PARAM(exports, max_per_client, INT, "jobs", "500", 0, 1000000,
+      "Unfinished exports of one client: of a token's name whose line has no exports=, or of "
+      "an address where there are no tokens; beyond, the answer is 429.  By default half of "
+      "the queue, so that there is room for somebody else.  0: no limit.")
 PARAM(exports, timeout, TIME, "", "1 h", 1000, 604800000,
       "How long one export may run before its process is killed.")
 PARAM(exports, max_memory, SIZE, "bytes", "1 GiB", 0, 1099511627776,
@@ -136,7 +157,10 @@ PARAM(sessions, max_ttl, TIME, "", "24 h", 1000, 2592000000,
       "The longest ttl that a client may ask for.")
 PARAM(sessions, max_sessions, INT, "sessions", "1024", 1, 1000000,
       "Sessions at once; beyond, the answer is 429.")
-PARAM(sessions, max_cache_bytes, SIZE, "bytes", "4 GiB", 1048576, 1099511627776,
+PARAM(sessions, max_per_client, INT, "sessions", "512", 0, 1000000,
+      "Sessions of one client: of a token's name whose line has no sessions=, or of an "
+      "address where there are no tokens; beyond, the answer is 429.  0: no limit.")
+PARAM(sessions, max_cache_bytes, SIZE, "bytes", "1 GiB", 1048576, 1099511627776,
       "Memory for the caches of all sessions together; beyond, idle ones are put on the disk, "
       "and where that can't be, the answer is 429.")
 PARAM(sessions, spill_bytes, SIZE, "bytes", "2 GiB", 0, 1099511627776,
@@ -146,6 +170,10 @@ PARAM(sessions, persist, BOOL, "", "no", 0, 0,
       "Save all sessions at a stop, and go on with them after the next start.")
 PARAM(sessions, max_waiting, INT, "calls", "16", 1, 10000,
       "Calls that may wait for one session; beyond, the answer is 429.")
+PARAM(sessions, max_waiting_all, INT, "calls", "1024", 1, 1000000,
+      "Calls that may wait for all sessions together; beyond, the answer is 429.")
+PARAM(sessions, max_wait, TIME, "", "5 min", 100, 86400000,
+      "How long a call may wait for its turn; then the answer is 503, and nothing was done.")
 PARAM(sessions, max_answer_bytes, SIZE, "bytes", "64 MiB", 65536, 17179869184,
       "The largest answer to steps; beyond, the answer is 422.")
 
@@ -157,7 +185,7 @@ PARAM(engine, idle, TIME, "", "60 s", 1, 86400000,
 PARAM(engine, threads, INT, "threads", "0", 0, 1024,
       "Compute threads: of each program on aten, of all together on native; 0: as many "
       "as there are cores.")
-PARAM(engine, max_step_bytes, SIZE, "bytes", "4 GiB", 16777216, 1099511627776,
+PARAM(engine, max_step_bytes, SIZE, "bytes", "2 GiB", 16777216, 1099511627776,
       "Memory that one run of a program's graph may take; beyond, its step fails.")
 PARAM(engine, step_timeout, TIME, "", "10 min", 1000, 86400000,
       "How long one run may take; then its worker is killed and the step fails.")

@@ -109,6 +109,22 @@ static int read_rate(char *text, struct token *t, struct pt2_err *err)
     return 0;
 }
 
+/* Bytes a second: "500K", "2M", "1G", "4096". */
+static int read_bytes(const char *key, char *text, uint64_t *ret, struct pt2_err *err)
+{
+    size_t n = strlen(text);
+    const char *units = "KMG", *unit = n > 1 ? strchr(units, text[n - 1]) : NULL;
+    uint64_t value;
+
+    if (unit)
+        text[n - 1] = '\0';
+    if (!read_number(text, 1, MAX_LIMIT * (uint64_t)1000, &value))
+        return pt2_err_set(err, PT2_ERR_INVALID,
+                           "%s= takes bytes a second: 4096, 500K, 2M, 1G", key);
+    *ret = value << (unit ? 10 * (unit - units + 1) : 0);
+    return 0;
+}
+
 static int read_limit(const char *key, const char *text, unsigned *ret,
                       struct pt2_err *err)
 {
@@ -131,8 +147,13 @@ static int read_key(const char *key, char *value, struct token *t, struct pt2_er
         return read_limit(key, value, &t->max_exports, err);
     if (streq(key, "rate"))
         return read_rate(value, t, err);
+    if (streq(key, "upload"))
+        return read_bytes(key, value, &t->upload_rate, err);
+    if (streq(key, "download"))
+        return read_bytes(key, value, &t->download_rate, err);
     return pt2_err_set(err, PT2_ERR_INVALID,
-                       "there is no '%.40s=': scopes, sessions, exports and rate are",
+                       "there is no '%.40s=': scopes, sessions, exports, rate, upload and "
+                       "download are",
                        key);
 }
 

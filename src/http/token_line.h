@@ -1,6 +1,7 @@
 /* token_line.h - a line of the token file: who somebody is, and what he may do.
  *
  *     NAME sha256:HEX scopes=read,step [sessions=N] [exports=N] [rate=N/s]
+ *          [upload=2M] [download=10M]
  *     NAME uid:NUMBER scopes=…
  *     NAME gid:NUMBER scopes=…
  *     NAME cert:sha256:HEX scopes=…
@@ -36,6 +37,8 @@ struct token {
     unsigned max_exports;         /* unfinished at once, of the name; 0: any number */
     unsigned rate;                /* requests in rate_ms; 0: any number */
     int64_t rate_ms;
+    uint64_t upload_rate, download_rate; /* bytes a second, of the name; 0: as
+                                            http.upload_rate, http.download_rate */
 };
 
 /* Read a line, which is cut in place.  *ret_is_token is false for an empty one.

@@ -2,6 +2,7 @@
 
 #include "base/log.h"
 #include "base/metrics.h"
+#include "http/clients.h"
 #include "http/exchange.h"
 
 #include <errno.h>
@@ -17,6 +18,8 @@
 #define LINGER_MS       10000 /* what a client that still sends gets to read its reply */
 #define LINGER_MAX      64
 #define LINGER_BYTES    (4 << 20) /* read from one of them in one round */
+#define YOUNG_MS        1000      /* a connection this young is not cut to make room */
+#define FULL_MS         100       /* how often to look for one that is old enough */
 
 /* What an event is about: the high half of its data; the low one is the descriptor. */
 enum about { ABOUT_WAKE, ABOUT_LISTENER, ABOUT_LINK, ABOUT_LINGER };
@@ -35,6 +38,7 @@ struct telling {
 struct watcher {
     const struct listener *listeners;
     size_t n_listeners, max_links;
+    struct clients *clients;
     struct MHD_Daemon *daemon, *tls_daemon;
     int epoll_fd, wake_fd;
     pthread_t thread;
@@ -44,6 +48,7 @@ struct watcher {
     pthread_mutex_t lock;     /* guards what follows */
     struct http_link **links; /* by descriptor */
     size_t n_slots, n_links;
+    size_t n_displaced; /* of these: cut to make room, and not yet gone */
     struct telling *tellings;
     struct lingering lingering[LINGER_MAX];
     size_t n_lingering;
@@ -74,8 +79,24 @@ static void wake(struct watcher *w)
         return; /* full: it will wake anyway */
 }
 
+static struct http_link *link_at_locked(struct watcher *w, int fd)
+{
+    return (size_t)fd < w->n_slots ? w->links[fd] : NULL;
+}
+
+static void drop_link_locked(struct watcher *w, int fd)
+{
+    w->n_displaced -= w->links[fd]->is_displaced;
+    client_disconnect(w->links[fd]->client);
+    free(w->links[fd]);
+    w->links[fd] = NULL;
+    w->n_links--;
+    metrics_set(METRIC_HTTP_CONNECTIONS, (double)w->n_links, NULL);
+}
+
 int watcher_new(const struct listener *listeners, size_t n_listeners, size_t max_links,
-                struct watcher **ret_watcher, struct pt2_err *err)
+                struct clients *clients, struct watcher **ret_watcher,
+                struct pt2_err *err)
 {
     struct watcher *w = calloc(1, sizeof(*w));
 
@@ -84,6 +105,8 @@ int watcher_new(const struct listener *listeners, size_t n_listeners, size_t max
     w->listeners = listeners;
     w->n_listeners = n_listeners;
     w->max_links = max_links;
+    w->clients = clients;
+    metrics_set(METRIC_HTTP_CONNECTIONS_LIMIT, (double)max_links, NULL);
     w->accepts = true;
     pthread_mutex_init(&w->lock, NULL);
     w->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
@@ -104,7 +127,8 @@ void watcher_free(struct watcher *w)
         return;
     watcher_stop(w);
     for (size_t i = 0; i < w->n_slots; i++)
-        free(w->links[i]);
+        if (w->links[i])
+            drop_link_locked(w, (int)i);
     free(w->links);
     if (w->epoll_fd >= 0)
         close(w->epoll_fd);
@@ -116,21 +140,10 @@ void watcher_free(struct watcher *w)
 
 /* ---- links ---- */
 
-static struct http_link *link_at_locked(struct watcher *w, int fd)
-{
-    return (size_t)fd < w->n_slots ? w->links[fd] : NULL;
-}
-
-static void drop_link_locked(struct watcher *w, int fd)
-{
-    free(w->links[fd]);
-    w->links[fd] = NULL;
-    w->n_links--;
-    metrics_set(METRIC_HTTP_CONNECTIONS, (double)w->n_links, NULL);
-}
-
-/* Make the link of an accepted descriptor.  NULL: out of memory. */
-static struct http_link *make_link_locked(struct watcher *w, int fd)
+/* Make the link of an accepted descriptor, with its client (taken on success).  NULL: out
+ * of memory. */
+static struct http_link *make_link_locked(struct watcher *w, int fd,
+                                          struct client *client)
 {
     struct http_link *link = calloc(1, sizeof(*link));
 
@@ -151,6 +164,7 @@ static struct http_link *make_link_locked(struct watcher *w, int fd)
     if (w->links[fd]) /* libmicrohttpd closed it without a word: it had no memory */
         drop_link_locked(w, fd);
     link->fd = fd;
+    link->client = client;
     link->deadline_ms = INT64_MAX;
     link_expect_nothing(link);
     w->links[fd] = link;
@@ -202,6 +216,26 @@ bool watcher_wait(struct watcher *w, struct http_link *link, int64_t deadline_ms
         set_event(w, EPOLL_CTL_MOD, EPOLLRDHUP | EPOLLONESHOT, ABOUT_LINK, link->fd);
         must_wake = deadline_ms < w->next_scan_ms || w->tell_poll || w->tell_all;
         w->next_scan_ms = MIN(w->next_scan_ms, deadline_ms);
+    }
+    pthread_mutex_unlock(&w->lock);
+    if (must_wake)
+        wake(w);
+    return may;
+}
+
+bool watcher_pace(struct watcher *w, struct http_link *link, struct http_exchange *x,
+                  bool is_upload, int64_t at_ms)
+{
+    bool may, must_wake = false;
+
+    pthread_mutex_lock(&w->lock);
+    may = !w->is_forced && !(is_upload && link->is_closed);
+    if (may) {
+        link->paced = x;
+        link->is_paced_upload = is_upload;
+        link->paced_until_ms = at_ms;
+        must_wake = at_ms < w->next_scan_ms;
+        w->next_scan_ms = MIN(w->next_scan_ms, at_ms);
     }
     pthread_mutex_unlock(&w->lock);
     if (must_wake)
@@ -272,13 +306,59 @@ static void set_accepting_locked(struct watcher *w, bool on)
                   w->listeners[i].fd);
 }
 
+/* The connection to be cut where there is no room: the one whose header has been coming for
+ * the longest time, which takes a moment where it is meant well; otherwise the one that was
+ * silent between requests for the longest.  NULL: all are young, or at work. */
+static struct http_link *find_idlest_locked(const struct watcher *w, int64_t now)
+{
+    struct http_link *found[2] = {NULL, NULL}; /* LINK_IDLE, LINK_HEADER */
+
+    for (size_t i = 0; i < w->n_slots; i++) {
+        struct http_link *link = w->links[i];
+        int what = link ? atomic_load(&link->due_what) : LINK_BODY;
+
+        if (what == LINK_BODY || !link_is_expected(link) ||
+            now - atomic_load(&link->since_ms) < YOUNG_MS)
+            continue;
+        if (!found[what] ||
+            atomic_load(&link->since_ms) < atomic_load(&found[what]->since_ms))
+            found[what] = link;
+    }
+    return found[LINK_HEADER] ? found[LINK_HEADER] : found[LINK_IDLE];
+}
+
+/* Somebody waits to be accepted.  Its end is seen to by libmicrohttpd, soon. */
+static void make_room(struct watcher *w)
+{
+    struct http_link *link = NULL;
+
+    pthread_mutex_lock(&w->lock);
+    if (w->accepts && w->n_links >= w->max_links && w->n_displaced == 0)
+        link = find_idlest_locked(w, http_now_ms());
+    if (link) {
+        shutdown(link->fd, SHUT_RDWR);
+        link_expect_nothing(link);
+        link->is_displaced = true;
+        w->n_displaced++;
+        metrics_add(METRIC_HTTP_DISPLACED, 1, NULL);
+    }
+    pthread_mutex_unlock(&w->lock);
+}
+
 static void update_accepting(struct watcher *w, int64_t now)
 {
+    bool is_full, may;
+
     pthread_mutex_lock(&w->lock);
-    set_accepting_locked(w, w->accepts && w->n_links < w->max_links &&
-                                now >= w->accept_at_ms);
-    if (w->accepts && !w->is_accepting && w->accept_at_ms > now)
+    is_full = w->n_links >= w->max_links;
+    may = w->accepts && now >= w->accept_at_ms;
+    if (may && is_full) /* who waits may have the place of an idle one */
+        may = w->n_displaced == 0 && find_idlest_locked(w, now);
+    set_accepting_locked(w, may);
+    if (w->accepts && !may && w->accept_at_ms > now)
         w->next_scan_ms = MIN(w->next_scan_ms, w->accept_at_ms);
+    else if (w->accepts && !may)
+        w->next_scan_ms = MIN(w->next_scan_ms, now + FULL_MS);
     pthread_mutex_unlock(&w->lock);
 }
 
@@ -311,6 +391,50 @@ static struct MHD_Daemon *daemon_of(const struct watcher *w, int listener)
     return w->daemon;
 }
 
+/* A client that has as many connections as it may have: say so and close, at once.  Where it
+ * does not hear it, others wait for its place.  Over TLS a handshake would have to come first,
+ * so there it is closed without a word. */
+static void turn_away(struct watcher *w, bool is_tls, int fd)
+{
+    static const char answer[] =
+        "HTTP/1.1 429 Too Many Requests\r\nConnection: close\r\nRetry-After: 1\r\n"
+        "Cache-Control: no-store\r\nContent-Type: application/problem+json\r\n\r\n"
+        "{\"type\":\"/problems/too-many-connections\",\"title\":\"Too many "
+        "connections\",\"status\":429,\"detail\":\"this address has as many connections "
+        "as one may have (http.max_connections_per_client)\"}\n";
+
+    metrics_add(METRIC_HTTP_REFUSED, 1, METRICS_LABELS("connections"));
+    if (!is_tls && send(fd, answer, strlen(answer), MSG_NOSIGNAL | MSG_DONTWAIT) > 0) {
+        shutdown(fd, SHUT_WR);
+        watcher_linger(w, fd);
+    }
+    close(fd);
+}
+
+/* The accepted descriptor's link; NULL: it is closed. */
+static struct http_link *let_in(struct watcher *w, const struct sockaddr *addr, bool is_tls,
+                                int fd)
+{
+    bool is_full;
+    struct client *client = client_connect(w->clients, addr, fd, &is_full);
+    struct http_link *link = NULL;
+
+    if (is_full) {
+        turn_away(w, is_tls, fd);
+        return NULL;
+    }
+    pthread_mutex_lock(&w->lock);
+    if (client)
+        link = make_link_locked(w, fd, client);
+    pthread_mutex_unlock(&w->lock);
+    if (link)
+        return link;
+    if (client)
+        client_disconnect(client);
+    close(fd);
+    return NULL;
+}
+
 static void take_connections(struct watcher *w, int listener)
 {
     struct MHD_Daemon *daemon = daemon_of(w, listener);
@@ -320,19 +444,13 @@ static void take_connections(struct watcher *w, int listener)
         socklen_t len = sizeof(addr);
         int fd = accept4(listener, (struct sockaddr *)&addr, &len,
                          SOCK_NONBLOCK | SOCK_CLOEXEC);
-        struct http_link *link;
 
         if (fd < 0) {
             accept_failed(w);
             return;
         }
-        pthread_mutex_lock(&w->lock);
-        link = make_link_locked(w, fd);
-        pthread_mutex_unlock(&w->lock);
-        if (!link) {
-            close(fd);
+        if (!let_in(w, (struct sockaddr *)&addr, /* is_tls= */ daemon != w->daemon, fd))
             continue;
-        }
         /* It closes the descriptor where it fails. */
         if (MHD_add_connection(daemon, fd, (struct sockaddr *)&addr, len) != MHD_YES) {
             pthread_mutex_lock(&w->lock);
@@ -410,6 +528,7 @@ static void read_away(struct watcher *w, int fd)
 struct picked {
     struct http_exchange *x;
     enum http_cancel why;
+    bool is_paced; /* its pause is over; no why */
 };
 
 static void cut_slow_locked(struct http_link *link)
@@ -434,6 +553,21 @@ static void poke_locked(struct watcher *w, struct http_link *link, int64_t now)
     w->next_scan_ms = MIN(w->next_scan_ms, now + POKE_MS);
 }
 
+/* A pause that is over, or all of them: *ret is a reference. */
+static bool pick_paced_locked(struct watcher *w, struct http_link *link, bool is_over,
+                              struct picked *ret)
+{
+    if (!link->paced)
+        return false;
+    if (!is_over) {
+        w->next_scan_ms = MIN(w->next_scan_ms, link->paced_until_ms);
+        return false;
+    }
+    *ret = (struct picked){.x = TAKE(link->paced), .is_paced = true};
+    exchange_ref(ret->x);
+    return true;
+}
+
 static bool pick_locked(const struct watcher *w, struct http_link *link, int64_t now,
                         struct picked *ret)
 {
@@ -444,9 +578,9 @@ static bool pick_locked(const struct watcher *w, struct http_link *link, int64_t
     is_poll = link->x->req.route->flags & HTTP_POLL;
     if (now >= link->deadline_ms) {
         link->deadline_ms = INT64_MAX;
-        *ret = (struct picked){link->x, HTTP_DEADLINE};
+        *ret = (struct picked){.x = link->x, .why = HTTP_DEADLINE};
     } else if (w->tell_all || (w->tell_poll && is_poll)) {
-        *ret = (struct picked){link->x, HTTP_SHUTDOWN};
+        *ret = (struct picked){.x = link->x, .why = HTTP_SHUTDOWN};
     } else {
         return false;
     }
@@ -468,7 +602,9 @@ static size_t scan_locked(struct watcher *w, int64_t now, size_t *at,
         if (now >= atomic_load(&link->due_ms))
             cut_slow_locked(link);
         poke_locked(w, link, now);
-        if (pick_locked(w, link, now, &picked[n]))
+        if (pick_paced_locked(w, link, now >= link->paced_until_ms, &picked[n]))
+            n++;
+        else if (pick_locked(w, link, now, &picked[n]))
             n++;
         w->next_scan_ms = MIN(w->next_scan_ms, link->deadline_ms);
     }
@@ -488,7 +624,10 @@ static void scan(struct watcher *w, int64_t now)
         n = scan_locked(w, now, &at, picked, ARRAY_LEN(picked));
         pthread_mutex_unlock(&w->lock);
         for (size_t i = 0; i < n; i++) {
-            exchange_cancel(picked[i].x, picked[i].why);
+            if (picked[i].is_paced)
+                pace_over(picked[i].x);
+            else
+                exchange_cancel(picked[i].x, picked[i].why);
             exchange_unref(picked[i].x);
         }
     } while (n > 0);
@@ -532,6 +671,7 @@ static void look_at_link(struct watcher *w, int fd)
 {
     struct pollfd p = {.fd = fd, .events = POLLRDHUP};
     struct http_exchange *x = NULL;
+    struct picked paced = {0};
     struct http_link *link;
 
     pthread_mutex_lock(&w->lock);
@@ -544,8 +684,15 @@ static void look_at_link(struct watcher *w, int fd)
             x = link->x;
             exchange_ref(x);
         }
+        /* Who half-closes may still read; who has sent all that he will is read at once. */
+        (void)pick_paced_locked(
+            w, link, link->is_paced_upload || p.revents & (POLLHUP | POLLERR), &paced);
     }
     pthread_mutex_unlock(&w->lock);
+    if (paced.x) {
+        pace_over(paced.x);
+        exchange_unref(paced.x);
+    }
     if (x) {
         exchange_cancel(x, HTTP_CLIENT_GONE);
         exchange_unref(x);
@@ -563,6 +710,7 @@ static void handle(struct watcher *w, const struct epoll_event *event)
             continue;
         break;
     case ABOUT_LISTENER:
+        make_room(w);
         take_connections(w, fd);
         break;
     case ABOUT_LINK:
@@ -665,14 +813,19 @@ size_t watcher_force(struct watcher *w)
     size_t at = 0, n, n_waiting = 0;
 
     do {
-        struct http_exchange *waiting[64];
+        struct http_exchange *waiting[64], *pacing[64];
+        size_t n_paced = 0;
 
         n = 0;
         pthread_mutex_lock(&w->lock);
         w->is_forced = true;
-        for (; at < w->n_slots && n < ARRAY_LEN(waiting); at++) {
+        for (; at < w->n_slots && n < ARRAY_LEN(waiting) && n_paced < ARRAY_LEN(pacing);
+             at++) {
             struct http_link *link = w->links[at];
+            struct picked paced;
 
+            if (link && pick_paced_locked(w, link, true, &paced))
+                pacing[n_paced++] = paced.x;
             if (!link || !link->waiting || !link->x)
                 continue;
             waiting[n++] = link->x;
@@ -683,6 +836,11 @@ size_t watcher_force(struct watcher *w)
             exchange_force(waiting[i]);
             exchange_unref(waiting[i]);
         }
+        for (size_t i = 0; i < n_paced; i++) {
+            pace_over(pacing[i]);
+            exchange_unref(pacing[i]);
+        }
+        n += n_paced;
         n_waiting += n;
     } while (n > 0);
     return n_waiting;

@@ -26,6 +26,7 @@ struct run;
 /* An unfinished job. */
 struct job {
     struct job_row row;
+    char holder[OWNER_SIZE]; /* as whose it counts; "": row.owner */
     int64_t n_told; /* reports of progress since row.version */
     struct run *run;
     struct job *next, **link; /* among those of its run */
@@ -91,7 +92,7 @@ void run_stop_locked(struct run *run);
 
 /* NULL: there is none that who sees. */
 struct job *job_find_locked(struct jobs *jobs, const char *id, const char *who);
-size_t job_count_locked(const struct jobs *jobs, const char *owner);
+size_t job_count_locked(const struct jobs *jobs, const char *holder);
 void job_join_locked(struct run *run, struct job *job);
 void job_leave_locked(struct job *job);
 void job_free(struct job *job); /* has no watches and no run */

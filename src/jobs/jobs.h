@@ -70,7 +70,8 @@ struct jobs_request {
     const json_t *deviations; /* array of strings, as known before the run */
     const json_t *labels;     /* object; NULL: none */
     const char *owner;        /* base/owner.h; NULL: nobody */
-    size_t max_unfinished;    /* of the owner's; beyond, TOKEN_LIMIT; 0: any number */
+    const char *holder;       /* as whose it counts; NULL or "": the owner's */
+    size_t max_unfinished;    /* of the holder's; beyond, TOKEN_LIMIT; 0: any number */
     uint64_t program_bytes;   /* of the files to come */
     /* Called within the transaction that records the job; -1 undoes it.  NULL: none. */
     int (*also)(void *ctx, const json_t *job, struct pt2_err *err);

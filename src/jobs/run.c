@@ -129,19 +129,19 @@ struct job *job_find_locked(struct jobs *jobs, const char *id, const char *who)
     return job && owner_is_seen_by(job->row.owner, who) ? job : NULL;
 }
 
-static size_t count_among(const struct run *run, const char *owner)
+static size_t count_among(const struct run *run, const char *holder)
 {
     size_t n = 0;
 
     for (; run; run = run->next)
         for (const struct job *job = run->jobs; job; job = job->next)
-            n += streq(job->row.owner, owner);
+            n += streq(*job->holder ? job->holder : job->row.owner, holder);
     return n;
 }
 
-size_t job_count_locked(const struct jobs *jobs, const char *owner)
+size_t job_count_locked(const struct jobs *jobs, const char *holder)
 {
-    return count_among(jobs->running, owner) + count_among(jobs->queue, owner);
+    return count_among(jobs->running, holder) + count_among(jobs->queue, holder);
 }
 
 void job_join_locked(struct run *run, struct job *job)

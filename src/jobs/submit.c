@@ -88,11 +88,13 @@ static int reserve(struct jobs *jobs, struct pt2_err *err)
     int r = 0;
 
     pthread_mutex_lock(&jobs->mutex);
-    if (jobs->n_queued >= jobs->options.max_queued)
+    if (jobs->n_queued >= jobs->options.max_queued) {
+        metrics_add(METRIC_JOBS_REFUSED, 1, NULL);
         r = pt2_err_set(err, PT2_ERR_QUEUE_FULL, "%zu of %zu exports wait already",
                         jobs->n_queued, jobs->options.max_queued);
-    else
+    } else {
         jobs->n_queued++;
+    }
     pthread_mutex_unlock(&jobs->mutex);
     return r;
 }
@@ -145,19 +147,22 @@ static int insert(struct submission *s, json_t **ret_job, struct pt2_err *err)
 /* The holder of change, so that nobody else comes between. */
 static int check_limit(const struct submission *s, struct pt2_err *err)
 {
+    const char *holder = s->request->holder && *s->request->holder
+                             ? s->request->holder
+                             : s->job->row.owner;
     size_t max = s->request->max_unfinished, n;
 
     if (!max)
         return 0;
     pthread_mutex_lock(&s->jobs->mutex);
-    n = job_count_locked(s->jobs, s->job->row.owner);
+    n = job_count_locked(s->jobs, holder);
     pthread_mutex_unlock(&s->jobs->mutex);
     if (n < max)
         return 0;
     metrics_add(METRIC_HTTP_REFUSED, 1, METRICS_LABELS("exports"));
     return pt2_err_set(err, PT2_ERR_TOKEN_LIMIT,
                        "%zu exports of '%s' are unfinished, and %zu may be", n,
-                       s->job->row.owner, max);
+                       holder, max);
 }
 
 static int insert_cached(struct submission *s, json_t **ret_job, struct pt2_err *err)
@@ -251,6 +256,8 @@ int jobs_submit(struct jobs *jobs, const struct jobs_request *request, json_t **
     s.job = calloc(1, sizeof(*s.job));
     if (!s.job)
         return pt2_err_set(err, PT2_ERR_NOMEM, "a job");
+    snprintf(s.job->holder, sizeof(s.job->holder), "%s",
+             request->holder ? request->holder : "");
     r = submit(&s, ret_job, err);
     job_free(s.job);
     return r;

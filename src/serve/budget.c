@@ -1,3 +1,4 @@
+#include "base/metrics.h"
 #include "serve/impl.h"
 
 int budget_reserve(struct runner *r, struct session *s, uint64_t bytes,
@@ -12,6 +13,7 @@ int budget_reserve(struct runner *r, struct session *s, uint64_t bytes,
            spill_make_room_locked(r))
         ;
     if (bytes > max - MIN(max, serve->cache_bytes)) {
+        metrics_add(METRIC_SESSIONS_REFUSED, 1, METRICS_LABELS("memory"));
         ret =
             pt2_err_set(err, PT2_ERR_BUDGET,
                         "a cache needs %llu bytes more, and %llu of %llu are in use",

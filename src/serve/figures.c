@@ -8,6 +8,12 @@ void figures_init(const struct serve *serve)
     metrics_set(METRIC_SESSIONS_LIMIT, serve->options.max_sessions, NULL);
     metrics_set(METRIC_SESSION_CACHE_LIMIT, (double)serve->options.max_cache_bytes, NULL);
     metrics_set(METRIC_PROGRAMS_OPEN_LIMIT, serve->options.max_programs, NULL);
+    metrics_set(METRIC_CALLS_LIMIT, serve->options.max_waiting_all, NULL);
+    metrics_add(METRIC_CALLS_REFUSED, 0, METRICS_LABELS("session"));
+    metrics_add(METRIC_CALLS_REFUSED, 0, METRICS_LABELS("all"));
+    metrics_add(METRIC_SESSIONS_REFUSED, 0, METRICS_LABELS("sessions"));
+    metrics_add(METRIC_SESSIONS_REFUSED, 0, METRICS_LABELS("memory"));
+    metrics_add(METRIC_SESSIONS_REFUSED, 0, METRICS_LABELS("programs"));
     /* So that the first one of a kind is an increase. */
     for (size_t i = 0; i < ARRAY_LEN(results); i++)
         metrics_add(METRIC_STEPS, 0, METRICS_LABELS(results[i]));

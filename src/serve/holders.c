@@ -19,6 +19,11 @@ static struct holder **find_locked(struct serve *serve, const char *owner)
     return at;
 }
 
+const char *holders_of(const struct serve_call *call)
+{
+    return call->holder && *call->holder ? call->holder : call->owner;
+}
+
 int holders_add_locked(struct serve *serve, const char *owner, unsigned max,
                        struct pt2_err *err)
 {

@@ -41,6 +41,7 @@ struct session {
     enum pt2_engine_kind engine;
     bool can_rewind;
     char owner[OWNER_SIZE];
+    char holder[OWNER_SIZE]; /* as whose it counts; holders.c */
     int64_t created_ms, ttl_s;
     uint64_t number;
     json_t *labels;
@@ -135,6 +136,7 @@ struct serve {
     struct session *newest, *oldest;
     uint64_t last_number;
     unsigned n_sessions;  /* with those to be made */
+    unsigned n_waiting;   /* calls in queues */
     struct holder *holders; /* of these sessions; holders.c */
     uint64_t cache_bytes; /* that all caches hold, or were promised */
     struct runner *runners;
@@ -265,6 +267,9 @@ void budget_settle_locked(struct runner *r);
 void budget_give_back_locked(struct session *s);
 
 /* ---- holders.c ---- */
+
+/* As whose a session that the call makes counts. */
+const char *holders_of(const struct serve_call *call);
 
 /* Count one more session of owner (NULL: nobody), who may have max (0: any number).
  * Errors: TOKEN_LIMIT, NOMEM. */

@@ -282,10 +282,11 @@ static int insert_locked(struct serve *serve, struct session *s, int64_t left_ms
     if (serve->n_sessions >= serve->options.max_sessions)
         return pt2_err_set(err, PT2_ERR_BUDGET, "there are %u sessions already",
                            serve->n_sessions);
-    if (holders_add_locked(serve, s->owner, /* max= */ 0, err) < 0)
+    memcpy(s->holder, s->owner, sizeof(s->holder));
+    if (holders_add_locked(serve, s->holder, /* max= */ 0, err) < 0)
         return -1;
     if (runner_for_locked(serve, open, &r, err) < 0) {
-        holders_remove_locked(serve, s->owner);
+        holders_remove_locked(serve, s->holder);
         return -1;
     }
     serve->n_sessions++;

@@ -300,11 +300,13 @@ static int make_room_locked(struct serve *serve, struct pt2_err *err)
     }
     if (n < serve->options.max_programs)
         return 0;
-    if (!idle)
+    if (!idle) {
+        metrics_add(METRIC_SESSIONS_REFUSED, 1, METRICS_LABELS("programs"));
         return pt2_err_set(err, PT2_ERR_BUDGET,
                            "sessions of %u programs are open, and no more than %u "
                            "programs can be",
                            n, serve->options.max_programs);
+    }
     runner_unlink_locked(idle);
     idle->is_evicted = true;
     pthread_cond_signal(&idle->wake);

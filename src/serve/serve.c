@@ -52,6 +52,8 @@ static void give_up_locked(struct serve_call *call, enum pt2_error code, const c
 /* Unlock, and finish the calls of a list. */
 static void finish_list_unlock(struct serve *serve, struct serve_call *list)
 {
+    for (struct serve_call *call = list; call; call = call->next)
+        serve->n_waiting--;
     pthread_mutex_unlock(&serve->lock);
     while (list) {
         struct serve_call *next = list->next;
@@ -64,17 +66,32 @@ static void finish_list_unlock(struct serve *serve, struct serve_call *list)
 
 /* ---- submitting ---- */
 
+static int check_queue_locked(const struct serve *serve, struct pt2_err *err)
+{
+    unsigned max = serve->options.max_waiting_all;
+
+    if (serve->n_waiting < max)
+        return 0;
+    metrics_add(METRIC_CALLS_REFUSED, 1, METRICS_LABELS("all"));
+    return pt2_err_set(err, PT2_ERR_QUEUE_FULL, "%u of %u calls wait already",
+                       serve->n_waiting, max);
+}
+
 static int enqueue_open_locked(struct serve *serve, struct serve_call *call)
 {
     struct runner *r;
 
-    if (serve->n_sessions >= serve->options.max_sessions)
+    if (serve->n_sessions >= serve->options.max_sessions) {
+        metrics_add(METRIC_SESSIONS_REFUSED, 1, METRICS_LABELS("sessions"));
         return pt2_err_set(&call->err, PT2_ERR_BUDGET, "there are %u sessions already",
                            serve->n_sessions);
-    if (holders_add_locked(serve, call->owner, call->max_sessions, &call->err) < 0)
+    }
+    if (check_queue_locked(serve, &call->err) < 0)
+        return -1;
+    if (holders_add_locked(serve, holders_of(call), call->max_sessions, &call->err) < 0)
         return -1;
     if (runner_for_locked(serve, call, &r, &call->err) < 0) {
-        holders_remove_locked(serve, call->owner);
+        holders_remove_locked(serve, holders_of(call));
         return -1;
     }
     serve->n_sessions++;
@@ -95,9 +112,13 @@ static int enqueue_locked(struct serve *serve, const char *id, struct serve_call
     if (!s)
         return no_session(id, &call->err);
     call->position = s->position;
-    if (s->n_waiting >= serve->options.max_waiting)
+    if (s->n_waiting >= serve->options.max_waiting) {
+        metrics_add(METRIC_CALLS_REFUSED, 1, METRICS_LABELS("session"));
         return pt2_err_set(&call->err, PT2_ERR_QUEUE_FULL,
                            "%u calls wait for session '%s' already", s->n_waiting, id);
+    }
+    if (check_queue_locked(serve, &call->err) < 0)
+        return -1;
     session_push_locked(s, call);
     runner_returned_locked(s);
     if (!s->running)
@@ -131,8 +152,10 @@ void serve_submit(struct serve *serve, const char *id, struct serve_call *call)
     } else if (!do_at_once_locked(serve, id, call)) {
         call->state = SERVE_WAITING;
         ret = id ? enqueue_locked(serve, id, call) : enqueue_open_locked(serve, call);
-        if (ret == 0) /* from here on the runner may have it */
+        if (ret == 0) { /* from here on the runner may have it */
+            serve->n_waiting++;
             metrics_add(METRIC_CALLS_WAITING, 1, NULL);
+        }
     }
     if (ret < 0)
         call->state = SERVE_DONE; /* a cancel comes too late */
@@ -151,7 +174,7 @@ static bool unqueue_locked(struct serve *serve, struct serve_call *call)
     if (!runner_remove_open_locked(r, call))
         return false;
     serve->n_sessions--;
-    holders_remove_locked(serve, call->owner);
+    holders_remove_locked(serve, holders_of(call));
     if (--r->n_sessions == 0)
         r->idle_since_ns = clock_mono_ns();
     pthread_cond_signal(&r->wake);
@@ -360,6 +383,8 @@ static void set_defaults(struct serve_options *o)
         o->max_programs = 8;
     if (o->max_waiting == 0)
         o->max_waiting = 16;
+    if (o->max_waiting_all == 0)
+        o->max_waiting_all = 1024;
     if (o->program_idle_ms == 0)
         o->program_idle_ms = 60000;
 }
@@ -447,7 +472,7 @@ void serve_drain(struct serve *serve)
     for (struct runner *r = serve->runners; r; r = r->next) {
         for (struct serve_call *call = r->opens; call; call = call->next) {
             serve->n_sessions--;
-            holders_remove_locked(serve, call->owner);
+            holders_remove_locked(serve, holders_of(call));
             r->n_sessions--;
         }
         drain_queue_locked(&r->opens, &r->last_open, &waiting);

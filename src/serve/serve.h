@@ -59,6 +59,7 @@ struct serve_options {
     unsigned max_sessions;    /* 0: 1024 */
     unsigned max_programs;    /* open at once; 0: 8 */
     unsigned max_waiting;     /* calls of one session; 0: 16 */
+    unsigned max_waiting_all; /* calls of all sessions together; 0: 1024 */
     int64_t program_idle_ms;  /* a program without sessions is closed after; 0: 60 s */
     struct pt2_engine_options engine; /* kind is each session's; worker_path borrowed */
     struct serve_hooks hooks;         /* functions may be NULL */
@@ -170,6 +171,7 @@ struct serve_call {
     /* Who calls (base/owner.h): sessions that he does not see are NOT_FOUND, and those
      * that OPEN and FORK make are owner's, who may have max_sessions (0: any number). */
     const char *who, *owner; /* NULL: sees all; nobody's */
+    const char *holder;      /* of whom max_sessions are counted; NULL: owner */
     unsigned max_sessions;
     /* Positions of which the session must be at one when the call begins, else
      * PRECONDITION; n_if_match 0: any. */

@@ -112,7 +112,7 @@ void session_doom_locked(struct serve *serve, struct session *s)
     spill_stays_locked(s);
     runner_returned_locked(s);
     serve->n_sessions--;
-    holders_remove_locked(serve, s->owner);
+    holders_remove_locked(serve, s->holder);
     budget_give_back_locked(s);
     if (--s->runner->n_sessions == 0)
         s->runner->idle_since_ns = clock_mono_ns();

@@ -1,3 +1,4 @@
+#include "base/metrics.h"
 #include "serve/cache_file.h"
 #include "serve/impl.h"
 
@@ -16,8 +17,10 @@ static int reserve_session(struct runner *r, const struct serve_call *call,
     else if (r->serve->n_sessions >= r->serve->options.max_sessions)
         ret = pt2_err_set(err, PT2_ERR_BUDGET, "there are %u sessions already",
                           r->serve->n_sessions);
+    if (ret < 0 && err->code == PT2_ERR_BUDGET)
+        metrics_add(METRIC_SESSIONS_REFUSED, 1, METRICS_LABELS("sessions"));
     if (ret == 0)
-        ret = holders_add_locked(r->serve, call->owner, call->max_sessions, err);
+        ret = holders_add_locked(r->serve, holders_of(call), call->max_sessions, err);
     if (ret == 0) {
         r->serve->n_sessions++;
         r->n_sessions++;
@@ -32,7 +35,7 @@ static void release(struct runner *r, const struct serve_call *call)
 {
     pthread_mutex_lock(&r->serve->lock);
     r->serve->n_sessions--;
-    holders_remove_locked(r->serve, call->owner);
+    holders_remove_locked(r->serve, holders_of(call));
     if (--r->n_sessions == 0)
         r->idle_since_ns = clock_mono_ns();
     pthread_mutex_unlock(&r->serve->lock);
@@ -113,6 +116,7 @@ static int open_session(struct runner *r, struct serve_call *call)
     if (runner_make_cache(r, engine, call->open.cache_dtype, &cache, &call->err) < 0)
         return -1;
     s->runner = r;
+    snprintf(s->holder, sizeof(s->holder), "%s", holders_of(call) ? holders_of(call) : "");
     runner_give_cache(r, s, cache);
     s->facts.cache_dtype = element_dtype(s->cache);
     if (publish(r, &s, call) == 0)
@@ -148,6 +152,7 @@ static int fork_session(struct runner *r, struct session *parent, struct serve_c
         pt2_cache_fork(parent->cache, &cache, &call->err) < 0)
         return -1;
     s->runner = r;
+    snprintf(s->holder, sizeof(s->holder), "%s", holders_of(call) ? holders_of(call) : "");
     runner_give_cache(r, s, cache);
     s->facts = parent->facts;
     s->engine = parent->engine;

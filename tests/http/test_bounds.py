@@ -1,0 +1,297 @@
+#!/usr/bin/env python3
+"""What one client may take: connections, bytes a second; and that the rest go on meanwhile."""
+
+import contextlib
+import json
+import os
+import socket
+import tempfile
+import time
+
+from harness import Daemon, Raw, TIMEOUT, bearer, main, token_file, token_line, until
+from test_vanish import Lab
+
+BODY = json.dumps({"model": "demo", "labels": {"pad": "x" * 200_000}}).encode()
+
+
+class Here(Daemon):
+    """With a models directory of its own, for uploads."""
+
+    def __init__(self, *flags):
+        super().__init__(*flags)
+        self.models = os.path.join(self.directory, "models")
+        os.mkdir(self.models)
+
+
+def upload(length):
+    return (f"PUT /v1/models/sent/files/model.safetensors HTTP/1.1\r\nHost: x\r\n"
+            f"Content-Length: {length}\r\n\r\n").encode()
+
+
+def timed(do):
+    begin = time.monotonic()
+    do()
+    return time.monotonic() - begin
+
+
+def program_of(d, **more):
+    """Some file that can be downloaded."""
+    job = d.post("/v1/exports", {"model": "demo"}, expect=202, **more).json["id"]
+    until(lambda: d.get(f"/v1/exports/{job}?wait=60", **more).json["state"] == "succeeded", "a program")
+    return d.get(f"/v1/exports/{job}", **more).json["program"]
+
+
+# ---- rates; a slow machine makes them slower, never faster ----
+
+def story_an_upload_keeps_to_its_rate():
+    size, rate = 1_200_000, 400_000
+    with Here("--set", f"http.upload_rate={rate}", "--set", "http.body_timeout=1 s",
+                "--set", "http.min_body_rate=1 GiB") as d:
+        def send():
+            raw = d.raw(upload(size) + b"x" * size)
+            assert raw.reply().status == 201
+            raw.close()
+        # A second's worth at once, the rest at the rate; though it takes longer than the daemon
+        # gives a client, for the daemon made it wait.
+        took = timed(send)
+        assert took > (size - rate) / rate - 0.5, took
+        assert d.metric("pt2d_http_paces_total", direction="upload") > 0
+        assert d.metric("pt2d_http_requests_paced") == 0
+        assert d.metric("pt2d_http_timeouts_total", what="body") == 0
+
+
+def story_several_connections_share_the_rate_and_others_do_not_wait():
+    size, rate = 500_000, 400_000
+    with Here("--set", f"http.upload_rate={rate}") as d:
+        def send_all():
+            raws = [d.raw(upload(size).replace(b"model.s", b"m%d.s" % i) + b"x" * size) for i in range(3)]
+            until(lambda: d.metric("pt2d_http_requests_paced") > 0, "they wait, and this does not")
+            for raw in raws:
+                assert raw.reply().status == 201
+                raw.close()
+        took = timed(send_all)
+        assert took > (3 * size - rate) / rate - 0.5, took
+
+
+def story_a_json_body_is_paced_too():
+    with Here("--set", "http.upload_rate=100000") as d:
+        def send():
+            raw = d.raw(b"POST /v1/exports HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+                        b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY)
+            assert raw.reply().status in (202, 404, 422)
+            raw.close()
+        send()
+        took = timed(send)
+        assert took > len(BODY) / 100_000 - 0.5, took
+
+
+def story_a_download_keeps_to_its_rate_and_is_right():
+    with Daemon() as d:
+        program = program_of(d)
+        path = f"/v1/programs/{program}/file"
+        whole = d.get(path).body
+        size = len(whole)
+        rate = size // 3
+        d.flags += ["--set", f"http.download_rate={rate}"]
+        d.restart()
+        replies = []
+        took = timed(lambda: replies.append(d.get(path, expect=200)))
+        assert replies[0].body == whole and replies[0].headers["Content-Length"] == str(size)
+        assert took > (size - rate) / rate - 0.5, (took, size, rate)
+        part = d.get(path, headers={"Range": f"bytes=10-{size - 11}"}, expect=206)
+        assert part.body == whole[10:-10]
+        assert d.head(path, expect=200).body == b""
+        assert d.metric("pt2d_http_paces_total", direction="download") > 0
+        half = d.raw(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n")
+        half.half_close()  # which is no way around it
+        got = []
+        took = timed(lambda: got.append((half.head()[0], half.rest())))
+        assert got == [(200, whole)] and took > (size - rate) / rate - 0.5, took
+
+
+def story_a_token_has_rates_of_its_own():
+    size, rate = 900_000, 300_000
+    with tempfile.TemporaryDirectory() as directory:
+        path = token_file(directory, token_line("slow", "s", scopes="export,read", upload=rate),
+                          token_line("fast", "f", scopes="export,read"))
+        with Here("--set", f"http.token_file={path}") as d:
+            def send(token):
+                head = upload(size).replace(b"\r\n\r\n", b"\r\nAuthorization: Bearer " + token + b"\r\n\r\n")
+                raw = d.raw(head + b"x" * size)
+                assert raw.reply().status in (200, 201)
+                raw.close()
+            send(b"f")
+            paces = lambda: d.metric("pt2d_http_paces_total", direction="upload")
+            d.get = lambda p, **more: d.request("GET", p, headers=bearer("f"), **more)  # metric()'s
+            assert paces() == 0
+            took = timed(lambda: send(b"s"))
+            assert took > (size - rate) / rate - 0.5 and paces() > 0, took
+
+
+def story_who_vanishes_or_is_stopped_while_paced_leaves_nothing():
+    def sockets(d):
+        n = 0
+        for fd in os.listdir(f"/proc/{d.process.pid}/fd"):
+            with contextlib.suppress(OSError):
+                n += os.readlink(f"/proc/{d.process.pid}/fd/{fd}").startswith("socket:")
+        return n
+    with Here("--set", "http.upload_rate=1000", "--set", "daemon.grace=1 s") as d:
+        before = sockets(d)
+        raws = [d.raw(upload(500_000) + b"x" * 100_000) for _ in range(12)]
+        until(lambda: d.metric("pt2d_http_requests_paced") == 12, "all wait, for minutes")
+        for i, raw in enumerate(raws[:9]):
+            (raw.close, raw.reset, raw.half_close)[i % 3]()
+        until(lambda: sockets(d) <= before + 3, "those who went are gone, at once")
+        assert d.metric("pt2d_http_requests_paced") == 3
+        # three still are; the stop does not wait for them
+
+
+# ---- connections ----
+
+def story_one_address_has_its_share_of_connections():
+    with Here("--set", "http.max_connections_per_client=4", "--set", "http.limit_local=yes") as d:
+        held = [d.raw("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n") for _ in range(4)]
+        assert all(raw.reply().status == 200 for raw in held)
+        refused = d.raw()
+        reply = refused.reply()
+        assert reply.status == 429 and reply.problem == "too-many-connections", reply
+        assert int(reply.headers["Retry-After"]) > 0
+        assert refused.is_closed()
+        refused.close()
+        other = from_another_address(d)
+        assert other.send("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").reply().status == 200
+        held[0].close()
+
+        def again():
+            raw = d.raw("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+            answer = raw.reply()
+            raw.close()
+            return answer if answer.status == 200 else None
+        text = until(again, "a place is free again").text
+        assert 'pt2d_http_refused_total{reason="connections"}' in text
+        for raw in held[1:]:
+            raw.close()
+        other.close()
+
+
+def story_this_machine_has_no_share_unless_it_is_said():
+    with Here("--set", "http.max_connections_per_client=2") as d:
+        held = [d.raw("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n") for _ in range(6)]
+        assert all(raw.reply().status == 200 for raw in held)
+        for raw in held:
+            raw.close()
+
+
+def story_a_full_daemon_gives_idle_places_to_who_comes():
+    with Here("--set", "http.max_connections=8") as d:
+        silent = [d.raw() for _ in range(3)]
+        slow = [d.raw("GET /healthz HTTP/1.1\r\nHost: x\r\nX-Slow: ") for _ in range(5)]
+        held = []
+        for _ in range(7):  # each in time, though the slow ones have 30 s
+            held.append(d.raw("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"))
+            assert held[-1].reply().status == 200
+        assert d.metric("pt2d_http_connections_displaced_total") >= 7
+        assert d.metric("pt2d_http_connections") <= 8
+        assert d.metric("pt2d_http_connections_limit") == 8
+        assert d.metric("pt2d_http_timeouts_total") == 0, "none of them was late"
+        for raw in silent + slow + held:
+            raw.close()
+
+
+def story_a_full_daemon_cuts_nobody_who_is_at_work():
+    with Here("--set", "http.max_connections=4") as d:
+        busy = [d.raw(upload(10) + b"12345") for _ in range(3)]
+        until(lambda: d.metric("pt2d_http_uploads_active") == 3, "they upload")
+        for _ in range(3):
+            d.get("/healthz", expect=200)
+        last = d.raw(upload(10) + b"12345")
+        waits = d.raw("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        waits.sock.settimeout(2.5)  # longer than a connection is young
+        try:
+            waits.reply()
+            assert False, "there was no room"
+        except TimeoutError:
+            waits.sock.settimeout(TIMEOUT)
+        for raw in busy:
+            assert raw.send(b"67890").reply().status in (200, 201)
+        assert waits.reply().status == 200
+        for raw in busy + [last, waits]:
+            raw.close()
+
+
+# ---- shares of one client, and what may wait ----
+
+def refused(reply, problem, status=429):
+    assert reply.status == status and reply.problem == problem, reply
+    assert int(reply.headers["Retry-After"]) > 0, reply.headers
+    return reply
+
+
+def from_another_address(d):
+    sock = socket.socket()
+    sock.bind(("127.0.0.2", 0))
+    sock.connect((d.host, d.port))
+    return Raw(sock)
+
+
+def story_one_address_has_its_share_of_sessions_and_exports():
+    with Lab("--set", "http.limit_local=yes", "--set", "sessions.max_per_client=1",
+             "--set", "exports.max_per_client=1", "--set", "http.max_followers=1") as d:
+        program = d.program()
+        d.session(program)
+        body = {"program": program, "engine": "aten"}
+        reply = refused(d.post("/v1/sessions", body), "token-limit")
+        assert "127.0.0.1" in reply.json["detail"], reply
+        text = json.dumps(body)
+        other = from_another_address(d).send(
+            f"POST /v1/sessions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(text)}\r\n\r\n{text}")
+        assert other.reply().status == 201
+        other.close()
+
+        job = d.export()
+        refused(d.post("/v1/exports", {"model": "big", "cache": {"max_cache_len": 16}}), "token-limit")
+        for reason in ("sessions", "exports"):
+            assert d.metric("pt2d_http_refused_total", reason=reason) == 1
+
+        stream = d.ask("GET", f"/v1/exports/{job}/events")
+        assert stream.head()[0] == 200
+        refused(d.get(f"/v1/exports/{job}?wait=60"), "queue-full")
+        d.get(f"/v1/exports/{job}", expect=200)  # what does not wait is not counted
+        assert d.metric("pt2d_http_followers") == 1
+        assert d.metric("pt2d_http_followers_refused_total") == 1
+        stream.reset()
+        until(lambda: d.metric("pt2d_http_followers") == 0, "its place is free")
+        d.let_exports_go()
+        d.get(f"/v1/exports/{job}?wait=60", expect=200)
+
+
+def story_calls_that_wait_are_bounded_in_number_and_time():
+    with Lab("--set", "sessions.max_waiting_all=2", "--set", "sessions.max_wait=8 s") as d:
+        program = d.program()
+        sessions = [d.session(program) for _ in range(2)]
+        for session in sessions:
+            d.post(f"/v1/sessions/{session}/step", {"input_ids": [[1]]}, expect=200)
+        with d.frozen_worker():
+            first = d.step(sessions[0])
+            until(lambda: d.metric("pt2d_session_calls_running") == 1, "it runs")
+            waiting = [d.step(session) for session in sessions]
+            until(lambda: d.metric("pt2d_session_calls_waiting") == 2, "two wait")
+            refused(d.post(f"/v1/sessions/{sessions[1]}/step", {"input_ids": [[1]]}), "queue-full")
+            many = d.post("/v1/steps", {"steps": [{"session": sessions[1], "input_ids": [[1]]}]}, expect=200)
+            assert many.json["results"][0]["status"] == 429
+            assert d.metric("pt2d_session_calls_refused_total", queue="all") == 2
+            assert d.metric("pt2d_session_calls_limit") == 2
+            for raw in waiting:
+                refused(raw.reply(), "not-in-time", 503)
+                raw.close()
+            assert d.metric("pt2d_session_calls_late_total") == 2
+        assert first.reply().json["position"] == 2  # what has begun goes on
+        first.close()
+        assert d.get(f"/v1/sessions/{sessions[1]}").json["position"] == 1, "nothing was done"
+        reply = d.post(f"/v1/sessions/{sessions[1]}/step", {"input_ids": [[1]]}, expect=200)
+        assert reply.json["position"] == 2
+
+
+if __name__ == "__main__":
+    main(globals())
