@@ -43,7 +43,8 @@ PARAM(http, token_file, TEXT, "file", "", 0, 4095,
       "A file that says who may do what, a line each: NAME, sha256:HEX (of a token), "
       "uid:N or gid:N (of a unix socket's peer), cert:sha256:HEX or cert:NAME (of a client's "
       "certificate), scopes=read,step,export,admin, and "
-      "limits sessions=N exports=N rate=N/s; # begins a comment.  pt2ctl token makes a line.  "
+      "limits sessions=N exports=N rate=N/s upload=2M download=2M (bytes a second); # begins a "
+      "comment.  pt2ctl token makes a line.  "
       "Reloaded by SIGHUP.  Empty: everybody may do everything.")
 PARAM(http, allow_unauthenticated, BOOL, "", "no", 0, 0,
       "Listen beyond this machine though there is no token_file, and no certificate is "

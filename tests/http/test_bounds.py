@@ -5,11 +5,15 @@ import contextlib
 import json
 import os
 import socket
+import sys
 import tempfile
 import time
 
-from harness import Daemon, Raw, TIMEOUT, bearer, main, token_file, token_line, until
+from harness import Daemon, Raw, SOURCE, TIMEOUT, bearer, main, token_file, token_line, until
 from test_vanish import Lab
+
+sys.path.insert(0, os.path.join(SOURCE, "bench"))
+import slow_clients
 
 BODY = json.dumps({"model": "demo", "labels": {"pad": "x" * 200_000}}).encode()
 
@@ -44,8 +48,8 @@ def program_of(d, **more):
 # ---- rates; a slow machine makes them slower, never faster ----
 
 def story_an_upload_keeps_to_its_rate():
-    size, rate = 1_200_000, 400_000
-    with Here("--set", f"http.upload_rate={rate}", "--set", "http.body_timeout=1 s",
+    size, rate = 2_400_000, 400_000
+    with Here("--set", f"http.upload_rate={rate}", "--set", "http.body_timeout=4 s",
                 "--set", "http.min_body_rate=1 GiB") as d:
         def send():
             raw = d.raw(upload(size) + b"x" * size)
@@ -267,7 +271,7 @@ def story_one_address_has_its_share_of_sessions_and_exports():
 
 
 def story_calls_that_wait_are_bounded_in_number_and_time():
-    with Lab("--set", "sessions.max_waiting_all=2", "--set", "sessions.max_wait=8 s") as d:
+    with Lab("--set", "sessions.max_waiting_all=2", "--set", "sessions.max_wait=12 s") as d:
         program = d.program()
         sessions = [d.session(program) for _ in range(2)]
         for session in sessions:
@@ -291,6 +295,28 @@ def story_calls_that_wait_are_bounded_in_number_and_time():
         assert d.get(f"/v1/sessions/{sessions[1]}").json["position"] == 1, "nothing was done"
         reply = d.post(f"/v1/sessions/{sessions[1]}/step", {"input_ids": [[1]]}, expect=200)
         assert reply.json["position"] == 2
+
+
+def story_bad_clients_of_all_kinds_hold_nobody_up_and_leave_nothing():
+    """More than there is room for: headers and bodies that dribble, readers that take no byte,
+    half-closed ones, silent ones; then all of them vanish at once."""
+    with Lab("--set", "http.max_connections=130") as d:
+        program = d.program()
+        session, other = d.session(program), d.session(program)
+        for one in (session, other):
+            d.post(f"/v1/sessions/{one}/step", {"input_ids": [[1]]}, expect=200)
+        job, fds = d.export(), d.fds()
+        socks = slow_clients.torment(d, slow_clients.openings(d, program, other, job), 154)
+        for _ in range(3):
+            slow_clients.dribble(socks)
+            d.get("/healthz", expect=200)
+            d.post(f"/v1/sessions/{session}/step", {"input_ids": [[1]]}, expect=200)
+        assert d.metric("pt2d_http_connections") <= 130
+        assert d.metric("pt2d_http_connections_displaced_total") > 0
+        slow_clients.vanish(socks)
+        d.rest(fds)
+        assert d.get(f"/v1/exports/{job}").json["state"] == "running"
+        d.let_exports_go()
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ def story_all_is_well_formed_from_the_start(d):
     assert m["pt2d_build_info"].value(version=d.get("/version").json["version"]) == 1
     assert m["pt2d_jobs_finished_total"].value(outcome="failed", format="pte") == 0
     assert len(m["pt2d_jobs_finished_total"].samples) == 8, "so that the first failure is an increase"
-    assert m["pt2d_session_cache_limit_bytes"].value() == 4 << 30
+    assert m["pt2d_session_cache_limit_bytes"].value() == 1 << 30
     assert m["pt2d_job_workers"].value() == 2 and m["pt2d_jobs_queue_limit"].value() == 1000
 
 
