@@ -52,7 +52,7 @@ def story_an_idle_daemon():
         assert 0 <= s["uptime"] < 60 and s["started"].endswith("Z")
         assert s["jobs"] == {"queued": 0, "running": 0, "succeeded": 0, "failed": 0, "cancelled": 0}
         assert s["queue"] == {"queued": 0, "limit": 1000, "oldest_seconds": 0.0, "running": 0, "workers": 2}
-        assert s["sessions"] == {"count": 0, "limit": 1024, "cache_bytes": 0, "cache_limit_bytes": 4 << 30,
+        assert s["sessions"] == {"count": 0, "limit": 1024, "cache_bytes": 0, "cache_limit_bytes": 1 << 30,
                                  "expired": 0, "deleted": 0}
         assert s["steps"]["seconds"] is None and s["steps"]["per_second"] == 0
         assert s["engines"] == s["stepped_programs"] == []
