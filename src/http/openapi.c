@@ -5,6 +5,8 @@
 #include "http/reply.h"
 #include "http/server_parts.h"
 
+#include <sys/socket.h>
+
 /* The schema files as text: schemas.inc is made from them by make. */
 static const struct {
     const char *name, *text;
@@ -64,6 +66,7 @@ static json_t *make_ref(const char *section, const char *name)
 
 struct making {
     const json_t *components;
+    bool needs_token; /* nobody is let in without one */
     const struct route *route;
     json_t *operation;
     struct pt2_err *err;
@@ -77,15 +80,20 @@ static int add_ref(struct making *m, json_t *to, const char *schema)
     return json_object_set_new(to, "schema", make_ref("schemas", schema));
 }
 
-/* A parameter that a schema file describes, as "query.limit", or a string. */
+/* A parameter that a schema file describes: for this operation, as
+ * "query.get_v1_exports.after", or for all, as "query.limit"; otherwise a string. */
 static void add_parameter(struct making *m, const char *in, const char *name, size_t len)
 {
+    const char *id = json_string_value(json_object_get(m->operation, "operationId"));
+    const json_t *described = json_object_get(m->components, "parameters");
     json_t *list = json_object_get(m->operation, "parameters");
     bool is_prefix = name[len - 1] == '.';
-    char key[128];
+    char key[256];
 
-    snprintf(key, sizeof(key), "%s.%.*s", in, (int)len, name);
-    if (json_object_get(json_object_get(m->components, "parameters"), key))
+    snprintf(key, sizeof(key), "%s.%s.%.*s", in, id ? id : "", (int)len, name);
+    if (!json_object_get(described, key))
+        snprintf(key, sizeof(key), "%s.%.*s", in, (int)len, name);
+    if (json_object_get(described, key))
         json_array_append_new(list, make_ref("parameters", key));
     else
         json_array_append_new(list, json_pack("{s:o, s:s, s:b, s:{s:s}}", "name",
@@ -207,18 +215,19 @@ static int add_responses(struct making *m)
     return 0;
 }
 
-/* Anybody may call an open route; others want a token with the scope, or no token where
- * the daemon has none, knows the process at the other end of a unix socket or the
- * client's certificate. */
+/* Anybody may call an open route; others want a token with the scope, or none where the
+ * daemon has no token file or may know the process at the other end, or its certificate. */
 static void add_security(struct making *m)
 {
     enum scope scope = m->route->scope;
+    json_t *security = json_array();
 
+    json_object_set_new(m->operation, "security", security);
     if (scope == SCOPE_OPEN)
-        json_object_set_new(m->operation, "security", json_array());
-    else
-        json_object_set_new(m->operation, "security",
-                            json_pack("[{s:[s]}, {}]", "bearer", scope_name(scope)));
+        return;
+    json_array_append_new(security, json_pack("{s:[s]}", "bearer", scope_name(scope)));
+    if (!m->needs_token)
+        json_array_append_new(security, json_object());
 }
 
 /* "post_v1_sessions_id_step" */
@@ -272,7 +281,8 @@ static int add_operation(struct making *m, json_t *paths)
     return add_request_body(m) < 0 || add_responses(m) < 0 ? -1 : 0;
 }
 
-int openapi_make(const struct route_table *table, json_t **ret_json, struct pt2_err *err)
+int openapi_make(const struct route_table *table, bool needs_token, json_t **ret_json,
+                 struct pt2_err *err)
 {
     json_auto_t *components = NULL, *document = NULL;
     json_t *paths = json_object();
@@ -282,17 +292,19 @@ int openapi_make(const struct route_table *table, json_t **ret_json, struct pt2_
         return -1;
     }
     document = json_pack(
-        "{s:s, s:{s:s, s:s, s:s}, s:[{s:s}], s:[{}, {s:[]}], s:o, s:O}", "openapi",
+        "{s:s, s:{s:s, s:s, s:s}, s:[{s:s}], s:o, s:O}", "openapi",
         "3.1.0", "info", "title", "pt2d", "version", PACKAGE_VERSION, "description",
         "Makes torch.export programs from language-model checkpoints, and steps such "
         "programs token by token.",
-        "servers", "url", "/", "security", "bearer", "paths", paths, "components",
+        "servers", "url", "/", "paths", paths, "components",
         components);
     if (!document)
         return pt2_err_set(err, PT2_ERR_NOMEM, "OpenAPI document");
     for (size_t i = 0; i < table->n; i++) {
-        struct making m = {
-            .components = components, .route = &table->rows[i], .err = err};
+        struct making m = {.components = components,
+                           .needs_token = needs_token,
+                           .route = &table->rows[i],
+                           .err = err};
 
         if (add_operation(&m, paths) < 0)
             return -1;
@@ -301,13 +313,25 @@ int openapi_make(const struct route_table *table, json_t **ret_json, struct pt2_
     return 0;
 }
 
+/* Is a caller over this connection let in by his token alone? */
+static bool is_token_needed(const struct http_exchange *x)
+{
+    struct sockaddr_storage address;
+    socklen_t size = sizeof(address);
+
+    return auth_is_needed(x->server->auth) &&
+           getsockname(x->fd, (struct sockaddr *)&address, &size) == 0 &&
+           address.ss_family != AF_UNIX;
+}
+
 /* GET /openapi.json */
 void openapi_get(struct http_request *req)
 {
+    struct http_exchange *x = exchange_of(req);
     struct pt2_err err = {0};
     json_t *json = NULL;
 
-    if (openapi_make(exchange_of(req)->server->table, &json, &err) < 0)
+    if (openapi_make(x->server->table, is_token_needed(x), &json, &err) < 0)
         http_reply_err(req, &err);
     else
         http_reply_json(req, 200, json);

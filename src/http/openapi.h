@@ -7,9 +7,9 @@
 
 #include <pt2/err.h>
 
-/* The document.  new.  Errors: INTERNAL (a row names a schema that no file has), NOMEM.
- * Any thread. */
-MUST_USE int openapi_make(const struct route_table *table, json_t **ret_json,
-                          struct pt2_err *err);
+/* The document.  new.  needs_token: it says that nobody is let in without one.
+ * Errors: INTERNAL (a row names a schema that no file has), NOMEM.  Any thread. */
+MUST_USE int openapi_make(const struct route_table *table, bool needs_token,
+                          json_t **ret_json, struct pt2_err *err);
 
 #endif

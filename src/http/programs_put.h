@@ -1,4 +1,4 @@
-/* programs_put.h - what the row of PUT /v1/programs/{sha256} asks before the body comes.
+/* programs_put.h - what the row of PUT /v1/programs/{id} asks before the body comes.
  */
 #ifndef HTTP_PROGRAMS_PUT_H
 #define HTTP_PROGRAMS_PUT_H

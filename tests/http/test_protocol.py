@@ -46,9 +46,6 @@ def story_each_path_says_its_methods(d):
     methods = {}
     for method, path, _ in routes(d):
         methods.setdefault(path, set()).add(method)
-    # /v1/programs/{id} and {sha256} are one place.
-    methods["/v1/programs/{id}"] |= methods["/v1/programs/{sha256}"]
-    methods["/v1/programs/{sha256}"] = methods["/v1/programs/{id}"]
     for path, its in methods.items():
         allowed = its | ({"HEAD"} if "GET" in its else set())
         for method in ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "BREW"):
@@ -378,7 +375,7 @@ GET /v1/exports/{id}/events
 GET /v1/exports/{id}/file
 POST /v1/exports/{id}/cancel
 DELETE /v1/exports/{id}
-PUT /v1/programs/{sha256}
+PUT /v1/programs/{id}
 POST /v1/programs
 GET /v1/programs
 GET /v1/programs/{id}

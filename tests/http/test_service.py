@@ -2,6 +2,7 @@
 """The service's own endpoints, and what holds for every request."""
 
 import json
+import re
 
 from harness import Daemon, main, until
 
@@ -102,6 +103,8 @@ def story_the_openapi_document_is_whole(d):
                 if part.startswith("{"):
                     assert part[1:-1] in names, (path, names)
     assert len(ids) == len(set(ids))
+    shapes = [re.sub(r"\{.*?\}", "{}", path) for path in document["paths"]]
+    assert len(shapes) == len(set(shapes)), "two paths differ in a parameter's name alone"
     assert {"/healthz", "/readyz", "/version", "/metrics", "/openapi.json"} <= set(document["paths"])
 
 
