@@ -1,6 +1,7 @@
-/* reply_file.c - a file as the answer, by sendfile. */
+/* reply_file.c - a file as the answer, by sendfile where there is no TLS. */
 #include "http/conditions.h"
 #include "http/exchange.h"
+#include "http/link.h"
 
 #include "base/sha256.h"
 
@@ -50,6 +51,48 @@ static void add_file_headers(struct http_request *req, const struct http_file *f
     }
 }
 
+/* ---- over TLS ---- */
+
+/* libmicrohttpd 0.9.75 would read 4 KiB at a time, and each would be a record of its own. */
+#define TLS_BLOCK (64 << 10)
+
+struct reading {
+    int fd;
+    uint64_t first;
+};
+
+static ssize_t read_part(void *context, uint64_t pos, char *to, size_t max)
+{
+    const struct reading *reading = context;
+    ssize_t n = pread(reading->fd, to, max, (off_t)(reading->first + pos));
+
+    return n > 0 ? n : MHD_CONTENT_READER_END_WITH_ERROR;
+}
+
+static void end_reading(void *context)
+{
+    struct reading *reading = context;
+
+    close(reading->fd);
+    free(reading);
+}
+
+/* fd stays the caller's where it is NULL. */
+static struct MHD_Response *make_tls_response(int fd, uint64_t first, uint64_t len)
+{
+    struct reading *reading = malloc(sizeof(*reading));
+    struct MHD_Response *response;
+
+    if (!reading)
+        return NULL;
+    *reading = (struct reading){.fd = fd, .first = first};
+    response =
+        MHD_create_response_from_callback(len, TLS_BLOCK, read_part, reading, end_reading);
+    if (!response)
+        free(reading);
+    return response;
+}
+
 /* ---- the reply ---- */
 
 /* Takes fd. */
@@ -67,7 +110,9 @@ static void reply_part(struct http_request *req, unsigned status,
     if (pace_is_needed(x)) {
         response = pace_response_of_file(x, file->fd, first, len);
     } else {
-        response = MHD_create_response_from_fd_at_offset64(len, file->fd, first);
+        response = x->link->tls
+                       ? make_tls_response(file->fd, first, len)
+                       : MHD_create_response_from_fd_at_offset64(len, file->fd, first);
         if (!response)
             close(file->fd);
     }
