@@ -84,7 +84,8 @@ struct ctl_usage {
     int min_args, max_args;
 };
 
-/* Sort argv into options and arguments; ctl_global_options are known everywhere.  ret_args has room for usage->max_args pointers.
+/* Sort argv into options and arguments; ctl_global_options are known everywhere.
+ * ret_args has room for usage->max_args pointers.
  * After --help the usage is printed and ctl->help is set; the command then returns 0. */
 MUST_USE int ctl_options(struct ctl *ctl, int argc, char **argv,
                          const struct ctl_usage *usage, const char **ret_args,

@@ -35,8 +35,8 @@ const struct ctl_option *ctl_global_options(struct ctl *ctl)
         .dest = &ctl->server,
         .arg = "URL",
         .help =
-            "the daemon: http://HOST:PORT, https://HOST:PORT or unix:PATH; otherwise $PT2_SERVER, otherwise "
-            "http://127.0.0.1:8250"};
+            "the daemon: http://HOST:PORT, https://HOST:PORT or unix:PATH; otherwise "
+            "$PT2_SERVER, otherwise http://127.0.0.1:8250"};
     table[1] = (struct ctl_option){.letter = 'j',
                                    .name = "json",
                                    .kind = CTL_FLAG,

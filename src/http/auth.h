@@ -35,7 +35,8 @@ MUST_USE int auth_reload(struct auth *auth, struct pt2_err *err);
 bool auth_is_needed(const struct auth *auth);
 
 /* Who sends this Authorization header (NULL: none) over the connection fd, with that
- * verified certificate (NULL: none)?  Counts one request.  Errors: UNAUTHORIZED, RATE_LIMITED (*ret_caller is then filled in). */
+ * verified certificate (NULL: none)?  Counts one request.
+ * Errors: UNAUTHORIZED, RATE_LIMITED (*ret_caller is then filled in). */
 MUST_USE int auth_check(struct auth *auth, const char *authorization, int fd,
                         const struct certificate *certificate,
                         struct auth_caller *ret_caller, struct pt2_err *err);

@@ -15,7 +15,8 @@ struct client;
 struct http_exchange;
 struct tls_peer;
 
-enum link_wait { LINK_IDLE, LINK_HANDSHAKE, LINK_HEADER, LINK_BODY }; /* what a client is late with */
+/* What a client is late with. */
+enum link_wait { LINK_IDLE, LINK_HANDSHAKE, LINK_HEADER, LINK_BODY };
 
 struct http_link {
     int fd;

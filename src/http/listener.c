@@ -217,8 +217,9 @@ static int inherit_one(int fd, const char *name, struct listener *l, struct pt2_
     *l = (struct listener){.fd = fd, .is_tls = name && after_prefix(name, "https")};
     name_listener(l);
     if (l->is_unix && l->is_tls)
-        return pt2_err_set(err, PT2_ERR_INVALID, "%s is called '%s': there is no TLS over "
-                           "unix sockets", l->name, name);
+        return pt2_err_set(err, PT2_ERR_INVALID,
+                           "%s is called '%s': there is no TLS over unix sockets", l->name,
+                           name);
     return 0;
 }
 

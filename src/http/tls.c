@@ -293,7 +293,8 @@ int tls_new(const struct tls_settings *settings, struct tls **ret_tls, struct pt
         return pt2_err_set(err, PT2_ERR_NOMEM, "TLS");
     if (tls_reload(tls, &is_new, err) < 0)
         return -1;
-    for (size_t i = 0; i < ARRAY_LEN(results); i++) /* so that the first one is an increase */
+    /* At 0, so that the first one is an increase. */
+    for (size_t i = 0; i < ARRAY_LEN(results); i++)
         metrics_add(METRIC_TLS_HANDSHAKES, 0, METRICS_LABELS(results[i]));
     *ret_tls = TAKE(tls);
     return 0;

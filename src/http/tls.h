@@ -3,7 +3,7 @@
  * Read from the operator's files at the start and by tls_reload.  What one reading gave is
  * a generation, which stays as long as a connection that began with it.
  *
- * Any thread. */
+ * Any thread; one at a time reloads. */
 #ifndef HTTP_TLS_H
 #define HTTP_TLS_H
 

@@ -270,7 +270,7 @@ def client_hello(d):
 
 
 def story_a_handshake_that_does_not_come_to_its_end_gives_its_place_back():
-    with SecureDaemon("--set", "http.header_timeout=1 s", "--set", "http.max_connections=4") as d:
+    with SecureDaemon("--set", "http.header_timeout=3 s", "--set", "http.max_connections=4") as d:
         hello = client_hello(d)
         idle = [Raw(d.tcp()).send(part) for part in (b"", hello[:1], hello[:100], hello)]
         # all places are taken; this one waits until the first is given back
@@ -282,7 +282,7 @@ def story_a_handshake_that_does_not_come_to_its_end_gives_its_place_back():
         assert d.metric("pt2d_http_timeouts_total", what="handshake") == 4
         # one that is through has more time
         sock = d.connect()
-        time.sleep(1.5)
+        time.sleep(3.5)
         assert Raw(sock).send("GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n").reply().status == 200
         sock.close()
         # bytes now and then don't help
