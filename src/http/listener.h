@@ -24,7 +24,7 @@ struct listener {
 /* Listen on each of the addresses (by spaces): HOST:PORT, [IPV6]:PORT, unix:PATH; of
  * the first two with "https:" before them, for TLS.  Port 0 is a free one.
  * A unix socket that nobody listens on any more is replaced; mode is its permissions.
- *  Errors: INVALID (no such address), IO. */
+ * Errors: INVALID (no such address), IO. */
 MUST_USE int listeners_open(const char *addresses, unsigned mode,
                             struct listener ret[LISTENERS_MAX], size_t *ret_n,
                             struct pt2_err *err);
