@@ -21,7 +21,7 @@
 #define UPLOADED "b2" ZEROS_62
 #define PTE      "c3" ZEROS_62
 #define KEY      "d4" ZEROS_62
-#define N_OLD    3 /* versions that are there */
+#define N_OLD    5 /* versions that are there */
 
 static struct store *store;
 
@@ -65,7 +65,7 @@ static void load(int version)
     free(text);
 }
 
-static void check_programs(void)
+static void check_programs(int version)
 {
     AUTO_PROGRAM_ROW exported = {0}, uploaded = {0};
     char alias_name[ALIAS_SIZE];
@@ -77,9 +77,9 @@ static void check_programs(void)
     ck_assert_int_eq(exported.seq, 1);
     ck_assert_int_eq(exported.bytes, 1000);
     ck_assert_int_eq(exported.created_ms, 1700000000001);
-    ck_assert_int_eq(exported.used_ms, 1700000000001);
-    ck_assert_int_eq(exported.whole, DOUBTED); /* nobody knows how that daemon ended */
-    ck_assert(!exported.is_pinned);
+    ck_assert_int_eq(exported.used_ms, version < 5 ? 1700000000001 : 1700000000030);
+    ck_assert_int_eq(exported.whole, version < 4 ? DOUBTED /* nobody knows how it ended */ : WHOLE);
+    ck_assert(exported.is_pinned == (version >= 5));
     ck_assert_int_eq(exported.origin, 0);
     ck_assert_str_eq(exported.model, "demo");
     ck_assert_str_eq(exported.facts, "{\"vocab_size\":258}");
@@ -181,7 +181,7 @@ START_TEST(test_migrations_keep_everything)
     OK(store_open(state_dir, &store, err));
     OK(store_version(store, &version, err));
     ck_assert_int_eq(version, store_newest_version());
-    check_programs();
+    check_programs(_i);
     check_builds(_i);
     check_jobs(_i);
     check_the_rest();
