@@ -2,6 +2,8 @@
 
 #include "base/json.h"
 
+#include <errno.h>
+
 static json_t *parsed(const char *text)
 {
     struct pt2_err err = {0};
@@ -142,6 +144,36 @@ START_TEST(test_json_nesting_is_bounded)
 }
 END_TEST
 
+static long allocation_that_fails; /* jansson's */
+
+static void *fail_in_turn(size_t n)
+{
+    if (allocation_that_fails > 0 && --allocation_that_fails == 0) {
+        errno = ENOMEM;
+        return NULL;
+    }
+    return malloc(n);
+}
+
+START_TEST(test_json_r_no_memory_is_no_bad_json)
+{
+    const char *text = "{\"name\":\"value\",\"other\":[1,\"two\",{\"three\":3.5}]}";
+    enum pt2_error code = PT2_ERR_NOMEM;
+    long n = 0;
+
+    json_set_alloc_funcs(fail_in_turn, free);
+    while (code == PT2_ERR_NOMEM) {
+        allocation_that_fails = ++n;
+        code = refused(text, strlen(text));
+        ck_assert_msg(code == PT2_ERR_NOMEM || code == PT2_ERR_NONE, "allocation %ld: %s", n,
+                      pt2_error_name(code));
+    }
+    allocation_that_fails = 0;
+    json_set_alloc_funcs(malloc, free);
+    ck_assert_int_gt(n, 10);
+}
+END_TEST
+
 START_TEST(test_json_bad_texts_are_refused)
 {
     static const struct {
@@ -231,6 +263,7 @@ int main(void)
     tcase_add_test(limits, test_json_many_problems_are_counted_not_kept);
     tcase_add_test(errors, test_json_all_problems_are_collected);
     tcase_add_test(errors, test_json_bad_texts_are_refused);
+    tcase_add_test(errors, test_json_r_no_memory_is_no_bad_json);
     tcase_add_test(errors, test_json_labels_are_short_strings);
     suite_add_tcase(s, core);
     suite_add_tcase(s, limits);

@@ -12,6 +12,8 @@
 #include "store/sessions_db.h"
 #include "store/sql.h"
 
+#include <sqlite3.h>
+
 static struct store *store;
 
 static void setup(void)
@@ -73,6 +75,34 @@ START_TEST(test_store_keeps_what_was_written)
     add_program(hex("ab"));
     reopen();
     OK(programs_db_find(store, hex("ab"), &found, NULL, err));
+    ck_assert(found);
+}
+END_TEST
+
+/* Where memory runs out at a commit, and at the rollback too, nothing of it stays open: else what is
+ * answered later would be a part of it, and gone with the process. */
+START_TEST(test_store_r_no_transaction_stays_open_without_memory)
+{
+    struct pt2_err why = {0};
+    bool found = false;
+
+    OK(store_begin(store, err));
+    add_program(hex("ab"));
+    sqlite3_hard_heap_limit64(1);
+    ck_assert_int_eq(store_commit(store, &why), -1);
+    ck_assert_int_eq(why.code, PT2_ERR_NOMEM);
+    ck_assert_int_eq(store_begin(store, NULL), -1);
+    sqlite3_hard_heap_limit64(0);
+    add_program(hex("cd"));
+    OK(store_begin(store, err));
+    add_program(hex("ef"));
+    OK(store_commit(store, err));
+    reopen();
+    OK(programs_db_find(store, hex("ab"), &found, NULL, err));
+    ck_assert(!found);
+    OK(programs_db_find(store, hex("cd"), &found, NULL, err));
+    ck_assert(found);
+    OK(programs_db_find(store, hex("ef"), &found, NULL, err));
     ck_assert(found);
 }
 END_TEST
@@ -556,6 +586,7 @@ int main(void)
 
     tcase_add_checked_fixture(core, setup, teardown);
     tcase_add_test(core, test_store_keeps_what_was_written);
+    tcase_add_test(core, test_store_r_no_transaction_stays_open_without_memory);
     tcase_add_test(core, test_store_is_one_daemons);
     tcase_add_test(core, test_store_refuses_a_later_version);
     tcase_add_test(core, test_store_transactions_are_all_or_nothing);

@@ -2,6 +2,7 @@
 
 #include "base/buf.h"
 
+#include <errno.h>
 #include <stdarg.h>
 
 /* The deepest nesting of brackets outside strings.  jansson recurses as deep as its
@@ -40,13 +41,16 @@ int json_parse(const char *text, size_t len, json_t **ret_json, struct pt2_err *
         return pt2_err_set(err, PT2_ERR_INVALID,
                            "the JSON is nested more than %d levels deep",
                            JSON_MAX_NESTING);
+    errno = 0;
     json = json_loadb(text, len,
                       JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_ALLOW_NUL, &e);
     if (json) {
         *ret_json = json;
         return 0;
     }
-    if (!*e.text) /* jansson's parser has no other failure without words */
+    /* jansson's lexer calls a string that it has no memory for a syntax error; and its parser
+     * has no other failure without words. */
+    if (!*e.text || errno == ENOMEM)
         return pt2_err_set(err, PT2_ERR_NOMEM, "no memory to parse JSON");
     switch (json_error_code(&e)) {
     case json_error_out_of_memory:

@@ -20,6 +20,7 @@ struct store {
     char dir[PATH_MAX];
     int lock_fd;
     sqlite3 *db;
+    sqlite3_stmt *rollback; /* made beforehand: it is wanted where memory ran out */
     pthread_mutex_t mutex; /* recursive; guards the connection and what follows */
     unsigned depth;        /* of store_begin */
     bool is_doomed;        /* something within the transaction rolled back */
@@ -276,6 +277,8 @@ static int open_db(struct store *store, int flags, struct pt2_err *err)
     if (!(flags & SQLITE_OPEN_READONLY) &&
         run(store, "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL", err) < 0)
         return -1;
+    if (sqlite3_prepare_v2(store->db, "ROLLBACK", -1, &store->rollback, NULL) != SQLITE_OK)
+        return db_err(store, err, "a statement");
     return run(store,
                "PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF;"
                "PRAGMA cell_size_check = ON",
@@ -331,6 +334,7 @@ void store_free(struct store *store)
     if (!store)
         return;
     ASSERT(store->depth == 0);
+    sqlite3_finalize(store->rollback);
     if (store->db)
         sqlite3_close(store->db);
     if (store->lock_fd >= 0)
@@ -341,12 +345,25 @@ void store_free(struct store *store)
 
 /* ---- transactions ---- */
 
+/* Outside of store_begin and _end none is open; where one could not be rolled back it is now, or
+ * what comes next would be answered and never be committed. */
+static int leave_transaction(struct store *store, struct pt2_err *err)
+{
+    if (sqlite3_get_autocommit(store->db))
+        return 0;
+    sqlite3_step(store->rollback);
+    sqlite3_reset(store->rollback);
+    if (sqlite3_get_autocommit(store->db))
+        return 0;
+    return db_err(store, err, "what failed before can't be rolled back");
+}
+
 int store_begin(struct store *store, struct pt2_err *err)
 {
     pthread_mutex_lock(&store->mutex);
     if (store->depth == 0) {
         store->is_doomed = false;
-        if (run(store, "BEGIN IMMEDIATE", err) < 0) {
+        if (leave_transaction(store, err) < 0 || run(store, "BEGIN IMMEDIATE", err) < 0) {
             pthread_mutex_unlock(&store->mutex);
             return -1;
         }
@@ -365,8 +382,7 @@ int store_commit(struct store *store, struct pt2_err *err)
             r = pt2_err_set(err, PT2_ERR_IO, "the database: a change within failed");
         else
             r = run(store, "COMMIT", err);
-        if (r < 0 && !sqlite3_get_autocommit(store->db))
-            sqlite3_exec(store->db, "ROLLBACK", NULL, NULL, NULL);
+        (void)!leave_transaction(store, NULL);
     }
     pthread_mutex_unlock(&store->mutex);
     return r;
@@ -376,8 +392,8 @@ void store_rollback(struct store *store)
 {
     ASSERT(store->depth > 0);
     store->is_doomed = true;
-    if (--store->depth == 0 && !sqlite3_get_autocommit(store->db))
-        sqlite3_exec(store->db, "ROLLBACK", NULL, NULL, NULL);
+    if (--store->depth == 0)
+        (void)!leave_transaction(store, NULL);
     pthread_mutex_unlock(&store->mutex);
 }
 
@@ -387,7 +403,9 @@ void sql_open(struct sql *q, struct store *store, const char *text, struct pt2_e
 {
     *q = (struct sql){.store = store, .err = err};
     pthread_mutex_lock(&store->mutex);
-    if (sqlite3_prepare_v2(store->db, text, -1, &q->stmt, NULL) != SQLITE_OK) {
+    if (store->depth == 0 && leave_transaction(store, err) < 0) {
+        q->failed = true;
+    } else if (sqlite3_prepare_v2(store->db, text, -1, &q->stmt, NULL) != SQLITE_OK) {
         q->failed = true;
         db_err(store, err, text);
     }
