@@ -893,6 +893,46 @@ START_TEST(test_jobs_watches_see_every_change_in_order)
 }
 END_TEST
 
+static _Thread_local bool has_no_memory; /* for JSON */
+
+static void *json_memory(size_t n)
+{
+    return has_no_memory ? NULL : malloc(n);
+}
+
+static void on_change_without_memory(struct jobs_watch *watch, const struct jobs_event *event)
+{
+    struct seen *seen = (struct seen *)(void *)watch;
+
+    pthread_mutex_lock(&seen->mutex);
+    seen->n_events++;
+    seen->n_weights += event->job != NULL;
+    ck_assert(event->job || event->len == 0);
+    pthread_mutex_unlock(&seen->mutex);
+}
+
+/* Nobody is told {} of a job. */
+START_TEST(test_jobs_r_a_watch_without_memory_has_no_text)
+{
+    struct seen seen = {.watch.changed = on_change_without_memory};
+    const char *id;
+
+    json_set_alloc_funcs(json_memory, free);
+    pthread_mutex_init(&seen.mutex, NULL);
+    behave("wait");
+    id = submit(32);
+    wait_for(id, JOB_RUNNING);
+    has_no_memory = true;
+    ck_assert(jobs_watch(jobs, id, NULL, &seen.watch));
+    jobs_unwatch(jobs, &seen.watch);
+    has_no_memory = false;
+    ck_assert_int_ge(seen.n_events, 1);
+    ck_assert_int_eq(seen.n_events - seen.n_weights, 1);
+    write_text(in_demo("go"), "");
+    wait_for(id, JOB_SUCCEEDED);
+}
+END_TEST
+
 /* Versions must not go back when a run begins again, also after a restart. */
 START_TEST(test_jobs_versions_grow_across_restarts)
 {
@@ -1022,6 +1062,7 @@ int main(void)
     tcase_add_checked_fixture(watches, setup, teardown);
     tcase_set_timeout(watches, 120);
     tcase_add_test(watches, test_jobs_watches_see_every_change_in_order);
+    tcase_add_test(watches, test_jobs_r_a_watch_without_memory_has_no_text);
     tcase_add_test(watches, test_jobs_versions_grow_across_restarts);
     tcase_add_test(watches, test_jobs_from_many_threads);
     suite_add_tcase(suite, watches);

@@ -23,7 +23,9 @@ static void write_event(struct http_request *req, const char *name, int64_t vers
 
 static void on_event(struct job_follow *f, const struct jobs_event *event)
 {
-    if (event->version > f->last_seen)
+    /* Without memory for it there is none: where it was the last, the stream ends, and its client
+     * asks again. */
+    if (event->job && event->version > f->last_seen)
         write_event(f->req, event->is_finished ? "finished" : "progress", event->version,
                     event->job, event->len);
     if (event->is_finished)

@@ -4,9 +4,10 @@
 
 #define MAX_WAIT_S 60 /* API.md */
 
+/* text NULL: memory ran out where it was made. */
 static void reply_text(struct http_request *req, const char *text, size_t len)
 {
-    char *copy = strndup(text, len);
+    char *copy = text ? strndup(text, len) : NULL;
 
     if (copy)
         http_reply_bytes(req, 200, "application/json", copy, len);
@@ -35,7 +36,7 @@ static void on_event(struct job_follow *f, const struct jobs_event *event)
 /* Time is up, or nobody listens: as it is now. */
 static void on_cancel(struct job_follow *f)
 {
-    reply_text(f->req, f->latest, strlen(f->latest));
+    reply_text(f->req, f->latest, f->latest ? strlen(f->latest) : 0);
 }
 
 void exports_get(struct http_request *req)

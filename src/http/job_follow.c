@@ -41,7 +41,7 @@ static void changed(struct jobs_watch *watch, const struct jobs_event *event)
 
     if (event->is_finished && !take_end(f))
         return;
-    text = strdup(event->job);
+    text = event->job ? strdup(event->job) : NULL;
     if (text) {
         free(f->latest);
         f->latest = text;

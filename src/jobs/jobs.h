@@ -109,7 +109,7 @@ MUST_USE int jobs_list(struct jobs *jobs, const struct jobs_filter *filter, int6
 /* ---- following one ---- */
 
 struct jobs_event {
-    const char *job; /* JSON text, borrowed for the call */
+    const char *job; /* JSON text, borrowed for the call; NULL: out of memory */
     size_t len;
     int64_t version; /* grows with every change of the job */
     bool is_finished;

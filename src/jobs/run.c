@@ -180,7 +180,7 @@ void job_free(struct job *job)
 static void tell(struct jobs_watch *watch, const struct job *job, const char *text)
 {
     struct jobs_event event = {.job = text,
-                               .len = strlen(text),
+                               .len = text ? strlen(text) : 0,
                                .version = job_version(&job->row, job->n_told),
                                .is_finished = job_is_finished(job->row.state)};
 
@@ -196,13 +196,12 @@ static void unlink_watch(struct jobs_watch *watch)
     watch->link = NULL;
 }
 
-/* new; "{}" stands for what memory is short of. */
+/* new; NULL: out of memory. */
 static char *job_text(const struct job *job)
 {
     json_auto_t *json = job_to_json(&job->row, job->run);
-    char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
 
-    return text ? text : strdup("{}");
+    return json ? json_dumps(json, JSON_COMPACT) : NULL;
 }
 
 void job_tell_locked(struct job *job)
@@ -218,7 +217,7 @@ void job_tell_locked(struct job *job)
         next = watch->next;
         if (is_last)
             unlink_watch(watch);
-        tell(watch, job, text ? text : "{}");
+        tell(watch, job, text);
     }
 }
 
@@ -238,7 +237,7 @@ bool jobs_watch(struct jobs *jobs, const char *id, const char *who,
             watch->next->link = &watch->next;
         job->watches = watch;
         text = job_text(job);
-        tell(watch, job, text ? text : "{}");
+        tell(watch, job, text);
     }
     pthread_mutex_unlock(&jobs->mutex);
     return job != NULL;

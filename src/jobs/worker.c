@@ -474,11 +474,27 @@ static int bury(struct attempt *a, const char *error, struct pt2_err *err)
     return 0;
 }
 
+/* A failed job always says why: where there was no memory to, it was for want of memory.  new;
+ * NULL: there is none yet. */
+static char *problem_text(struct attempt *a)
+{
+    const struct pt2_err err = {.code = PT2_ERR_NOMEM,
+                                .text = "memory ran out, and what failed before is not known"};
+
+    if (!a->problem)
+        a->problem = json_problem_object(&err);
+    return a->problem ? json_dumps(a->problem, JSON_COMPACT) : NULL;
+}
+
 /* Write and show how the run ended.  The holder of change. */
 static int settle(struct attempt *a, enum ending ending, struct pt2_err *err)
 {
-    AUTO_PTR char *error = a->problem ? json_dumps(a->problem, JSON_COMPACT) : NULL;
+    bool is_bad = ending == RUN_FAILED || ending == RUN_DIED;
+    AUTO_PTR char *error = is_bad ? problem_text(a) : NULL;
     struct patch patch;
+
+    if (is_bad && !error)
+        return pt2_err_set(err, PT2_ERR_NOMEM, "no memory to say why it failed");
 
     if (ending == RUN_SUCCEEDED || ending == RUN_CANCELLED || ending == RUN_MERGED)
         return 0;
