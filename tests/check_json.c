@@ -1,8 +1,7 @@
+#include "alloc_fail.h"
 #include "suite.h"
 
 #include "base/json.h"
-
-#include <errno.h>
 
 static json_t *parsed(const char *text)
 {
@@ -144,33 +143,34 @@ START_TEST(test_json_nesting_is_bounded)
 }
 END_TEST
 
-static long allocation_that_fails; /* jansson's */
-
-static void *fail_in_turn(size_t n)
-{
-    if (allocation_that_fails > 0 && --allocation_that_fails == 0) {
-        errno = ENOMEM;
-        return NULL;
-    }
-    return malloc(n);
-}
-
 START_TEST(test_json_r_no_memory_is_no_bad_json)
 {
     const char *text = "{\"name\":\"value\",\"other\":[1,\"two\",{\"three\":3.5}]}";
-    enum pt2_error code = PT2_ERR_NOMEM;
-    long n = 0;
+    enum pt2_error code;
 
-    json_set_alloc_funcs(fail_in_turn, free);
-    while (code == PT2_ERR_NOMEM) {
-        allocation_that_fails = ++n;
+    for (alloc_fail_begin(); alloc_fail_next();) {
         code = refused(text, strlen(text));
-        ck_assert_msg(code == PT2_ERR_NOMEM || code == PT2_ERR_NONE, "allocation %ld: %s", n,
-                      pt2_error_name(code));
+        ck_assert_int_eq(code, alloc_failed() ? PT2_ERR_NOMEM : PT2_ERR_NONE);
     }
-    allocation_that_fails = 0;
-    json_set_alloc_funcs(malloc, free);
-    ck_assert_int_gt(n, 10);
+    ck_assert_int_gt(alloc_fail_at, 10);
+}
+END_TEST
+
+/* Whole, both ways, or not at all: no member's name is left out or cut short. */
+START_TEST(test_json_r_no_memory_cuts_nothing_short)
+{
+    static const char text[] = "{\"a_name_that_is_longer_than_any_first_buffer\":"
+                               "\"a value that is longer than that\",\"b\":[1,2]}";
+    json_auto_t *whole = parsed(text);
+
+    for (alloc_fail_begin(); alloc_fail_next();) {
+        AUTO_PTR char *again = json_to_text(whole, JSON_COMPACT);
+        json_auto_t *json = json_of_text(text);
+
+        ck_assert((again && json) != alloc_failed());
+        ck_assert_msg(!again || streq(again, text), "allocation %ld: %s", alloc_fail_at, again);
+        ck_assert_msg(!json || json_equal(json, whole), "allocation %ld", alloc_fail_at);
+    }
 }
 END_TEST
 
@@ -264,6 +264,7 @@ int main(void)
     tcase_add_test(errors, test_json_all_problems_are_collected);
     tcase_add_test(errors, test_json_bad_texts_are_refused);
     tcase_add_test(errors, test_json_r_no_memory_is_no_bad_json);
+    tcase_add_test(errors, test_json_r_no_memory_cuts_nothing_short);
     tcase_add_test(errors, test_json_labels_are_short_strings);
     suite_add_tcase(s, core);
     suite_add_tcase(s, limits);

@@ -2,8 +2,25 @@
 
 #include "base/buf.h"
 
-#include <errno.h>
 #include <stdarg.h>
+
+/* ---- memory ---- */
+
+/* jansson does not say of every allocation that it failed: it is noted here. */
+static _Thread_local bool ran_out;
+
+static void *take_memory(size_t n)
+{
+    void *p = malloc(n);
+
+    ran_out |= !p;
+    return p;
+}
+
+__attribute__((constructor)) static void begin(void)
+{
+    json_set_alloc_funcs(take_memory, free);
+}
 
 /* The deepest nesting of brackets outside strings.  jansson recurses as deep as its
  * input, up to 2048 levels, so this is asked first. */
@@ -41,17 +58,19 @@ int json_parse(const char *text, size_t len, json_t **ret_json, struct pt2_err *
         return pt2_err_set(err, PT2_ERR_INVALID,
                            "the JSON is nested more than %d levels deep",
                            JSON_MAX_NESTING);
-    errno = 0;
+    ran_out = false;
     json = json_loadb(text, len,
                       JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_ALLOW_NUL, &e);
+    /* Its lexer goes on where it has no memory for a string: cut short it is a syntax error,
+     * or passes.  And its parser has no other failure without words. */
+    if (ran_out || (!json && !*e.text)) {
+        json_decref(json);
+        return pt2_err_set(err, PT2_ERR_NOMEM, "no memory to parse JSON");
+    }
     if (json) {
         *ret_json = json;
         return 0;
     }
-    /* jansson's lexer calls a string that it has no memory for a syntax error; and its parser
-     * has no other failure without words. */
-    if (!*e.text || errno == ENOMEM)
-        return pt2_err_set(err, PT2_ERR_NOMEM, "no memory to parse JSON");
     switch (json_error_code(&e)) {
     case json_error_out_of_memory:
         return pt2_err_set(err, PT2_ERR_NOMEM, "no memory to parse JSON");
@@ -65,6 +84,30 @@ int json_parse(const char *text, size_t len, json_t **ret_json, struct pt2_err *
         return pt2_err_set(err, PT2_ERR_BAD_JSON, "line %d, column %d: %s", e.line,
                            e.column, e.text);
     }
+}
+
+char *json_to_text(const json_t *json, size_t flags)
+{
+    char *text;
+
+    ran_out = false;
+    text = json_dumps(json, flags);
+    if (!ran_out)
+        return text;
+    free(text);
+    return NULL;
+}
+
+json_t *json_of_text(const char *text)
+{
+    json_t *json;
+
+    ran_out = false;
+    json = json_loads(text, 0, NULL);
+    if (!ran_out)
+        return json;
+    json_decref(json);
+    return NULL;
 }
 
 /* ---- problems ---- */
@@ -426,5 +469,5 @@ bool json_get_labels(struct json_obj *o, const char *name, const json_t **ret)
 
 char *json_canonical(const json_t *value)
 {
-    return json_dumps(value, JSON_COMPACT | JSON_SORT_KEYS | JSON_ENCODE_ANY);
+    return json_to_text(value, JSON_COMPACT | JSON_SORT_KEYS | JSON_ENCODE_ANY);
 }

@@ -34,6 +34,11 @@
 MUST_USE int json_parse(const char *text, size_t len, json_t **ret_json,
                         struct pt2_err *err);
 
+/* What json_dumps and json_loads answer, and NULL where memory ran out: jansson's own may then
+ * leave a member's name out, or cut a string short.  new (free, json_decref). */
+char *json_to_text(const json_t *json, size_t flags);
+json_t *json_of_text(const char *text);
+
 /* ---- problems ---- */
 
 struct json_problems {

@@ -1,6 +1,7 @@
 #include <pt2/checkpoint.h>
 
 #include "base/log.h"
+#include "base/json.h"
 #include "checkpoint/file_names.h"
 #include "checkpoint/files.h"
 #include "checkpoint/gguf_config.h"
@@ -384,7 +385,7 @@ int pt2_checkpoint_extra_json(const struct pt2_checkpoint *c, const char *name,
 static int make_config(const struct pt2_checkpoint *c, char **ret_text, size_t *ret_len,
                        struct pt2_err *err)
 {
-    *ret_text = json_dumps(c->config, JSON_INDENT(2) | JSON_SORT_KEYS);
+    *ret_text = json_to_text(c->config, JSON_INDENT(2) | JSON_SORT_KEYS);
     if (!*ret_text)
         return pt2_err_set(err, PT2_ERR_NOMEM, "no memory for a config.json");
     *ret_len = strlen(*ret_text);

@@ -1,5 +1,6 @@
 #include "checkpoint/gguf_config.h"
 
+#include "base/json.h"
 #include <math.h>
 
 #define MAX_FACTORS 4096 /* rotary frequencies of a head */
@@ -305,7 +306,7 @@ static int set_ids(const struct config *c)
 int gguf_config(const struct gguf *gguf, const struct gguf_arch *arch,
                 json_t **ret_config, struct pt2_err *err)
 {
-    json_auto_t *object = json_loads(arch->presets, 0, NULL);
+    json_auto_t *object = json_of_text(arch->presets);
     struct config c = {gguf, arch, object, err};
 
     if (!object)

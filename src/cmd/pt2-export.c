@@ -47,7 +47,7 @@ static int64_t now_ms(void)
 /* Print value (taken) as one line of JSON. */
 static void print_json(json_t *value)
 {
-    char *text = value ? json_dumps(value, JSON_COMPACT) : NULL;
+    char *text = value ? json_to_text(value, JSON_COMPACT) : NULL;
 
     puts(text ? text
               : "{\"error\":{\"type\":\"/problems/out-of-memory\",\"status\":503}}");

@@ -111,7 +111,7 @@ static int make_metadata(const struct decoder_spec *spec, const struct pt2_check
         json_object_set_new(metadata, "use_kv_cache", json_true()) < 0 ||
         json_object_set_new(metadata, "enable_dynamic_shape",
                             json_boolean(options->dynamic_shapes)) < 0 ||
-        !(*ret_text = json_dumps(metadata, JSON_COMPACT)))
+        !(*ret_text = json_to_text(metadata, JSON_COMPACT)))
         return pt2_err_set(err, PT2_ERR_NOMEM, METADATA_NAME);
     return 0;
 }

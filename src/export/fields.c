@@ -1,5 +1,6 @@
 #include "export/fields.h"
 
+#include "base/json.h"
 #include <math.h>
 #include <stdarg.h>
 
@@ -22,7 +23,7 @@ bool field_is_null(const struct fields *f, const char *name)
 
 const char *field_text(const json_t *value, char to[80])
 {
-    char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT | JSON_ENSURE_ASCII);
+    char *text = json_to_text(value, JSON_ENCODE_ANY | JSON_COMPACT | JSON_ENSURE_ASCII);
 
     snprintf(to, 80, "%.60s%s", text ? text : "?",
              text && strlen(text) > 60 ? "..." : "");

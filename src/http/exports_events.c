@@ -1,4 +1,5 @@
 #include "base/buf.h"
+#include "base/json.h"
 #include "http/endpoints.h"
 #include "http/job_follow.h"
 #include "http/reply.h"
@@ -61,7 +62,7 @@ static void begin_stream(struct http_request *req)
  * ends an EventSource. */
 static void reply_finished(struct http_request *req, const json_t *job, int64_t version)
 {
-    AUTO_PTR char *text = json_dumps(job, JSON_COMPACT);
+    AUTO_PTR char *text = json_to_text(job, JSON_COMPACT);
 
     if (!text) {
         http_reply_problem(req, PT2_ERR_NOMEM, "an export's event");

@@ -1,5 +1,6 @@
 #include "http/idempotency.h"
 
+#include "base/json.h"
 #include "base/log.h"
 #include "http/reply.h"
 #include "http/routes.h"
@@ -88,7 +89,7 @@ static int keep(struct claim *claim, unsigned status, const char *location,
                 const json_t *body, struct pt2_err *err)
 {
     const struct idempotency_name name = name_of(claim);
-    AUTO_PTR char *text = json_dumps(body, JSON_COMPACT);
+    AUTO_PTR char *text = json_to_text(body, JSON_COMPACT);
     AUTO_PTR char *place = location ? strdup(location) : NULL;
     struct idempotency_answer answer = {
         .status = status, .location = place, .answer = text};

@@ -1,6 +1,7 @@
 /* refuse.c - answering a request whose body nobody will read. */
 #include "http/exchange.h"
 
+#include "base/json.h"
 #include "base/log.h"
 #include "http/audit.h"
 #include "http/link.h"
@@ -26,7 +27,7 @@ static enum MHD_Result send_raw(struct http_exchange *x, const struct pt2_err *e
 {
     AUTO_BUF answer = BUF_INIT(16 << 10);
     json_t *json = problem_json(err, NULL);
-    AUTO_PTR char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
+    AUTO_PTR char *text = json ? json_to_text(json, JSON_COMPACT) : NULL;
     int status = pt2_error_status(err->code);
     char date[40];
     time_t now = time(NULL);

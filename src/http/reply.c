@@ -1,5 +1,6 @@
 #include "http/reply.h"
 
+#include "base/json.h"
 #include "base/log.h"
 #include "http/exchange.h"
 #include "http/server_parts.h"
@@ -128,7 +129,7 @@ void http_reply_empty(struct http_request *req, unsigned status)
 /* The text with a line end, as people with curl like it.  NULL: out of memory. */
 static char *print_json(const json_t *json, size_t *ret_len)
 {
-    char *text = json_dumps(json, JSON_COMPACT), *grown;
+    char *text = json_to_text(json, JSON_COMPACT), *grown;
     size_t n = text ? strlen(text) : 0;
 
     if (!text)

@@ -3,6 +3,7 @@
  * Each is checked and run for itself; what one of them gets wrong is its own result. Each
  * result's text is made by the thread that ran the step; the last one replies. */
 #include "http/config.h"
+#include "base/json.h"
 #include "http/endpoints.h"
 #include "http/reply.h"
 #include "http/session_call.h"
@@ -84,7 +85,7 @@ static void set_problem(struct item *item, json_t *problem)
     json_t *status = json_incref(json_object_get(problem, "status"));
     json_auto_t *result = json_pack("{s:o, s:o}", "status", status, "body", problem);
 
-    item->text = result ? json_dumps(result, JSON_COMPACT) : NULL;
+    item->text = result ? json_to_text(result, JSON_COMPACT) : NULL;
 }
 
 static void set_err(struct item *item)

@@ -1,6 +1,7 @@
 #include "jobs/figures.h"
 
 #include "base/clock.h"
+#include "base/json.h"
 #include "base/log.h"
 #include "base/metrics.h"
 
@@ -20,7 +21,7 @@ void figures_jobs_init(const struct jobs_options *options)
 
 static const char *format_of(const struct job_row *row)
 {
-    json_auto_t *options = json_loads(row->options, 0, NULL);
+    json_auto_t *options = json_of_text(row->options);
     const char *format = json_string_value(json_object_get(options, "format"));
 
     return format && streq(format, "pte") ? formats[1] : formats[0];

@@ -1,4 +1,5 @@
 #include "base/clock.h"
+#include "base/json.h"
 #include "jobs/impl.h"
 
 static json_t *time_json(int64_t ms)
@@ -13,7 +14,7 @@ static json_t *time_json(int64_t ms)
 
 static json_t *parsed(const char *text)
 {
-    return text ? json_loads(text, 0, NULL) : json_null();
+    return text ? json_of_text(text) : json_null();
 }
 
 static json_t *progress_json(const struct job_row *row, const struct run *run)

@@ -61,7 +61,7 @@ static char *interrupted_text(const struct job_row *row)
                 "the export was interrupted %lld times by the daemon's end",
                 (long long)row->attempts);
     problem = json_problem_object(&err);
-    return problem ? json_dumps(problem, JSON_COMPACT) : NULL;
+    return problem ? json_to_text(problem, JSON_COMPACT) : NULL;
 }
 
 /* A job that was running when the daemon died waits again, or has failed. */

@@ -1,6 +1,7 @@
 #include "jobs/produce.h"
 
 #include "base/clock.h"
+#include "base/json.h"
 #include "base/sandbox.h"
 
 #include <jansson.h>
@@ -59,7 +60,7 @@ static int make_pte(const struct produce_task *task, const json_t *options,
 {
     const char *argv[] = {"pt2-export", "--pte-job",      task->output,
                           "-o",         task->pte_output, NULL};
-    AUTO_PTR char *input = json_dumps(json_object_get(options, "pte"), JSON_COMPACT);
+    AUTO_PTR char *input = json_to_text(json_object_get(options, "pte"), JSON_COMPACT);
     json_auto_t *exported = TAKE(end->result);
     struct child_task child =
         child_of(task, "the worker that makes the .pte", argv, input, begun_ms);
@@ -95,7 +96,7 @@ static char *verify_input(const struct produce_task *task, json_int_t n_tokens,
         (json_int_t)MIN(task->engine.max_step_bytes, (uint64_t)INT64_MAX),
         "step_timeout_s", (json_int_t)task->engine.step_timeout_s);
 
-    return input ? json_dumps(input, JSON_COMPACT) : NULL;
+    return input ? json_to_text(input, JSON_COMPACT) : NULL;
 }
 
 /* *end holds what the first child said, and then what both did. */
@@ -131,7 +132,7 @@ static int verify_it(const struct produce_task *task, json_int_t n_tokens,
 int produce(const struct produce_task *task, struct child_end *ret_end,
             struct pt2_err *err)
 {
-    json_auto_t *options = json_loads(task->options, 0, NULL);
+    json_auto_t *options = json_of_text(task->options);
     json_int_t n_tokens = json_integer_value(json_object_get(options, "verify"));
     int64_t begun_ms = clock_mono_ms();
     struct child_end end = {0};

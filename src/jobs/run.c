@@ -1,4 +1,5 @@
 #include "base/clock.h"
+#include "base/json.h"
 #include "base/log.h"
 #include "jobs/impl.h"
 
@@ -201,7 +202,7 @@ static char *job_text(const struct job *job)
 {
     json_auto_t *json = job_to_json(&job->row, job->run);
 
-    return json ? json_dumps(json, JSON_COMPACT) : NULL;
+    return json ? json_to_text(json, JSON_COMPACT) : NULL;
 }
 
 void job_tell_locked(struct job *job)

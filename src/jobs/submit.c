@@ -45,7 +45,7 @@ static int fill_row(const struct jobs_request *request, struct job_row *row,
     row->model = strdup(request->model);
     row->options = json_canonical(request->options);
     row->labels = request->labels ? json_canonical(request->labels) : strdup("{}");
-    row->deviations = json_dumps(request->deviations, JSON_COMPACT);
+    row->deviations = json_to_text(request->deviations, JSON_COMPACT);
     if (!row->model || !row->options || !row->labels || !row->deviations)
         return pt2_err_set(err, PT2_ERR_NOMEM, "a job");
     return 0;

@@ -285,7 +285,7 @@ static int check_unchanged(const struct attempt *a, struct pt2_err *err)
 
 static bool is_pte(const struct run *run)
 {
-    json_auto_t *options = json_loads(run->options, 0, NULL);
+    json_auto_t *options = json_of_text(run->options);
     const char *format = json_string_value(json_object_get(options, "format"));
 
     return format && streq(format, "pte");
@@ -302,7 +302,7 @@ static int take_pte(struct attempt *a, const json_t *result, struct pt2_err *err
         return 0;
     if (!hex || !sha256_from_hex(hex, a->pte_sha256) || bytes <= 0)
         return pt2_err_set(err, PT2_ERR_IO, "the export worker made no .pte");
-    a->build.pte = json_dumps(pte, JSON_COMPACT);
+    a->build.pte = json_to_text(pte, JSON_COMPACT);
     if (!a->build.pte)
         return pt2_err_set(err, PT2_ERR_NOMEM, "a job's result");
     return temp_file_open(&a->pte, (uint64_t)bytes, err);
@@ -320,8 +320,8 @@ static enum ending succeed(struct attempt *a, const json_t *result)
 
     if (!hex || !sha256_from_hex(hex, sha256) || bytes <= 0 || !json_is_array(deviations))
         return died(a, "the export worker sent a result that is none");
-    a->build.deviations = json_dumps(deviations, JSON_COMPACT);
-    a->build.verify = verify ? json_dumps(verify, JSON_COMPACT) : NULL;
+    a->build.deviations = json_to_text(deviations, JSON_COMPACT);
+    a->build.verify = verify ? json_to_text(verify, JSON_COMPACT) : NULL;
     if (!a->build.deviations || (verify && !a->build.verify))
         pt2_err_set(&err, PT2_ERR_NOMEM, "a job's result");
     if (err.code || check_unchanged(a, &err) < 0)
@@ -483,7 +483,7 @@ static char *problem_text(struct attempt *a)
 
     if (!a->problem)
         a->problem = json_problem_object(&err);
-    return a->problem ? json_dumps(a->problem, JSON_COMPACT) : NULL;
+    return a->problem ? json_to_text(a->problem, JSON_COMPACT) : NULL;
 }
 
 /* Write and show how the run ended.  The holder of change. */

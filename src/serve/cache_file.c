@@ -45,7 +45,7 @@ struct writer {
 static void add_json_string(struct buf *b, const char *s)
 {
     json_auto_t *json = json_string_lossy(s);
-    AUTO_PTR char *text = json ? json_dumps(json, JSON_ENCODE_ANY) : NULL;
+    AUTO_PTR char *text = json ? json_to_text(json, JSON_ENCODE_ANY) : NULL;
 
     if (text)
         buf_str(b, text);

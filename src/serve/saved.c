@@ -125,7 +125,7 @@ static uint32_t facts_crc(const char *facts, const struct trailer *trailer)
 int saved_keep(const struct saved_folder *folder, const char *id,
                const struct saved_image *image, const json_t *facts, struct pt2_err *err)
 {
-    AUTO_PTR char *text = json_dumps(facts, JSON_COMPACT);
+    AUTO_PTR char *text = json_to_text(facts, JSON_COMPACT);
     struct trailer trailer = {
         .image_bytes = image->bytes, .image_crc = image->crc, .magic = SAVED_MAGIC};
     char from[PATH_MAX], to[PATH_MAX];

@@ -69,7 +69,7 @@ static int check_program(struct program_checks *checks, const char *id,
     native = ask(checks, path, packed, PT2_ENGINE_NATIVE, &is_passing);
     aten = ask(checks, path, packed, PT2_ENGINE_ATEN, &is_passing);
     engines = json_pack("{s:o, s:o}", "native", native, "aten", aten);
-    text = engines ? json_dumps(engines, JSON_COMPACT) : NULL;
+    text = engines ? json_to_text(engines, JSON_COMPACT) : NULL;
     if (!text)
         return pt2_err_set(err, PT2_ERR_NOMEM, "engines' verdicts");
     return programs_db_set_engines(checks->store, id, text,
@@ -289,7 +289,7 @@ json_t *program_checks_json(const struct program_checks *checks,
                             const struct program_row *row)
 {
     static const char *const unchecked = "not checked yet";
-    json_t *json = is_current(checks, row) ? json_loads(row->engines, 0, NULL) : NULL;
+    json_t *json = is_current(checks, row) ? json_of_text(row->engines) : NULL;
 
     if (json)
         return json;

@@ -2,6 +2,7 @@
 
 #include "base/buf.h"
 #include "base/clock.h"
+#include "base/json.h"
 #include "base/log.h"
 #include "native/plan.h"
 #include "store/aliases_db.h"
@@ -332,7 +333,7 @@ int programs_check_room_quick(struct programs *programs, uint64_t bytes, struct 
 
 static json_t *row_json(const struct programs *programs, const struct program_row *row)
 {
-    json_t *json = json_loads(row->facts, 0, NULL), *head;
+    json_t *json = json_of_text(row->facts), *head;
     char created[CLOCK_TEXT_SIZE], used[CLOCK_TEXT_SIZE];
 
     clock_to_text(row->created_ms, created);
@@ -620,7 +621,7 @@ int programs_add(struct programs *programs, struct temp_file *temp,
     /* Our own worker wrote its sums a moment ago; others' may be damaged. */
     if (program_facts_read(temp->fd, source->origin == PROGRAM_UPLOAD, &facts, err) < 0)
         return -1;
-    text = json_dumps(facts, JSON_COMPACT);
+    text = json_to_text(facts, JSON_COMPACT);
     model = source->model ? strdup(source->model) : NULL;
     if (!text || (source->model && !model))
         return pt2_err_set(err, PT2_ERR_NOMEM, "a program");

@@ -10,8 +10,8 @@ import struct
 from harness import BUILD
 
 LIBRARY = os.path.join(BUILD, ".libs", "libfaults.so")
-NONE, FAIL, KILL = 0, 1, 2  # enum action
-HEAD = struct.Struct("=IIIIII")  # struct control, up to under
+NONE, FAIL, KILL, NO_MEMORY = 0, 1, 2, 3  # enum action
+HEAD = struct.Struct("=IIIIIIII")  # struct control, up to under
 FOLDER, SIZE = 512, HEAD.size + 3 * 512
 
 
@@ -29,11 +29,11 @@ class Faults:
         self.env = {"LD_PRELOAD": LIBRARY, "PT2_FAULTS": self.path,
                     "ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":verify_asan_link_order=0"}
 
-    def arm(self, action, at, n=1, error=0):
-        """From now on: call number at and the n - 1 after it."""
+    def arm(self, action, at, n=1, error=0, pid=0):
+        """From now on: call number at and the n - 1 after it.  pid: whose, of NO_MEMORY."""
         self.n = n
         self.memory[HEAD.size + 2 * FOLDER:SIZE] = b"\0" * FOLDER
-        HEAD.pack_into(self.memory, 0, NONE, error, at, n, 0, 0)
+        HEAD.pack_into(self.memory, 0, NONE, error, at, n, 0, 0, pid, self.has_memory)
         struct.pack_into("=I", self.memory, 0, action)
 
     def disarm(self):
@@ -42,6 +42,11 @@ class Faults:
     @property
     def count(self):
         return HEAD.unpack_from(self.memory, 0)[4]
+
+    @property
+    def has_memory(self):
+        """Can NO_MEMORY be?  Known once a process began."""
+        return HEAD.unpack_from(self.memory, 0)[7]
 
     @property
     def hit(self):
