@@ -2,8 +2,10 @@
 
 #include "http/endpoints.h"
 #include "http/exchange.h"
+#include "http/link.h"
 #include "http/reply.h"
 #include "http/server_parts.h"
+#include "http/tls.h"
 
 #include <sys/socket.h>
 
@@ -319,6 +321,8 @@ static bool is_token_needed(const struct http_exchange *x)
     struct sockaddr_storage address;
     socklen_t size = sizeof(address);
 
+    if (x->link->tls && tls_asks_clients(x->server->tls))
+        return false;
     return auth_is_needed(x->server->auth) &&
            getsockname(x->fd, (struct sockaddr *)&address, &size) == 0 &&
            address.ss_family != AF_UNIX;
