@@ -1,9 +1,9 @@
 /* bucket.h - a rate that is kept: bytes that may pass now, more with time.
  *
  * It holds one second's worth.  Who takes more than there is leaves a debt, and the next
- * one waits until that is paid; so any number of takers together keep to the rate, whatever
- * the size of what each of them takes.  Plain arithmetic: one thread at a time, and time
- * (monotonic milliseconds) is the caller's. */
+ * one waits until that is paid; so any number of takers together keep to the rate,
+ * whatever the size of what each of them takes.  Plain arithmetic: one thread at a time,
+ * and time (monotonic milliseconds) is the caller's. */
 #ifndef HTTP_BUCKET_H
 #define HTTP_BUCKET_H
 

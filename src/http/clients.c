@@ -93,7 +93,8 @@ static void name_v6(const struct in6_addr *addr, char ret_name[CLIENT_NAME_SIZE]
     snprintf(ret_name, CLIENT_NAME_SIZE, "[%s]/64", text);
 }
 
-static void name_address(const struct sockaddr *addr, int fd, char ret_name[CLIENT_NAME_SIZE],
+static void name_address(const struct sockaddr *addr, int fd,
+                         char ret_name[CLIENT_NAME_SIZE],
                          bool *ret_is_local)
 {
     *ret_is_local = true;
@@ -124,7 +125,8 @@ static struct client **chain_of(struct clients *clients, const char *name)
     return &clients->chains[(hash ^ hash >> 16) % N_CHAINS];
 }
 
-static uint64_t rate_of(const struct client *client, enum direction direction, uint64_t rate)
+static uint64_t rate_of(const struct client *client, enum direction direction,
+                        uint64_t rate)
 {
     return rate ? rate : client->clients->options.rates[direction];
 }
@@ -139,7 +141,8 @@ static bool is_done_locked(struct client *client)
     if (client->clients->n > MAX_DEBTORS)
         return true;
     for (int i = 0; i < 2; i++)
-        if (client->rates[i] && !bucket_is_full(&client->buckets[i], client->rates[i], now))
+        if (client->rates[i] &&
+            !bucket_is_full(&client->buckets[i], client->rates[i], now))
             return false;
     return true;
 }
@@ -193,8 +196,8 @@ static void unref_locked(struct client *client)
 
 /* ---- who it is ---- */
 
-struct client *client_connect(struct clients *clients, const struct sockaddr *addr, int fd,
-                              bool *ret_is_full)
+struct client *client_connect(struct clients *clients, const struct sockaddr *addr,
+                              int fd, bool *ret_is_full)
 {
     size_t max = clients->options.max_connections;
     char name[CLIENT_NAME_SIZE] = "";
@@ -281,7 +284,8 @@ size_t clients_count(struct clients *clients)
 
 /* ---- rates ---- */
 
-void client_pass(struct client *client, enum direction direction, uint64_t rate, uint64_t n)
+void client_pass(struct client *client, enum direction direction, uint64_t rate,
+                 uint64_t n)
 {
     rate = rate_of(client, direction, rate);
     if (!rate)

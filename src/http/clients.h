@@ -31,15 +31,15 @@ struct clients_options {
     uint64_t rates[2]; /* enum direction */
 };
 
-MUST_USE int clients_new(const struct clients_options *options, struct clients **ret_clients,
-                         struct pt2_err *err);
+MUST_USE int clients_new(const struct clients_options *options,
+                         struct clients **ret_clients, struct pt2_err *err);
 void clients_free(struct clients *clients); /* all references were dropped */
 
 /* The client of a connection from addr over the socket fd, counted with one more; a
  * reference, to be dropped by client_disconnect.  NULL: it has as many as it may have
  * (*ret_is_full), or there is no memory. */
-struct client *client_connect(struct clients *clients, const struct sockaddr *addr, int fd,
-                              bool *ret_is_full);
+struct client *client_connect(struct clients *clients, const struct sockaddr *addr,
+                              int fd, bool *ret_is_full);
 void client_disconnect(struct client *client);
 
 /* The client of a token's name; a reference.  NULL: no memory. */
@@ -53,11 +53,13 @@ const char *client_name(const struct client *client);
 bool client_is_limited(const struct client *client);
 
 /* n bytes have passed; rate is the client's own (0: that of the options). */
-void client_pass(struct client *client, enum direction direction, uint64_t rate, uint64_t n);
+void client_pass(struct client *client, enum direction direction, uint64_t rate,
+                 uint64_t n);
 /* How long to wait before more may, in milliseconds. */
 int64_t client_wait_ms(struct client *client, enum direction direction, uint64_t rate);
 /* Is there a rate at all? */
-bool client_is_paced(const struct client *client, enum direction direction, uint64_t rate);
+bool client_is_paced(const struct client *client, enum direction direction,
+                     uint64_t rate);
 
 /* How many are known. */
 size_t clients_count(struct clients *clients);

@@ -208,9 +208,10 @@ void pace_pass(struct http_exchange *x, bool is_upload, uint64_t n);
 /* Is there a rate for what is sent to this client? */
 bool pace_is_needed(const struct http_exchange *x);
 /* A response that is sent at that rate; data (malloc) and fd are taken.  NULL: no memory. */
-struct MHD_Response *pace_response_of_data(struct http_exchange *x, char *data, size_t len);
-struct MHD_Response *pace_response_of_file(struct http_exchange *x, int fd, uint64_t first,
-                                           uint64_t len);
+struct MHD_Response *pace_response_of_data(struct http_exchange *x, char *data,
+                                           size_t len);
+struct MHD_Response *pace_response_of_file(struct http_exchange *x, int fd,
+                                           uint64_t first, uint64_t len);
 
 /* ---- reply.c ---- */
 

@@ -133,13 +133,14 @@ static struct MHD_Response *response_from(struct http_exchange *x, char *data, i
     return NULL;
 }
 
-struct MHD_Response *pace_response_of_data(struct http_exchange *x, char *data, size_t len)
+struct MHD_Response *pace_response_of_data(struct http_exchange *x, char *data,
+                                           size_t len)
 {
     return response_from(x, data, -1, 0, len);
 }
 
-struct MHD_Response *pace_response_of_file(struct http_exchange *x, int fd, uint64_t first,
-                                           uint64_t len)
+struct MHD_Response *pace_response_of_file(struct http_exchange *x, int fd,
+                                           uint64_t first, uint64_t len)
 {
     return response_from(x, NULL, fd, first, len);
 }
