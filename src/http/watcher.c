@@ -306,12 +306,12 @@ static void set_accepting_locked(struct watcher *w, bool on)
                   w->listeners[i].fd);
 }
 
-/* The connection to be cut where there is no room: the one whose header has been coming for
- * the longest time, which takes a moment where it is meant well; otherwise the one that was
- * silent between requests for the longest.  NULL: all are young, or at work. */
+/* The connection to be cut where there is no room: the one whose header, or else whose
+ * handshake, has been coming for the longest time, which takes a moment where it is meant well;
+ * otherwise the one that was silent between requests for the longest.  NULL: all are young, or at work. */
 static struct http_link *find_idlest_locked(const struct watcher *w, int64_t now)
 {
-    struct http_link *found[2] = {NULL, NULL}; /* LINK_IDLE, LINK_HEADER */
+    struct http_link *found[LINK_BODY] = {NULL}; /* by what they are late with */
 
     for (size_t i = 0; i < w->n_slots; i++) {
         struct http_link *link = w->links[i];
@@ -324,7 +324,7 @@ static struct http_link *find_idlest_locked(const struct watcher *w, int64_t now
             atomic_load(&link->since_ms) < atomic_load(&found[what]->since_ms))
             found[what] = link;
     }
-    return found[LINK_HEADER] ? found[LINK_HEADER] : found[LINK_IDLE];
+    return found[LINK_HEADER] ?: found[LINK_HANDSHAKE] ?: found[LINK_IDLE];
 }
 
 /* Somebody waits to be accepted.  Its end is seen to by libmicrohttpd, soon. */

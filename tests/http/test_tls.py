@@ -270,11 +270,9 @@ def client_hello(d):
 
 
 def story_a_handshake_that_does_not_come_to_its_end_gives_its_place_back():
-    with SecureDaemon("--set", "http.header_timeout=3 s", "--set", "http.max_connections=4") as d:
+    with SecureDaemon("--set", "http.header_timeout=3 s") as d:
         hello = client_hello(d)
         idle = [Raw(d.tcp()).send(part) for part in (b"", hello[:1], hello[:100], hello)]
-        # all places are taken; this one waits until the first is given back
-        d.get("/version", expect=200)
         for raw in idle:
             with contextlib.suppress(ConnectionResetError):
                 raw.rest()
@@ -293,6 +291,35 @@ def story_a_handshake_that_does_not_come_to_its_end_gives_its_place_back():
                 time.sleep(0.05)
         raw.close()
         until(lambda: d.metric("pt2d_http_timeouts_total", what="handshake") == 5, "it was cut")
+
+
+def story_a_full_daemon_gives_the_places_of_slow_handshakes_to_who_comes():
+    with SecureDaemon("--set", "http.max_connections=4") as d:
+        hello = client_hello(d)
+        idle = [Raw(d.tcp()).send(part) for part in (b"", hello[:1], hello[:100], hello)]
+        for _ in range(3):  # in time, though those have 30 s
+            d.get("/version", expect=200)
+        assert d.metric("pt2d_http_connections_displaced_total") >= 1
+        assert d.metric("pt2d_http_timeouts_total") == 0, "none of them was late"
+        for raw in idle:
+            raw.close()
+
+
+def story_a_download_over_tls_keeps_to_its_rate():
+    with SecureDaemon("--set", "engine.threads=1") as d:
+        path = f"/v1/programs/{program(d)}/file"
+        whole = d.get(path).body
+        rate = len(whole) // 3
+        d.flags += ["--set", f"http.download_rate={rate}"]
+        d.restart()
+        begin = time.monotonic()
+        assert d.get(path, expect=200).body == whole
+        assert time.monotonic() - begin > (len(whole) - rate) / rate - 0.5
+        assert d.metric("pt2d_http_paces_total", direction="download") > 0
+        gone = Raw(d.connect()).send(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        until(lambda: d.metric("pt2d_http_requests_paced") == 1, "it waits")
+        gone.close()
+        until(lambda: d.metric("pt2d_http_requests_paced") == 0, "it is noticed")
 
 
 # ---- clients' certificates ----
