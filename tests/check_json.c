@@ -1,7 +1,10 @@
 #include "alloc_fail.h"
 #include "suite.h"
 
+#include "base/buf.h"
 #include "base/json.h"
+
+#include <malloc.h>
 
 static json_t *parsed(const char *text)
 {
@@ -35,6 +38,55 @@ static const char *detail_of(const struct json_problems *p, size_t i)
 {
     return json_string_value(json_object_get(json_array_get(p->errors, i), "detail"));
 }
+
+/* Many times the element between the ends. */
+static void check_tree(const char *begin, const char *element, const char *end)
+{
+    AUTO_BUF text = BUF_INIT(8 << 20);
+    struct pt2_err err = {0};
+    json_t *json = NULL;
+    size_t before, held;
+    uint64_t said;
+
+    buf_printf(&text, "%s", begin);
+    for (int i = 0; i < 20000; i++) {
+        buf_printf(&text, i ? "," : "");
+        buf_printf(&text, element, i);
+    }
+    buf_printf(&text, "%s", end);
+    ck_assert(!buf_failed(&text));
+    said = json_tree_bytes(text.data, text.len);
+    before = mallinfo2().uordblks;
+    if (json_parse(text.data, text.len, &json, &err) < 0)
+        ck_abort_msg("%s: %s", element, err.text);
+    held = mallinfo2().uordblks - before;
+    ck_assert_msg(held <= said, "%s: %zu bytes, %llu were said", element, held,
+                  (unsigned long long)said);
+    /* and no body that is meant well is refused for it */
+    ck_assert_msg(held == 0 || said <= 8 * held, "%s: %zu bytes, %llu were said", element,
+                  held, (unsigned long long)said);
+    json_decref(json);
+}
+
+START_TEST(test_json_tree_bytes_bound_what_parsing_takes)
+{
+    check_tree("[", "%d", "]");
+    check_tree("[", "1", "]");
+    check_tree("[", "1.5", "]");
+    check_tree("[", "null", "]");
+    check_tree("[", "[]", "]");
+    check_tree("[", "{}", "]");
+    check_tree("[", "\"\"", "]");
+    check_tree("[", "\"a\\\"b,:[{\\\\\"", "]");
+    check_tree("[", "\"some words that are long enough to be a text of their own\"", "]");
+    check_tree("[", "[1]", "]");
+    check_tree("[", "[[[]]]", "]");
+    check_tree("[", "{\"a\":1}", "]");
+    check_tree("[", "{\"a\":{},\"b\":[]}", "]");
+    check_tree("{", "\"%d\":1", "}");
+    check_tree("{", "\"%d\":{}", "}");
+}
+END_TEST
 
 START_TEST(test_json_members_are_read_by_type)
 {
@@ -260,6 +312,7 @@ int main(void)
     tcase_add_test(core, test_json_canonical_text_forgets_order);
     tcase_add_test(core, test_json_lossy_strings);
     tcase_add_test(limits, test_json_nesting_is_bounded);
+    tcase_add_test(limits, test_json_tree_bytes_bound_what_parsing_takes);
     tcase_add_test(limits, test_json_many_problems_are_counted_not_kept);
     tcase_add_test(errors, test_json_all_problems_are_collected);
     tcase_add_test(errors, test_json_bad_texts_are_refused);

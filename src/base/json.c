@@ -86,6 +86,38 @@ int json_parse(const char *text, size_t len, json_t **ret_json, struct pt2_err *
     }
 }
 
+/* jansson 2.14 with glibc's malloc on 64 bits: the value, its place in the table or list of
+ * what holds it, and what a table has besides while it grows. */
+#define ELEMENT_BYTES 64
+#define MEMBER_BYTES  128 /* more than an element has, without the name */
+#define ARRAY_BYTES   144
+#define OBJECT_BYTES  272
+#define STRING_BYTES  96 /* without its text, which is there twice while it is read */
+
+uint64_t json_tree_bytes(const char *text, size_t len)
+{
+    uint64_t bytes = ELEMENT_BYTES + 2 * (uint64_t)len;
+    bool is_string = false;
+
+    for (size_t i = 0; i < len; i++) {
+        if (text[i] == '"') {
+            is_string = !is_string;
+            bytes += is_string ? STRING_BYTES : 0;
+        } else if (is_string) {
+            i += text[i] == '\\';
+        } else if (text[i] == ',') {
+            bytes += ELEMENT_BYTES;
+        } else if (text[i] == ':') {
+            bytes += MEMBER_BYTES;
+        } else if (text[i] == '[') {
+            bytes += ARRAY_BYTES;
+        } else if (text[i] == '{') {
+            bytes += OBJECT_BYTES;
+        }
+    }
+    return bytes;
+}
+
 char *json_to_text(const json_t *json, size_t flags)
 {
     char *text;

@@ -34,6 +34,10 @@
 MUST_USE int json_parse(const char *text, size_t len, json_t **ret_json,
                         struct pt2_err *err);
 
+/* At least the bytes of memory that json_parse takes for that text, its value included; by
+ * counting brackets, commas, colons and strings.  For a text that is no JSON, whatever. */
+uint64_t json_tree_bytes(const char *text, size_t len);
+
 /* What json_dumps and json_loads answer, and NULL where memory ran out: jansson's own may then
  * leave a member's name out, or cut a string short.  new (free, json_decref). */
 char *json_to_text(const json_t *json, size_t flags);

@@ -295,13 +295,30 @@ enum MHD_Result body_take(struct http_exchange *x, const char *data, size_t *len
 
 /* ---- complete ---- */
 
+/* What the text becomes may be a hundred times as large. */
+static int reserve_tree(struct http_exchange *x, const char *text, struct pt2_err *err)
+{
+    uint64_t bytes = json_tree_bytes(text, x->body.len);
+    uint64_t max = x->server->limits.max_body_memory;
+
+    if (bytes > max)
+        return pt2_err_set(err, PT2_ERR_TOO_LARGE,
+                           "the body's values take %llu bytes of memory, and all bodies "
+                           "together may have %llu",
+                           (unsigned long long)bytes, (unsigned long long)max);
+    return reserve(x, bytes, err);
+}
+
 static int parse_json(struct http_exchange *x, struct pt2_err *err)
 {
+    const char *text = x->body.data ? x->body.data : "";
+
     if (!x->has_body) {
         x->req.json = json_object();
         return x->req.json ? 0 : pt2_err_set(err, PT2_ERR_NOMEM, "request body");
     }
-    if (json_parse(x->body.data ? x->body.data : "", x->body.len, &x->req.json, err) < 0)
+    if (reserve_tree(x, text, err) < 0 ||
+        json_parse(text, x->body.len, &x->req.json, err) < 0)
         return -1;
     if (!json_is_object(x->req.json))
         return pt2_err_set(err, PT2_ERR_INVALID, "the body must be one JSON object");

@@ -97,7 +97,8 @@ PARAM(
 PARAM(http, max_request_bytes, SIZE, "bytes", "8 MiB", 1024, 1073741824,
       "The largest JSON body.")
 PARAM(http, max_body_memory, SIZE, "bytes", "128 MiB", 1048576, 1099511627776,
-      "Memory for the bodies of all requests together; beyond, the answer is 429.")
+      "Memory for the bodies of all requests together, and for what JSON in them becomes; "
+      "beyond, the answer is 429.")
 PARAM(http, max_uploads, INT, "requests", "32", 1, 10000,
       "File uploads at once; beyond, the answer is 429.")
 PARAM(http, max_followers, INT, "requests", "128", 1, 100000,

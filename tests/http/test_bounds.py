@@ -223,6 +223,18 @@ def story_a_full_daemon_cuts_nobody_who_is_at_work():
             raw.close()
 
 
+def story_what_json_becomes_has_the_memory_of_bodies():
+    with Daemon("--set", "http.max_body_memory=8 MiB") as d:
+        small = d.post("/v1/steps", body=b'{"steps": [' + b"{}," * 1000 + b"{}]}",
+                       headers={"Content-Type": "application/json"})
+        assert small.status in (400, 422), small
+        large = d.post("/v1/steps", body=b'{"steps": [' + b"{}," * 100_000 + b"{}]}",
+                       headers={"Content-Type": "application/json"})
+        assert large.status == 413 and large.problem == "too-large", large
+        assert "memory" in large.json["detail"], large
+        until(lambda: d.metric("pt2d_http_body_bytes") == 0, "given back")
+
+
 # ---- shares of one client, and what may wait ----
 
 def refused(reply, problem, status=429):
