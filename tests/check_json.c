@@ -226,6 +226,29 @@ START_TEST(test_json_r_no_memory_cuts_nothing_short)
 }
 END_TEST
 
+START_TEST(test_json_r_no_memory_for_integers_is_nobodys_mistake)
+{
+    json_auto_t *body = parsed("{\"ids\": [1, 2, 3]}");
+
+    for (alloc_fail_begin(); alloc_fail_next();) {
+        struct json_problems problems = {0};
+        struct pt2_err err = {0};
+        struct json_obj o;
+        AUTO_PTR int64_t *ids = NULL;
+        size_t n = 0;
+
+        json_obj_begin(&o, body, "", &problems);
+        if (json_get_ints(&o, "ids", 1, 3, 0, 9, &ids, &n)) {
+            ck_assert(n == 3 && ids[2] == 3 && !alloc_failed());
+        } else {
+            json_problems_to_err(&problems, PT2_ERR_INVALID, &err);
+            ck_assert_int_eq(err.code, PT2_ERR_NOMEM);
+        }
+        json_problems_done(&problems);
+    }
+}
+END_TEST
+
 START_TEST(test_json_bad_texts_are_refused)
 {
     static const struct {
@@ -318,6 +341,7 @@ int main(void)
     tcase_add_test(errors, test_json_bad_texts_are_refused);
     tcase_add_test(errors, test_json_r_no_memory_is_no_bad_json);
     tcase_add_test(errors, test_json_r_no_memory_cuts_nothing_short);
+    tcase_add_test(errors, test_json_r_no_memory_for_integers_is_nobodys_mistake);
     tcase_add_test(errors, test_json_labels_are_short_strings);
     suite_add_tcase(s, core);
     suite_add_tcase(s, limits);

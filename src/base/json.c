@@ -190,6 +190,8 @@ int json_problems_to_err(const struct json_problems *problems, enum pt2_error co
     const char *pointer = json_string_value(json_object_get(first, "pointer"));
     const char *detail = json_string_value(json_object_get(first, "detail"));
 
+    if (problems->ran_out)
+        return pt2_err_set(err, PT2_ERR_NOMEM, "no memory to read JSON");
     if (!detail)
         return pt2_err_set(err, PT2_ERR_NOMEM, "no memory to say what is wrong");
     if (!pointer || !*pointer)
@@ -444,8 +446,10 @@ bool json_get_ints(struct json_obj *o, const char *name, size_t min_len, size_t 
         return false;
     n = json_array_size(array);
     values = calloc(n + 1, sizeof(*values));
-    if (!values)
+    if (!values) {
+        o->problems->ran_out = true;
         return bad(o, name, "no memory for %zu integers", n);
+    }
     for (size_t i = 0; i < n; i++) {
         const json_t *item = json_array_get(array, i);
 

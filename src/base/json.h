@@ -48,6 +48,7 @@ json_t *json_of_text(const char *text);
 struct json_problems {
     json_t *errors; /* array of {"pointer", "detail"}; NULL while there are none */
     size_t n;       /* all of them, also those not kept */
+    bool ran_out;   /* one is that there was no memory, which nobody's JSON is to blame for */
 };
 
 void json_problem(struct json_problems *problems, const char *pointer, const char *fmt,
@@ -56,7 +57,8 @@ static inline bool json_problems_any(const struct json_problems *problems)
 {
     return problems->n > 0;
 }
-/* Fill err with code and the first problem's pointer and text.  Returns -1. */
+/* Fill err with code and the first problem's pointer and text; NOMEM where memory ran out.
+ * Returns -1. */
 int json_problems_to_err(const struct json_problems *problems, enum pt2_error code,
                          struct pt2_err *err);
 void json_problems_done(struct json_problems *problems);

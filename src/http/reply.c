@@ -195,7 +195,7 @@ json_t *http_problems_json(const struct json_problems *problems)
     json_t *extra = json_object();
 
     json_problems_to_err(problems, PT2_ERR_INVALID, &err);
-    if (problems->errors)
+    if (problems->errors && !problems->ran_out)
         json_object_set(extra, "errors", problems->errors);
     return problem_json(&err, extra);
 }

@@ -82,6 +82,7 @@ static void read_input_ids(struct step_body *body, struct json_obj *o,
     }
     body->input_ids = calloc(batch * s, sizeof(*body->input_ids));
     if (!body->input_ids) {
+        o->problems->ran_out = true;
         bad_item(o, "input_ids", 0, -1, "no memory for so many ids");
         return;
     }

@@ -180,7 +180,10 @@ def story_several_requests_at_once_are_answered_in_order():
 
 
 def story_large_and_slow_bodies_come_whole():
-    with SecureDaemon("--set", "http.threads=4") as d:
+    d = SecureDaemon("--set", "http.threads=4")
+    d.models = os.path.join(d.directory, "models")  # of its own, for uploads
+    os.mkdir(d.models)
+    with d:
         rng = random.Random(7)
         data = rng.randbytes(9 * MB)
         name = "/v1/models/big/files/model.safetensors"
