@@ -68,6 +68,11 @@ PT2_API const struct pt2_record *pt2_archive_find(const struct pt2_archive *arch
 PT2_API const void *pt2_archive_data(const struct pt2_archive *archive,
                                      const struct pt2_record *record);
 
+/* Has the file become shorter since it was opened, or could a part of it not be read?  What
+ * pt2_archive_data points to is the file's own, and a process that reads what is no longer
+ * there gets a SIGBUS.  (In the daemon, which catches that, it reads zeros: base/mapping.h.) */
+PT2_API bool pt2_archive_is_cut(const struct pt2_archive *archive);
+
 /* The bytes of any record, new (caller frees), with a '\0' behind them that does not count.
  * Checks the CRC-32.
  * Errors: LIMIT (more than max_bytes), BAD_ARCHIVE, NOMEM. */

@@ -9,7 +9,10 @@
  * Calls on one engine, its caches included: one thread at a time.  Steps are atomic: a
  * failed one leaves the cache byte for byte as it was, also where it overwrote, also where
  * the engine's worker process died.  After ENGINE_DIED the engine stays dead (caches keep
- * their contents and may be moved by pt2_cache_adopt); a native engine does not die. */
+ * their contents and may be moved by pt2_cache_adopt).  A native engine dies where a file that
+ * it maps is cut short and the process survives that (the daemon does, by base/mapping.h): the
+ * steps that ran end with PROGRAM_DAMAGED, and what their caches hold from the steps' first
+ * positions on is not to be relied on; below, they keep their contents. */
 #ifndef PT2_ENGINE_H
 #define PT2_ENGINE_H
 
@@ -42,7 +45,7 @@ struct pt2_engine_options {
 
 /* Can this engine take the program?  0 with *ret_ok; ret_reason (may be NULL) says why not
  * (size bytes at most).  Loads the program as pt2_engine_open does.
- * Errors: IO, NOMEM, ENGINE_DIED. */
+ * Errors: IO, NOMEM, PROGRAM_DAMAGED, ENGINE_DIED. */
 PT2_API PT2_MUST_USE int pt2_engine_check(const char *path, enum pt2_engine_kind kind,
                                           const struct pt2_engine_options *options,
                                           bool *ret_ok, char *ret_reason, size_t size,
@@ -51,7 +54,7 @@ PT2_API PT2_MUST_USE int pt2_engine_check(const char *path, enum pt2_engine_kind
 /* Open the archive at path.  options may be NULL.  new: free with pt2_engine_free, after its
  * caches.
  * Errors: IO, BAD_ARCHIVE, BAD_PROGRAM, PROGRAM_REFUSED (no engine of that kind takes it; why),
- * UNSUPPORTED ($PT2_ISA), ENGINE_DIED, NOMEM. */
+ * UNSUPPORTED ($PT2_ISA), PROGRAM_DAMAGED (cut while it was opened), ENGINE_DIED, NOMEM. */
 PT2_API PT2_MUST_USE int pt2_engine_open(const char *path,
                                          const struct pt2_engine_options *options,
                                          struct pt2_engine **ret_engine, struct pt2_err *err);
@@ -62,7 +65,8 @@ PT2_API const char *pt2_engine_kind_name(enum pt2_engine_kind kind); /* "aten" *
  * nothing.  Borrowed from the engine. */
 PT2_API const char *pt2_engine_warning(const struct pt2_engine *engine);
 PT2_API const struct pt2_decoder *pt2_engine_decoder(const struct pt2_engine *engine);
-/* Has its worker ended?  Looks, so that one which ended between two calls is found. */
+/* Has its worker ended?  Looks, so that one which ended between two calls is found.  Of native:
+ * was a file cut under it? */
 PT2_API bool pt2_engine_is_dead(struct pt2_engine *engine);
 /* False where a step can not be undone by its parts: the engine keeps a rolling cache as the
  * program has it, so that what left the window is gone.  Then a step is run as a whole. */
@@ -199,7 +203,7 @@ struct pt2_step {
      * where this is a part of a longer step. */
     int64_t ids_stride, rows_stride;
     /* What came of it; zeroed by the caller.  PROGRAM_FAILED (the graph raised one, an id that
-     * the embedding lacks), ENGINE_DIED, NOMEM, LIMIT (max_step_bytes), UNSUPPORTED (a program
+     * the embedding lacks), ENGINE_DIED, PROGRAM_DAMAGED, NOMEM, LIMIT (max_step_bytes), UNSUPPORTED (a program
      * of k > 1 tokens a run that writes at a counter, less than k before the end of a cache
      * that was restored; the text says from where it can be stepped). */
     struct pt2_err err;

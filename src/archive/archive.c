@@ -1,9 +1,7 @@
 /* archive.c - open a .pt2: map it, check the container, list its records. */
 #include "archive/archive.h"
 
-#include <errno.h>
 #include <fcntl.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 
 #define MAX_SMALL 64 /* bytes of archive_format and its like */
@@ -12,23 +10,19 @@
 static int map_file(int fd, struct pt2_archive *archive, struct pt2_err *err)
 {
     struct stat st;
-    void *map;
 
     if (fstat(fd, &st) < 0)
         return pt2_err_errno(err, PT2_ERR_IO, "stat");
-    archive->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
-    if (archive->fd < 0)
-        return pt2_err_errno(err, PT2_ERR_IO, "another descriptor");
     if (!S_ISREG(st.st_mode))
         return pt2_err_set(err, PT2_ERR_BAD_ARCHIVE, "not a regular file");
     if (st.st_size == 0)
         return pt2_err_set(err, PT2_ERR_BAD_ARCHIVE,
                            "not a zip archive: the file is empty");
-    map = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
-    if (map == MAP_FAILED)
-        return pt2_err_errno(err, PT2_ERR_IO, "map %lld bytes", (long long)st.st_size);
-    archive->map = map;
-    archive->len = (uint64_t)st.st_size;
+    if (mapping_new(fd, &archive->mapping, err) < 0)
+        return -1;
+    archive->fd = mapping_fd(archive->mapping);
+    archive->map = mapping_data(archive->mapping);
+    archive->len = mapping_bytes(archive->mapping);
     return 0;
 }
 
@@ -146,7 +140,6 @@ int pt2_archive_open_fd(int fd, const char *name, struct pt2_archive **ret_archi
 
     if (!archive)
         return pt2_err_set(err, PT2_ERR_NOMEM, "no memory for an archive");
-    archive->fd = -1;
     if (map_file(fd, archive, err) < 0 ||
         zip_read_dir(archive->map, archive->len, &archive->dir, err) < 0 ||
         cut_root(archive, err) < 0 || sort_names(archive, err) < 0 ||
@@ -172,10 +165,7 @@ void pt2_archive_free(struct pt2_archive *archive)
 {
     if (!archive)
         return;
-    if (archive->map)
-        munmap((void *)(uintptr_t)archive->map, archive->len);
-    if (archive->fd >= 0)
-        close(archive->fd);
+    mapping_free(archive->mapping);
     free(archive->root);
     zip_dir_done(&archive->dir);
     free(archive->records);
@@ -210,6 +200,11 @@ const struct pt2_record *pt2_archive_find(const struct pt2_archive *archive,
                 compare_name);
 
     return found ? *found : NULL;
+}
+
+bool pt2_archive_is_cut(const struct pt2_archive *archive)
+{
+    return mapping_is_cut(archive->mapping);
 }
 
 const void *pt2_archive_data(const struct pt2_archive *archive,

@@ -3,11 +3,13 @@
 #define ARCHIVE_ARCHIVE_H
 
 #include "archive/zip.h"
+#include "base/mapping.h"
 
 #include <pt2/archive.h>
 
 struct pt2_archive {
-    int fd; /* ours */
+    struct mapping *mapping;
+    int fd; /* the mapping's, as what follows */
     const uint8_t *map;
     uint64_t len;
     char *root;

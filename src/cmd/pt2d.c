@@ -5,6 +5,7 @@
  * most the grace time; end the parts' work; stop the server; release the parts. */
 #include "base/landlock.h"
 #include "base/log.h"
+#include "base/mapping.h"
 #include "base/output.h"
 #include "cmd/pt2d_fsck.h"
 #include "cmd/pt2d_options.h"
@@ -313,6 +314,7 @@ int main(int argc, char **argv)
     if (status >= 0)
         return status;
     block_signals(&signals);
+    mapping_catch_cuts();
     if (pt2d_options_config(&options, &app.config, &err) < 0) {
         log_error("%s", err.text);
         return 1;

@@ -30,6 +30,7 @@ struct native_engine {
     struct plan_runner *runner;
     uint32_t n_ids;  /* ids below this have a row in every embedding */
     size_t n_tables; /* of all caches */
+    bool is_dead;    /* a file that it maps was cut: what it computes is no longer true */
     struct run_row rows[RUN_MAX_ROWS]; /* that the next run will compute */
     size_t n_rows;
 };

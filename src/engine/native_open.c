@@ -6,8 +6,7 @@
 
 static bool native_is_dead(struct pt2_engine *engine)
 {
-    (void)engine;
-    return false;
+    return native_engine(engine)->is_dead;
 }
 
 /* Also where caches are short in the program: undoing a step puts the blocks back. */

@@ -2,8 +2,11 @@
  * many as the plan's registers hold.
  *
  * Whatever can fail comes first: ids, and the blocks that will be written.  Then nothing
- * is left to go wrong, so there is nothing to undo. */
+ * is left to go wrong, so there is nothing to undo; but that a file may turn out to be cut,
+ * which is the end of the engine. */
 #include "engine/native.h"
+
+#include "native/pack.h"
 
 #include <inttypes.h>
 
@@ -59,6 +62,24 @@ static void add_rows(struct native_engine *engine, const struct pt2_step *step)
     }
 }
 
+static bool is_cut(const struct native_engine *engine)
+{
+    return pt2_archive_is_cut(engine->archive) || packing_is_cut(engine->plan->packing);
+}
+
+/* Some of what was read may have been zeros: no result holds. */
+static void fail_all(struct native_engine *engine, struct pt2_step *steps, size_t n)
+{
+    engine->is_dead = true;
+    for (size_t i = 0; i < n; i++)
+        if (steps[i].err.code == PT2_ERR_NONE)
+            pt2_err_set(&steps[i].err, PT2_ERR_PROGRAM_DAMAGED,
+                        "%s was cut short, or can't be read, while a step used it",
+                        pt2_archive_is_cut(engine->archive)
+                            ? "the program's file"
+                            : "the file of the program's packed weights");
+}
+
 void native_steps(struct pt2_engine *base, struct pt2_step *steps, size_t n)
 {
     struct native_engine *engine = native_engine(base);
@@ -67,6 +88,10 @@ void native_steps(struct pt2_engine *base, struct pt2_step *steps, size_t n)
         if (prepare(engine, &steps[i]) == 0)
             add_rows(engine, &steps[i]);
     flush(engine);
+    if (engine->is_dead || is_cut(engine)) {
+        fail_all(engine, steps, n);
+        return;
+    }
     for (size_t i = 0; i < n; i++)
         if (steps[i].err.code == PT2_ERR_NONE)
             native_cache_forget(native_cache(steps[i].cache), steps[i].start + steps[i].s);

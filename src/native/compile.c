@@ -229,6 +229,11 @@ int plan_compile(const struct pt2_archive *archive, const struct pt2_program *pr
                            "a cache of %lld positions; a plan has at most %lld",
                            (long long)decoder.max_cache_len, (long long)PLAN_MAX_POSITIONS);
     r = compile(&l);
+    if (pt2_archive_is_cut(archive)) { /* what was read of it may be anything */
+        pt2_err_clear(l.err);
+        r = pt2_err_set(l.err, PT2_ERR_PROGRAM_DAMAGED,
+                        "its file was cut short while it was compiled");
+    }
     if (r == 0)
         *ret_plan = TAKE(l.plan);
     lift_done(&l);

@@ -3,6 +3,7 @@
 #include <stdatomic.h>
 #include <sys/mman.h>
 
+#include "base/mapping.h"
 #include "native/pack_file.h"
 
 #define HUGE_PAGE  ((size_t)2 << 20)
@@ -156,6 +157,9 @@ int plan_pack(struct plan *plan, const struct pt2_archive *archive, struct team 
     } else {
         if (pack(plan, team, offsets, &bytes, &p->memory, err) < 0)
             return -1;
+        if (pt2_archive_is_cut(archive)) /* no file is made of that */
+            return pt2_err_set(err, PT2_ERR_PROGRAM_DAMAGED,
+                               "its file was cut short while its weights were packed");
         use(plan, p->memory, offsets);
         if (path && keep(plan, p, archive, team, path, offsets, bytes, ret_warning) < 0)
             pt2_err_prefix(ret_warning, "weights stay packed in memory");
@@ -170,6 +174,11 @@ int plan_pack(struct plan *plan, const struct pt2_archive *archive, struct team 
 bool packing_is_mapped(const struct packing *packing)
 {
     return packing && packing->map.at;
+}
+
+bool packing_is_cut(const struct packing *packing)
+{
+    return packing && packing->map.mapping && mapping_is_cut(packing->map.mapping);
 }
 
 void packing_free(struct packing *p)

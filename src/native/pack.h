@@ -26,11 +26,14 @@ struct packing;
 /* Pack the matrices that the plan's linears read.  archive: the plan's own, with which a file
  * must agree.  path may be NULL: in memory, which counts as private_bytes.
  * A file that could not be written is no error: *ret_warning (may be NULL) says why then.
- * Errors: NOMEM. */
+ * Errors: PROGRAM_DAMAGED (the archive is cut), NOMEM. */
 MUST_USE int plan_pack(struct plan *plan, const struct pt2_archive *archive, struct team *team,
                        const char *path, struct pt2_err *ret_warning, struct pt2_err *err);
 /* Is it mapped from a file? */
 bool packing_is_mapped(const struct packing *packing);
+/* Is that file no longer whole?  What was computed since it was mapped may be wrong then.  packing
+ * may be NULL. */
+bool packing_is_cut(const struct packing *packing);
 void packing_free(struct packing *packing);
 DEFINE_AUTO(packing)
 

@@ -1,13 +1,13 @@
 #include "native/pack_file.h"
 
 #include "base/folder.h"
+#include "base/mapping.h"
 #include "native/pack.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <stdatomic.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 
 #define MAGIC       "pt2-pack"
@@ -154,24 +154,20 @@ static int beginning_new(const struct plan *plan, const struct pt2_archive *arch
 
 void pack_map_done(struct pack_map *map)
 {
-    if (map->at)
-        munmap((void *)map->at, map->bytes);
+    mapping_free(map->mapping);
     *map = (struct pack_map){0};
 }
 
 static bool map_file(const char *path, struct pack_map *ret)
 {
     AUTO_FD int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    struct mapping *m;
     struct stat st;
-    void *at;
 
     if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) ||
-        (uint64_t)st.st_size < sizeof(struct header))
+        (uint64_t)st.st_size < sizeof(struct header) || mapping_new(fd, &m, NULL) < 0)
         return false;
-    at = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
-    if (at == MAP_FAILED)
-        return false;
-    *ret = (struct pack_map){at, (size_t)st.st_size};
+    *ret = (struct pack_map){m, mapping_data(m), mapping_bytes(m)};
     return true;
 }
 

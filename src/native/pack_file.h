@@ -5,8 +5,10 @@
 #include "native/plan.h"
 #include "native/team.h"
 
+struct mapping;
 struct pack_map {
-    const uint8_t *at; /* NULL: none */
+    struct mapping *mapping; /* NULL: none */
+    const uint8_t *at;       /* its */
     size_t bytes;
 };
 void pack_map_done(struct pack_map *map);

@@ -253,7 +253,7 @@ struct plan {
 /* Compile the program.  archive and program are borrowed and must outlive the plan.
  * new: plan_free.
  * Errors: PROGRAM_REFUSED (what can't be compiled: the node and why; such a program runs on
- * aten), NOMEM, LIMIT. */
+ * aten), PROGRAM_DAMAGED (the archive is cut), NOMEM, LIMIT. */
 MUST_USE int plan_compile(const struct pt2_archive *archive, const struct pt2_program *program,
                           struct plan **ret_plan, struct pt2_err *err);
 void plan_free(struct plan *plan);

@@ -237,6 +237,8 @@ void runner_free(struct runner *r); /* after its thread was joined */
 /* The thread only: a live engine; opened, or opened anew where it died. */
 MUST_USE int runner_engine(struct runner *r, struct pt2_engine **ret_engine,
                            struct pt2_err *err);
+/* Whoever keeps the program's file should look at it; no lock. */
+void runner_suspect(const struct runner *r);
 /* The same for a session's cache, which moves along. */
 MUST_USE int runner_settle(struct runner *r, struct session *s,
                            struct pt2_engine **ret_engine, struct pt2_err *err);
@@ -326,6 +328,8 @@ void work_slice_back(struct serve_call *call);
 bool work_slice_done(struct serve_call *call, const struct pt2_step *step);
 /* The call is through; if err is set, undo what it has done. */
 void work_end(struct serve_call *call);
+/* After that, of a call that is spoilt: the session goes back to where the step began. */
+void work_spoilt_locked(struct session *s, const struct serve_call *call);
 /* Write what a call changes of the session: positions. */
 void work_commit_locked(struct session *s, struct serve_call *call);
 /* Can the call be done under the lock, by any thread, when the session is idle?  Then do

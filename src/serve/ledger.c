@@ -46,12 +46,25 @@ static void closed(void *context, const char *id, const char *program, enum serv
                     err.text);
 }
 
+static void suspected(void *context, const char *program)
+{
+    struct ledger *ledger = context;
+    struct pt2_err err = {0};
+
+    if (programs_suspect(ledger->programs, program, &err) < 0 &&
+        err.code != PT2_ERR_PROGRAM_DAMAGED) /* that one is logged */
+        log_warning("the file of program %s may be damaged, and could not be looked at, "
+                    "ignoring: %s",
+                    program, err.text);
+}
+
 struct serve_hooks ledger_hooks(struct ledger *ledger)
 {
     return (struct serve_hooks){.context = ledger,
                                 .opened = opened,
                                 .returned = returned,
-                                .closed = closed};
+                                .closed = closed,
+                                .suspected = suspected};
 }
 
 int ledger_fate(struct store *store, const char *id, const char *who,

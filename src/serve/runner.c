@@ -35,6 +35,14 @@ static void retire(struct runner *r)
     metrics_add(METRIC_ENGINES_DIED, 1, NULL);
 }
 
+void runner_suspect(const struct runner *r)
+{
+    const struct serve_hooks *hooks = &r->serve->options.hooks;
+
+    if (hooks->suspected)
+        hooks->suspected(hooks->context, r->program);
+}
+
 /* What is stored was an archive once; if it is none any more, or no longer opens, that is
  * no fault of the client's. */
 static bool is_damaged(const struct runner *r)
@@ -48,9 +56,11 @@ static bool is_damaged(const struct runner *r)
 
 static int fail_to_open(const struct runner *r, struct pt2_err *err)
 {
-    if (err->code != PT2_ERR_BAD_ARCHIVE || !is_damaged(r))
+    if (err->code != PT2_ERR_PROGRAM_DAMAGED &&
+        (err->code != PT2_ERR_BAD_ARCHIVE || !is_damaged(r)))
         return -1;
-    err->code = PT2_ERR_IO;
+    err->code = PT2_ERR_PROGRAM_DAMAGED;
+    runner_suspect(r);
     return pt2_err_prefix(err, "the stored file of program '%.12s' is damaged",
                           r->program);
 }

@@ -45,6 +45,9 @@ struct serve_hooks {
     /* It ended.  Called once for each opened or returned one, not at shutdown. */
     void (*closed)(void *context, const char *id, const char *program,
                    enum serve_end how);
+    /* The program's file does not open, or was cut under an engine: whoever keeps it should
+     * look at it. */
+    void (*suspected)(void *context, const char *program);
 };
 
 struct serve_options {
@@ -223,6 +226,7 @@ struct serve_call {
     int64_t submitted_ns, begun_ns;
     int64_t n_taken; /* tokens of a step that are through */
     struct pt2_undo *undo; /* of a step in slices */
+    bool is_spoilt; /* it failed, and what its cache holds from start on is not to be relied on */
     bool cancelled; /* before it was submitted */
 };
 

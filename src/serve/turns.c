@@ -47,6 +47,8 @@ static void conclude_locked(struct runner *r, struct session *s, struct serve_ca
     }
     if (call->err.code == PT2_ERR_NONE)
         work_commit_locked(s, call);
+    else if (call->is_spoilt)
+        work_spoilt_locked(s, call);
     call->position = s->position;
     s->running = NULL;
     s->used_ns = clock_mono_ns();
@@ -202,6 +204,15 @@ static void begin_gathering_locked(struct runner *r, int64_t run_ns)
     r->gathering.until_ns = wait_ns < GATHER_MIN_NS ? 0 : clock_mono_ns() + wait_ns;
 }
 
+/* Was a file cut under them?  They are told after whoever keeps it. */
+static bool batch_is_damaged(const struct batch *batch)
+{
+    for (size_t i = 0; i < batch->n; i++)
+        if (batch->steps[i].err.code == PT2_ERR_PROGRAM_DAMAGED)
+            return true;
+    return false;
+}
+
 /* Run what was gathered, and answer what is through. */
 static void run_batch_locked(struct runner *r)
 {
@@ -211,6 +222,8 @@ static void run_batch_locked(struct runner *r)
     figures_batch(batch);
     pthread_mutex_unlock(&r->serve->lock);
     pt2_engine_steps(r->home->engine, batch->steps, batch->n);
+    if (batch_is_damaged(batch))
+        runner_suspect(r);
     pthread_mutex_lock(&r->serve->lock);
     begin_gathering_locked(r, clock_mono_ns() - begin_ns);
     for (size_t i = 0; i < batch->n; i++) {

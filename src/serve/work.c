@@ -240,6 +240,15 @@ static int begin_step(struct session *s, struct serve_call *call)
     return session_check_step(s, call->start, call->step.s, &call->err);
 }
 
+/* Has the native engine died between two slices?  What undoes those before is its own, so it
+ * must not be left before that is done. */
+static bool is_left(const struct runner *r, const struct session *s,
+                    const struct serve_call *call)
+{
+    return call->undo && s->engine == PT2_ENGINE_NATIVE &&
+           (s->home != r->home || pt2_engine_is_dead(s->home->engine));
+}
+
 bool work_slice(struct runner *r, struct session *s, struct serve_call *call,
                 int64_t room, struct pt2_step *ret_step)
 {
@@ -248,6 +257,11 @@ bool work_slice(struct runner *r, struct session *s, struct serve_call *call,
 
     if (call->n_taken == 0 && begin_step(s, call) < 0)
         return false;
+    if (is_left(r, s, call)) {
+        pt2_err_set(&call->err, PT2_ERR_PROGRAM_DAMAGED,
+                    "a file of program '%.12s' was cut short while the step ran", r->program);
+        return false;
+    }
     if (runner_settle(r, s, &engine, &call->err) < 0)
         return false;
     n = slice_tokens(engine, s, call, room);
@@ -275,6 +289,7 @@ bool work_slice_done(struct serve_call *call, const struct pt2_step *step)
 {
     if (step->err.code != PT2_ERR_NONE) {
         pt2_err_set(&call->err, step->err.code, "%s", step->err.text);
+        call->is_spoilt = step->err.code == PT2_ERR_PROGRAM_DAMAGED;
         return false;
     }
     call->n_taken += step->s;
@@ -355,9 +370,18 @@ void work_other(struct runner *r, struct session *s, struct serve_call *call)
 
 void work_end(struct serve_call *call)
 {
-    if (call->undo && call->err.code != PT2_ERR_NONE && call->n_taken > 0)
+    if (call->undo && call->err.code != PT2_ERR_NONE &&
+        (call->n_taken > 0 || call->is_spoilt)) {
         pt2_undo_apply(call->undo);
+        call->is_spoilt = false;
+    }
     pt2_undo_free(TAKE(call->undo));
+}
+
+void work_spoilt_locked(struct session *s, const struct serve_call *call)
+{
+    s->position = MIN(s->position, call->start);
+    s->rewind_floor = pt2_cache_rewind_floor(s->cache, s->position);
 }
 
 void work_commit_locked(struct session *s, struct serve_call *call)

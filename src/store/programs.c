@@ -280,6 +280,11 @@ void programs_unpin(struct programs *programs, const char *id)
     pthread_mutex_unlock(&programs->mutex);
 }
 
+int programs_suspect(struct programs *programs, const char *id, struct pt2_err *err)
+{
+    return whole_suspect(&programs->whole, id, err);
+}
+
 bool programs_is_used(struct programs *programs, const char *id)
 {
     bool is;

@@ -63,6 +63,9 @@ void programs_packed_path(const struct programs *programs, const char *id,
  * that); unpin as often.  Errors: NOT_FOUND, PROGRAM_DAMAGED, IO, NOMEM. */
 MUST_USE int programs_pin(struct programs *programs, const char *id, struct pt2_err *err);
 void programs_unpin(struct programs *programs, const char *id);
+/* An engine has reason to doubt its file: read it, and if it is damaged serve it no more.
+ * Errors: NOT_FOUND, PROGRAM_DAMAGED, CANCELLED, IO, NOMEM. */
+MUST_USE int programs_suspect(struct programs *programs, const char *id, struct pt2_err *err);
 bool programs_is_used(struct programs *programs, const char *id); /* or is being deleted */
 
 /* A client's pin, which outlives the daemon: it is not removed to make room, nor for its age.

@@ -7,6 +7,9 @@
 #include "store/ptes_db.h"
 #include "store/sql.h"
 
+#include <limits.h>
+#include <sys/stat.h>
+
 const char *whole_name(enum whole whole)
 {
     static const char *const names[] = {"unchecked", "whole", "damaged"};
@@ -135,6 +138,16 @@ static int note(struct whole_state *state, const char *id, enum whole whole,
 
 /* ---- checking ---- */
 
+/* A file of another length is doubted, whatever was known of it. */
+static bool has_other_length(const struct whole_state *state, const struct program_row *row)
+{
+    char path[PATH_MAX];
+    struct stat st;
+
+    objects_path(state->objects, row->id, path);
+    return lstat(path, &st) == 0 && st.st_size != (off_t)row->bytes;
+}
+
 static int find(struct whole_state *state, const char *id, enum whole *ret_whole,
                 struct pt2_err *err)
 {
@@ -145,7 +158,7 @@ static int find(struct whole_state *state, const char *id, enum whole *ret_whole
         return -1;
     if (!found)
         return pt2_err_set(err, PT2_ERR_NOT_FOUND, "there is no program '%s'", id);
-    *ret_whole = row.whole;
+    *ret_whole = row.whole == WHOLE && has_other_length(state, &row) ? DOUBTED : row.whole;
     return 0;
 }
 
@@ -197,6 +210,24 @@ static int read_doubted(struct whole_state *state, const char *id, enum whole *r
               id);
     metrics_add(METRIC_PROGRAMS_DAMAGED, 1, NULL);
     return 0;
+}
+
+static int doubt(struct whole_state *state, const char *id, struct pt2_err *err)
+{
+    enum whole whole = DOUBTED;
+    int r;
+
+    pthread_mutex_lock(&state->reading); /* or it might be taken for what is found */
+    r = find(state, id, &whole, err);
+    if (r == 0 && whole == WHOLE)
+        r = note(state, id, DOUBTED, err);
+    pthread_mutex_unlock(&state->reading);
+    return r;
+}
+
+int whole_suspect(struct whole_state *state, const char *id, struct pt2_err *err)
+{
+    return doubt(state, id, err) < 0 ? -1 : whole_check(state, id, err);
 }
 
 int whole_check(struct whole_state *state, const char *id, struct pt2_err *err)

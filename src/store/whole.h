@@ -3,7 +3,8 @@
  * While a daemon runs the table `running` has a row, which goes at its end.  Where it is found at
  * a start the last daemon was killed, or the machine went down: then every program is doubted,
  * until its file, and the .pte files made of it, have been read and have their digests.  That is
- * done in the background (program_checks.h), or by whoever wants the program first.
+ * done in the background (program_checks.h), or by whoever wants the program first.  One program
+ * is doubted where its file was cut under an engine, no longer opens, or has another length.
  *
  * A program whose file has another digest, or none, is damaged: it stays listed, nothing opens
  * it, its builds are forgotten so that an export makes it again, and the same content puts it
@@ -35,9 +36,13 @@ void whole_stop(struct whole_state *state);
 /* The daemon has come to its end. */
 void whole_done(struct whole_state *state);
 
-/* Is the program of that full id whole?  Reads it where it is doubted.
+/* Is the program of that full id whole?  Reads it where it is doubted, or its file has another
+ * length than it had.
  * Errors: NOT_FOUND, PROGRAM_DAMAGED, CANCELLED (whole_stop), IO, NO_SPACE, NOMEM. */
 MUST_USE int whole_check(struct whole_state *state, const char *id, struct pt2_err *err);
+
+/* The same of one that somebody has a reason to doubt: it is read even if it was whole. */
+MUST_USE int whole_suspect(struct whole_state *state, const char *id, struct pt2_err *err);
 
 /* "whole", "unchecked" or "damaged". */
 const char *whole_name(enum whole whole);
