@@ -204,13 +204,21 @@ static void begin_gathering_locked(struct runner *r, int64_t run_ns)
     r->gathering.until_ns = wait_ns < GATHER_MIN_NS ? 0 : clock_mono_ns() + wait_ns;
 }
 
-/* Was a file cut under them?  They are told after whoever keeps it. */
-static bool batch_is_damaged(const struct batch *batch)
+/* Was a file cut under them?  Whoever keeps it is told before those who asked. */
+static void look_for_damage(struct runner *r)
 {
-    for (size_t i = 0; i < batch->n; i++)
-        if (batch->steps[i].err.code == PT2_ERR_PROGRAM_DAMAGED)
-            return true;
-    return false;
+    bool is_damaged = false;
+
+    for (size_t i = 0; i < r->batch.n; i++) {
+        struct pt2_err *err = &r->batch.steps[i].err;
+
+        if (err->code != PT2_ERR_PROGRAM_DAMAGED)
+            continue;
+        is_damaged = true;
+        pt2_err_prefix(err, "program '%.12s'", r->program);
+    }
+    if (is_damaged)
+        runner_suspect(r);
 }
 
 /* Run what was gathered, and answer what is through. */
@@ -222,8 +230,7 @@ static void run_batch_locked(struct runner *r)
     figures_batch(batch);
     pthread_mutex_unlock(&r->serve->lock);
     pt2_engine_steps(r->home->engine, batch->steps, batch->n);
-    if (batch_is_damaged(batch))
-        runner_suspect(r);
+    look_for_damage(r);
     pthread_mutex_lock(&r->serve->lock);
     begin_gathering_locked(r, clock_mono_ns() - begin_ns);
     for (size_t i = 0; i < batch->n; i++) {

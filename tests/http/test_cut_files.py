@@ -4,7 +4,7 @@ and the same content heals."""
 
 import os
 
-from harness import Daemon, Raw, until
+from harness import Daemon, until
 from stepping import FLAGS, Session, assert_close, main, only, program
 
 TEXT = list(b"It was the best of times, it was the worst of times, it was the age of wisdom.")
@@ -112,7 +112,6 @@ def story_a_cut_file_is_found_before_anybody_steps():
     with Daemon(*FLAGS) as d:
         p = program(d)
         good, path = read(file_of(d, p)), file_of(d, p)
-        d.get(f"/v1/programs/{p}?wait=1", expect=(200, 422))
         cut(path, len(good) // 2)
         assert integrity(d, p) == "whole", "nobody looked"
         assert d.get(f"/v1/programs/{p}/file", expect=500).problem == "program-damaged"
