@@ -123,5 +123,27 @@ def story_a_cut_file_is_found_before_anybody_steps():
         assert d.get(f"/v1/programs/{p}/file", expect=200).body == good
 
 
+@only("native")
+def story_packed_weights_that_are_cut_are_packed_anew():
+    with Daemon(*FLAGS) as d:
+        job = d.post("/v1/exports", {"model": "demo", "dtype": "float32", "cache": {"max_cache_len": 64}, "quantization": {"linear": "8da8w", "group_size": 0}},
+                     expect=202).json["id"]
+        job = until(lambda: (j := d.get(f"/v1/exports/{job}?wait=60", expect=200).json)["state"] == "succeeded" and j)
+        p = job["program"]
+        s = Session(d, p)
+        s.step(TEXT[:10], logits=False)
+        twin = s.fork()
+        want = twin.logits(TEXT[10:13], rows="all")
+        packed = file_of(d, p) + ".packed"
+        good = read(packed)
+        cut(packed, 8192)
+        reply = s.step(TEXT[10:13], expect=500)
+        assert reply.problem == "program-damaged" and "packed" in reply.json["detail"], reply
+        assert integrity(d, p) == "whole" and s.position == 10
+        assert s.logits(TEXT[10:13], rows="all") == want
+        assert read(packed) == good, "packed anew"
+        assert d.metric("pt2d_programs_damaged_total") == 0
+
+
 if __name__ == "__main__":
     main(globals())
