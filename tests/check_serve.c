@@ -31,12 +31,22 @@ static void start(void)
     ck_assert_msg(serve_new(&options, &serve, &err) == 0, "%s", err.text);
 }
 
+static atomic_int n_suspected_told;
+
+static void suspected(void *context, const char *program)
+{
+    ck_assert(!context && streq(program, PROGRAM));
+    n_suspected_told++;
+}
+
 static void setup(void)
 {
     fake_reset();
-    n_open_told = n_deleted_told = n_expired_told = fail_opened = 0;
+    n_open_told = n_deleted_told = n_expired_told = n_suspected_told = fail_opened = 0;
     options = (struct serve_options){.node = "n1",
-                                     .hooks = {.opened = opened, .closed = closed}};
+                                     .hooks = {.opened = opened,
+                                               .closed = closed,
+                                               .suspected = suspected}};
     start();
 }
 
@@ -833,6 +843,106 @@ START_TEST(test_serve_failed_step_changes_nothing)
 }
 END_TEST
 
+static struct name open_native(void)
+{
+    struct name name;
+    struct op op;
+
+    fake.has_native = true;
+    op_init(&op, SERVE_OPEN);
+    op.call.open.program = op.call.open.path = PROGRAM;
+    op.call.open.kind = PT2_ENGINE_NATIVE;
+    op.call.open.ttl_s = 600;
+    ck_assert_int_eq(op_run(&op, NULL), PT2_ERR_NONE);
+    memcpy(name.id, op.call.info.id, sizeof(name.id));
+    op_free(&op);
+    return name;
+}
+
+/* What a run on a cut file wrote is not kept: not of a step in slices, at each of which it may
+ * happen, and whoever keeps the file is told. */
+START_TEST(test_serve_step_on_a_cut_file_changes_nothing)
+{
+    struct name a = open_native();
+    AUTO_PTR char *before = NULL;
+    size_t size;
+    struct op op;
+
+    fake.slice = 8;
+    ck_assert_int_eq(step_code(a.id, 5, 20, -1), PT2_ERR_NONE);
+    save(a.id, &before, &size);
+    for (int slice = 1; slice <= 4; slice++) {
+        AUTO_PTR char *after = NULL;
+        size_t after_size;
+
+        fake.cut_step = slice;
+        step_init(&op, 1, 32, 10, PT2_ROWS_ALL);
+        ck_assert_int_eq(op_run(&op, a.id), PT2_ERR_PROGRAM_DAMAGED);
+        ck_assert_int_eq(op.call.position, 20);
+        op_free(&op);
+        ck_assert_int_eq(n_suspected_told, slice);
+        save(a.id, &after, &after_size);
+        ck_assert_uint_eq(size, after_size);
+        ck_assert_mem_eq(before, after, size);
+    }
+    ck_assert_int_eq(step_code(a.id, 1, 1, -1), PT2_ERR_NONE);
+}
+END_TEST
+
+/* One in one piece has nothing to be undone with: the session is where it began. */
+START_TEST(test_serve_step_on_a_cut_file_that_overwrote_goes_back)
+{
+    int64_t want[] = {1, 2, 3, 9};
+    struct name a = open_native();
+    struct op op;
+
+    ck_assert_int_eq(step_code(a.id, 1, 6, -1), PT2_ERR_NONE);
+    fake.cut_step = 1;
+    ck_assert_int_eq(step_code(a.id, 7, 1, -1), PT2_ERR_PROGRAM_DAMAGED);
+    ck_assert_int_eq(position_of(a.id), 6);
+    fake.cut_step = 1;
+    ck_assert_int_eq(step_code(a.id, 12, 2, 3), PT2_ERR_PROGRAM_DAMAGED);
+    ck_assert_int_eq(position_of(a.id), 3);
+    step_init(&op, 9, 1, -1, PT2_ROWS_LAST);
+    ck_assert_int_eq(op_run(&op, a.id), PT2_ERR_NONE);
+    expect_last(&op, want, 4);
+    op_free(&op);
+}
+END_TEST
+
+/* Between two slices of a step another session finds the file cut: the first one ends too, with
+ * what undoes it, which is the old engine's. */
+START_TEST(test_serve_step_in_slices_ends_with_its_engine)
+{
+    struct name a = open_native(), b = open_native();
+    AUTO_PTR char *before = NULL, *after = NULL;
+    size_t size, after_size;
+    struct op x, y;
+
+    fake.slice = 8;
+    ck_assert_int_eq(step_code(a.id, 5, 20, -1), PT2_ERR_NONE);
+    save(a.id, &before, &size);
+    fake.cut_step = 2;
+    fake.gated = true;
+    step_send(&x, a.id, 1, 32, 10);
+    sem_wait(&fake.began);
+    step_send(&y, b.id, 1, 1, 0);
+    fake.gated = false;
+    sem_post(&fake.go);
+    ck_assert_int_eq(op_wait(&y), PT2_ERR_PROGRAM_DAMAGED);
+    ck_assert_int_eq(op_wait(&x), PT2_ERR_PROGRAM_DAMAGED);
+    ck_assert_int_eq(x.call.position, 20);
+    op_free(&x);
+    op_free(&y);
+    save(a.id, &after, &after_size);
+    ck_assert_uint_eq(size, after_size);
+    ck_assert_mem_eq(before, after, size);
+    ck_assert_int_eq(fake.n_undos, 0);
+    ck_assert_int_eq(step_code(a.id, 1, 1, -1), PT2_ERR_NONE);
+    ck_assert_int_eq(step_code(b.id, 1, 1, -1), PT2_ERR_NONE);
+}
+END_TEST
+
 START_TEST(test_serve_dead_engine_is_opened_anew)
 {
     struct name a = open_one(), b = open_one();
@@ -1231,6 +1341,9 @@ int main(void)
     tcase_add_test(errors, test_serve_rules_of_positions);
     tcase_add_test(errors, test_serve_rolling_window_cannot_rewind);
     tcase_add_test(errors, test_serve_failed_step_changes_nothing);
+    tcase_add_test(errors, test_serve_step_on_a_cut_file_changes_nothing);
+    tcase_add_test(errors, test_serve_step_on_a_cut_file_that_overwrote_goes_back);
+    tcase_add_test(errors, test_serve_step_in_slices_ends_with_its_engine);
     tcase_add_test(errors, test_serve_dead_engine_is_opened_anew);
     tcase_add_test(errors, test_serve_session_of_an_engine_that_died_at_rest);
     tcase_add_test(errors, test_serve_session_that_cannot_be_made);

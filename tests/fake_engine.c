@@ -516,6 +516,12 @@ static void one_step(struct pt2_engine *engine, struct pt2_step *step)
     } else if (is_due(&fake.die_step)) {
         engine->is_dead = true;
         pt2_err_set(&step->err, PT2_ERR_ENGINE_DIED, "told to die");
+    } else if (is_due(&fake.cut_step)) {
+        engine->is_dead = true;
+        run(step);
+        for (int64_t i = 2 * step->start; i < 2 * (step->start + step->s); i += 2)
+            step->cache->keys[i] ^= 0x55;
+        pt2_err_set(&step->err, PT2_ERR_PROGRAM_DAMAGED, "told to be cut");
     } else {
         run(step);
     }

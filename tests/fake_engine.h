@@ -37,7 +37,7 @@ struct fake {
     atomic_int run_us, image_us;      /* what a run takes, and putting a cache away */
     /* faults: the n-th call from now on (1: the next one); 0: never */
     atomic_int fail_open, fail_new, die_new, fail_step, die_step, fail_write,
-        fail_take_back;
+        fail_take_back, cut_step; /* the last: runs on a cut file, so writes what is not true */
     /* where set, a step posts `began` and then waits for `go` */
     atomic_bool gated;
     sem_t began, go;
