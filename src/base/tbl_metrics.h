@@ -106,7 +106,7 @@ METRIC(PROGRAMS_OPEN_LIMIT, GAUGE, "pt2d_programs_open_limit", "",
 METRIC(PROGRAMS_CLOSED, COUNTER, "pt2d_programs_closed_total", "why",
        "Programs that were closed: idle for too long, or evicted for another one")
 METRIC(ENGINES_DIED, COUNTER, "pt2d_engines_died_total", "",
-       "Engines whose worker died and that were opened anew")
+       "Engines that were opened anew: their worker died, or a file was cut under them")
 METRIC(CALLS_WAITING, GAUGE, "pt2d_session_calls_waiting", "",
        "Calls on sessions that wait for their turn")
 METRIC(CALLS_REFUSED, COUNTER, "pt2d_session_calls_refused_total", "queue",
