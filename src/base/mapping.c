@@ -42,8 +42,8 @@ static struct mapping *find(uintptr_t at)
     return NULL;
 }
 
-/* The system call itself: sanitizers and tests have a mmap of their own, that is no signal
- * handler's. */
+/* The system call itself: sanitizers and tests have a mmap of their own, which is not
+ * made for signal handlers. */
 static bool lay_zeros(uintptr_t from, uintptr_t end)
 {
     return syscall(SYS_mmap, from, end - from, PROT_READ,
@@ -64,7 +64,7 @@ static bool is_mended(const siginfo_t *info)
     return lay_zeros(at - at % page_bytes, m->start + m->bytes);
 }
 
-/* By the default action of a fault, that returns to it, the process ends where it happened; a
+/* With the default action in place a fault happens once more, and ends the process; a
  * signal that was sent would be forgotten, so it is sent again. */
 static void pass_on(int number, siginfo_t *info, void *context)
 {
