@@ -3,8 +3,9 @@
 and the same content heals."""
 
 import os
+import subprocess
 
-from harness import Daemon, until
+from harness import BUILD, Daemon, until
 from stepping import FLAGS, Session, assert_close, main, only, program
 
 TEXT = list(b"It was the best of times, it was the worst of times, it was the age of wisdom.")
@@ -40,7 +41,8 @@ def fails(s, ids, label, **body):
 def is_twin(s, tokens):
     """It answers what one of a session answers that took these tokens in peace."""
     twin = Session(s.d, s.info["program"])
-    twin.step(tokens, logits=False)
+    if tokens:
+        twin.step(tokens, logits=False)
     assert_close(s.logits(TEXT[60:63], rows="all"), twin.logits(TEXT[60:63], rows="all"), "afterwards")
     twin.delete()
 
@@ -121,6 +123,14 @@ def story_a_cut_file_is_found_before_anybody_steps():
         cut(path, len(good) // 2)
         upload(d, good)  # is the first who looks
         assert d.get(f"/v1/programs/{p}/file", expect=200).body == good
+        cut(path, len(good) // 2)
+        d.stop()
+        fsck = subprocess.run([os.path.join(BUILD, "pt2d"), "--config", "/dev/null", "--state-dir", d.state, "--models-dir",
+                               d.models, "--fsck=check"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60)
+        assert fsck.returncode == 4 and f"program {p}" in fsck.stdout, fsck
+        d.start()
+        upload(d, good)
+        is_twin(Session(d, p), [])
 
 
 @only("native")
