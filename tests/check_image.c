@@ -94,6 +94,9 @@ static void away_and_back(struct pt2_engine *engine, enum pt2_dtype dtype, int64
         return;
     }
     put_away(cache, at, &image);
+    for (enum pt2_engine_kind kind = PT2_ENGINE_NATIVE; kind <= PT2_ENGINE_ATEN; kind++)
+        ck_assert_int_eq(pt2_image_is_known(kind, (const uint8_t *)image.bytes),
+                         kind == pt2_engine_kind(engine));
     before = pt2_engine_cache_bytes(engine);
     back = take_back(engine, dtype, &image);
     ck_assert_uint_le(pt2_engine_cache_bytes(engine) - before,

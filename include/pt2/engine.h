@@ -173,6 +173,11 @@ PT2_API uint64_t pt2_cache_image_bytes(const struct pt2_cache *cache, int64_t po
  * for pt2_cache_free alone. */
 PT2_API PT2_MUST_USE int pt2_cache_take_back(struct pt2_cache *cache, pt2_image_pass *pass,
                                              void *context, struct pt2_err *err);
+/* Do its first bytes begin an image as this version of that kind of engine (not AUTO) makes
+ * them?  Whether the rest fits a cache, pt2_cache_take_back says. */
+#define PT2_IMAGE_FIRST_BYTES 8
+PT2_API bool pt2_image_is_known(enum pt2_engine_kind kind,
+                                const uint8_t first[PT2_IMAGE_FIRST_BYTES]);
 /* Memory that a cache takes which is filled from an image of so many bytes, at most. */
 PT2_API uint64_t pt2_cache_image_cost(const struct pt2_engine *engine, uint64_t image_bytes);
 

@@ -1,8 +1,11 @@
 #include "cmd/pt2d_fsck.h"
 
+#include "serve/fsck_sessions.h"
 #include "store/fsck.h"
 
 enum { CHANGED = 1, LEFT = 4, FAILED = 8 }; /* fsck(8) */
+
+static fsck_part *const parts[] = {fsck_sessions};
 
 static void say(void *ctx, const char *line)
 {
@@ -30,6 +33,8 @@ int pt2d_fsck(const struct config *config, enum pt2d_fsck how)
         .models_dir = config_get_text(config, "daemon.models_dir"),
         .repair = how == PT2D_FSCK_REPAIR,
         .say = say,
+        .parts = parts,
+        .n_parts = ARRAY_LEN(parts),
     };
     struct fsck_result result;
     struct pt2_err err = {0};

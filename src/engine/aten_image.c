@@ -7,8 +7,6 @@
 
 #include "base/log.h"
 
-#define IMAGE_MAGIC 0x31676d696e657461u /* another layout, another number */
-
 struct image_head {
     uint64_t magic, layout_bytes;
     int64_t position, floor;
@@ -42,7 +40,7 @@ int aten_put_away(const struct pt2_cache *base, int64_t position, pt2_image_pass
                   void *context, struct pt2_err *err)
 {
     const struct aten_cache *cache = aten_cache(base);
-    struct image_head head = {IMAGE_MAGIC, base->engine->layout.size, position,
+    struct image_head head = {ATEN_IMAGE_MAGIC, base->engine->layout.size, position,
                               cache->floor};
 
     if (pass(context, &head, sizeof(head), err) < 0)
@@ -59,7 +57,7 @@ int aten_take_back(struct pt2_cache *base, pt2_image_pass *pass, void *context,
 
     if (pass(context, &head, sizeof(head), err) < 0)
         return -1;
-    if (head.magic != IMAGE_MAGIC || head.layout_bytes != base->engine->layout.size ||
+    if (head.magic != ATEN_IMAGE_MAGIC || head.layout_bytes != base->engine->layout.size ||
         head.position < 0 || head.position > max || head.floor < 0 || head.floor > max)
         return pt2_err_set(err, PT2_ERR_INVALID, "the image is of another cache");
     cache->floor = head.floor;

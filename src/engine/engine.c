@@ -350,6 +350,15 @@ int pt2_cache_take_back(struct pt2_cache *cache, pt2_image_pass *pass, void *con
     return cache->engine->ops->take_back(cache, pass, context, err);
 }
 
+bool pt2_image_is_known(enum pt2_engine_kind kind, const uint8_t first[PT2_IMAGE_FIRST_BYTES])
+{
+    uint64_t magic;
+
+    _Static_assert(sizeof(magic) == PT2_IMAGE_FIRST_BYTES, "what both engines begin with");
+    memcpy(&magic, first, sizeof(magic));
+    return magic == (kind == PT2_ENGINE_NATIVE ? NATIVE_IMAGE_MAGIC : ATEN_IMAGE_MAGIC);
+}
+
 uint64_t pt2_cache_image_cost(const struct pt2_engine *engine, uint64_t image_bytes)
 {
     return engine->ops->image_cost(engine, image_bytes);

@@ -17,6 +17,9 @@
 
 #define ENGINE_MAGIC 0x656e6769u
 #define CACHE_MAGIC  0x63616368u
+/* What images begin with; another layout, another number. */
+#define NATIVE_IMAGE_MAGIC 0x31676d6974616e31u
+#define ATEN_IMAGE_MAGIC   0x31676d696e657461u
 
 struct pt2_engine {
     unsigned magic;

@@ -8,8 +8,6 @@
 
 #include "base/log.h"
 
-#define IMAGE_MAGIC 0x31676d6974616e31u /* another layout, another number */
-
 struct image_head {
     uint64_t magic, n_tables;
     uint64_t block_bytes[N_BLOCK_KINDS];
@@ -45,7 +43,7 @@ static int pass(const struct passing *p, void *data, size_t size)
 static struct image_head head_of(const struct native_cache *cache)
 {
     const struct native_engine *engine = native_engine(cache->base.engine);
-    struct image_head head = {.magic = IMAGE_MAGIC,
+    struct image_head head = {.magic = NATIVE_IMAGE_MAGIC,
                               .n_tables = (uint64_t)engine->base.decoder.batch_size,
                               .floor = cache->floor};
 

@@ -310,6 +310,11 @@ bool keep_sessions_locked(struct runner *r);
 bool keep_is_due_locked(const struct serve *serve);
 /* At a start: take up what was saved, remove what else lies in the folder.  Errors: IO. */
 MUST_USE int keep_take_up(struct serve *serve, struct pt2_err *err);
+/* A session, new and in no table, of what its file says.  Errors: INVALID (it can't be), NOMEM,
+ * INTERNAL. */
+MUST_USE int keep_read_facts(const json_t *facts, const char *id, const char *node,
+                             struct session **ret_session, int64_t *ret_expires_ms,
+                             struct pt2_err *err);
 
 /* ---- work.c; the runner's thread, no lock held but where it says so ---- */
 

@@ -222,6 +222,22 @@ static int read_session(const json_t *facts, const char *id, struct session *s)
     return 0;
 }
 
+int keep_read_facts(const json_t *facts, const char *id, const char *node,
+                    struct session **ret_session, int64_t *ret_expires_ms,
+                    struct pt2_err *err)
+{
+    const json_t *expires = json_object_get(facts, "expires");
+    AUTO(session) s = NULL;
+
+    if (session_new(node, NULL, json_object_get(facts, "labels"), &s, err) < 0)
+        return -1;
+    if (!json_is_integer(expires) || read_session(facts, id, s) < 0)
+        return pt2_err_set(err, PT2_ERR_INVALID, "the file says of it what can't be");
+    *ret_expires_ms = json_integer_value(expires);
+    *ret_session = TAKE(s);
+    return 0;
+}
+
 static void lost(void *context, const char *id, const char *why)
 {
     (void)context;
@@ -234,9 +250,8 @@ static bool collect(void *context, const char *id, const struct saved_image *ima
                     const json_t *facts)
 {
     struct finding *f = context;
-    const json_t *labels = json_object_get(facts, "labels"),
-                 *expires = json_object_get(facts, "expires");
-    AUTO(session) s = NULL;
+    struct session *s = NULL;
+    int64_t expires_ms = 0;
     struct pt2_err err = {0};
 
     if (!f->serve->options.persist)
@@ -252,16 +267,12 @@ static bool collect(void *context, const char *id, const struct saved_image *ima
         f->found = more;
         f->size = size;
     }
-    if (session_new(f->serve->node, NULL, labels, &s, &err) < 0) {
+    if (keep_read_facts(facts, id, f->serve->node, &s, &expires_ms, &err) < 0) {
         lost(NULL, id, err.text);
         return false;
     }
-    if (!json_is_integer(expires) || read_session(facts, id, s) < 0) {
-        lost(NULL, id, "the file says of it what can't be");
-        return false;
-    }
     s->image = *image;
-    f->found[f->n++] = (struct found){TAKE(s), json_integer_value(expires)};
+    f->found[f->n++] = (struct found){s, expires_ms};
     return true;
 }
 

@@ -301,8 +301,7 @@ static int read_facts(const char *path, struct saved_image *ret_image, json_t **
     return json_parse(text, trailer.facts_bytes, ret_facts, err);
 }
 
-/* The id of a file ID.saved; false: it is none. */
-static bool id_of(const char *name, char *ret_id, size_t size)
+bool saved_id_of(const char *name, char *ret_id, size_t size)
 {
     size_t n = strlen(name), tail = strlen(".saved");
 
@@ -322,7 +321,7 @@ static int visit(void *context, const char *path, const char *name, struct pt2_e
     struct pt2_err why = {0};
 
     snprintf(full, sizeof(full), "%s/%s", path, name);
-    if (id_of(name, id, sizeof(id))) {
+    if (saved_id_of(name, id, sizeof(id))) {
         if (read_facts(full, &image, &facts, &why) < 0)
             visitor->damaged(visitor->context, id, why.text);
         else if (visitor->whole(visitor->context, id, &image, facts))
@@ -337,4 +336,45 @@ int saved_each(const struct saved_folder *folder, const struct saved_visitor *vi
                struct pt2_err *err)
 {
     return folder_each(folder->path, visit, (void *)visitor, err);
+}
+
+/* ---- one of them, to the last byte ---- */
+
+static int check_image(int fd, const char *path, const char *id,
+                       const struct saved_image *image, uint8_t *ret_first,
+                       struct pt2_err *err)
+{
+    struct reader r = {fd, path, image->bytes, crc_begin(id)};
+    char piece[16384];
+
+    if (image->bytes < PT2_IMAGE_FIRST_BYTES)
+        return pt2_err_set(err, PT2_ERR_INVALID, "%s holds no cache", path);
+    if (read_piece(&r, ret_first, PT2_IMAGE_FIRST_BYTES, err) < 0)
+        return -1;
+    while (r.left > 0)
+        if (read_piece(&r, piece, MIN(r.left, sizeof(piece)), err) < 0)
+            return -1;
+    if (r.crc != image->crc)
+        return pt2_err_set(err, PT2_ERR_INVALID, "%s is damaged: its cache's checksum is wrong",
+                           path);
+    return 0;
+}
+
+int saved_check(const char *path, const char *id, uint8_t ret_first[PT2_IMAGE_FIRST_BYTES],
+                uint64_t *ret_bytes, json_t **ret_facts, struct pt2_err *err)
+{
+    json_auto_t *facts = NULL;
+    struct saved_image image;
+    AUTO_FD int fd = -1;
+
+    if (read_facts(path, &image, &facts, err) < 0)
+        return -1;
+    fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (fd < 0)
+        return pt2_err_errno(err, PT2_ERR_IO, "%s", path);
+    if (check_image(fd, path, id, &image, ret_first, err) < 0)
+        return -1;
+    *ret_bytes = image.bytes;
+    *ret_facts = json_incref(facts);
+    return 0;
 }

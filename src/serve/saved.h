@@ -78,4 +78,12 @@ struct saved_visitor {
 MUST_USE int saved_each(const struct saved_folder *folder,
                         const struct saved_visitor *visitor, struct pt2_err *err);
 
+/* Is the file that of the session, all of it?  Reads the image, too, of which *ret_first gets the
+ * first bytes; *ret_facts is new.  Errors: INVALID (says what is wrong), IO, NOMEM. */
+MUST_USE int saved_check(const char *path, const char *id,
+                         uint8_t ret_first[PT2_IMAGE_FIRST_BYTES], uint64_t *ret_bytes,
+                         json_t **ret_facts, struct pt2_err *err);
+/* The id of a file ID.saved; false: it is none. */
+bool saved_id_of(const char *name, char *ret_id, size_t size);
+
 #endif

@@ -9,6 +9,8 @@
  * programs whose file is damaged or gone, with their builds, aliases and .pte files, so that an
  * export makes them again, and moves damaged files to lost+found.
  *
+ * What other layers keep in there is looked at by parts of theirs (fsck_part.h).
+ *
  * One thread. */
 #ifndef STORE_FSCK_H
 #define STORE_FSCK_H
@@ -17,12 +19,18 @@
 
 #include <pt2/err.h>
 
+/* Errors: IO, NO_SPACE, NOMEM: it can't go on. */
+struct fsck;
+typedef int fsck_part(struct fsck *f, struct pt2_err *err);
+
 struct fsck_options {
     const char *state_dir;
     const char *models_dir; /* "": models in the state directory */
     bool repair;            /* otherwise nothing is written */
     void (*say)(void *ctx, const char *line); /* what was found, and what was done */
     void *ctx;
+    fsck_part *const *parts; /* of other layers, n_parts of them; called last, in order */
+    size_t n_parts;
 };
 
 struct fsck_result {

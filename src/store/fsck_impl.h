@@ -2,7 +2,7 @@
 #ifndef STORE_FSCK_IMPL_H
 #define STORE_FSCK_IMPL_H
 
-#include "store/fsck.h"
+#include "store/fsck_part.h"
 #include "store/objects.h"
 #include "store/store.h"
 
@@ -15,22 +15,16 @@ struct fsck {
     struct objects *objects;
     int version; /* of the tables */
     bool is_unreadable; /* the database: nothing is done that goes by its rows */
+    json_t *damaged; /* ids of programs, as keys: said to be damaged or gone */
 };
-
-enum fsck_kind { FSCK_LEFTOVER, FSCK_PROBLEM };
-
-/* "<what was found>: <done>".  done NULL: nothing was done. */
-void fsck_found(struct fsck *f, enum fsck_kind kind, const char *done, const char *fmt, ...)
-    PT2_PRINTF(4, 5);
-/* Remove a leftover where repairing, and say so. */
-void fsck_leftover(struct fsck *f, const char *folder, const char *name, const char *why);
-void fsck_count_file(struct fsck *f, uint64_t bytes);
 
 /* Errors of all: IO, NO_SPACE, NOMEM: it can't go on. */
 MUST_USE int fsck_database(struct fsck *f, struct pt2_err *err);
 MUST_USE int fsck_references(struct fsck *f, struct pt2_err *err);
 MUST_USE int fsck_objects(struct fsck *f, struct pt2_err *err);
 MUST_USE int fsck_uploads(struct fsck *f, struct pt2_err *err);
+/* The models of that directory that came over the network. */
+MUST_USE int fsck_models(struct fsck *f, const char *dir, struct pt2_err *err);
 
 /* Both in fsck_rows.c: what is forgotten is put into ret_text. */
 MUST_USE int fsck_forget_program(struct fsck *f, const char *id, char *ret_text, size_t size,

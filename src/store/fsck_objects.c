@@ -18,6 +18,8 @@ static int damaged(struct fsck *f, const char *sha256, const char *what, bool is
     char text[160], done[200];
     bool is_program = streq(what, "program");
 
+    if (json_object_set_new(f->damaged, sha256, json_true()) < 0)
+        return pt2_err_set(err, PT2_ERR_NOMEM, "a list of programs");
     if (!f->options->repair) {
         fsck_found(f, FSCK_PROBLEM, NULL, "%s %s: %s", what, sha256, why);
         return 0;

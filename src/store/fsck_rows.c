@@ -194,6 +194,19 @@ int fsck_find_row(struct fsck *f, const char *sha256, const char **ret_what,
     return 0;
 }
 
+int fsck_has_program(struct fsck *f, const char *id, bool *ret_is_there, struct pt2_err *err)
+{
+    int64_t n = 0;
+
+    *ret_is_there = true;
+    if (f->is_unreadable)
+        return 0;
+    if (count(f, "SELECT count(*) FROM programs WHERE id = ?", id, &n, err) < 0)
+        return -1;
+    *ret_is_there = n > 0 && !json_object_get(f->damaged, id);
+    return 0;
+}
+
 int fsck_list_rows(struct fsck *f, json_t **ret_list, struct pt2_err *err)
 {
     json_auto_t *list = json_array();

@@ -1,7 +1,9 @@
-/* fsck_uploads.c - files that came for models and were not published yet (uploads.h). */
+/* fsck_uploads.c - files that came for models and were not published yet (uploads.h), and, under
+ * the same lock, the models that were. */
 #include "store/fsck_impl.h"
 
 #include "base/folder.h"
+#include "store/model_id.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -10,6 +12,7 @@
 
 struct place {
     struct fsck *f;
+    char models[PATH_MAX];
     char dir[PATH_MAX]; /* MODELS/.uploads */
 };
 
@@ -53,6 +56,26 @@ static int put_aside(const struct place *place, const char *path, const char *na
     return rename(path, to) < 0 ? pt2_err_errno(err, PT2_ERR_IO, "%s", path) : 0;
 }
 
+/* A daemon that was killed when it had published it: the model has it, by the same inode. */
+static bool is_in_model(const struct place *place, const char *folder, const char *name)
+{
+    char path[PATH_MAX + 2 * NAME_MAX + 4], id[NAME_MAX + 1], *slash;
+    struct stat came, published;
+
+    snprintf(id, sizeof(id), "%s", strrchr(folder, '/') + 1);
+    slash = strstr(id, "%2F"); /* model_id_to_file_name */
+    if (slash) {
+        *slash = '/';
+        memmove(slash + 1, slash + 3, strlen(slash + 3) + 1);
+    }
+    snprintf(path, sizeof(path), "%s/%s", folder, name);
+    if (!model_id_is_valid(id) || lstat(path, &came) < 0)
+        return false;
+    snprintf(path, sizeof(path), "%s/%s/%s", place->models, id, name + SHA256_HEX);
+    return lstat(path, &published) == 0 && came.st_dev == published.st_dev &&
+           came.st_ino == published.st_ino;
+}
+
 static int file_entry(void *ctx, const char *folder, const char *name, struct pt2_err *err)
 {
     const struct place *place = ctx;
@@ -65,6 +88,8 @@ static int file_entry(void *ctx, const char *folder, const char *name, struct pt
     if (whole < 0)
         return -1;
     fsck_count_file(place->f, bytes);
+    if (whole && is_in_model(place, folder, name))
+        fsck_leftover(place->f, folder, name, "was published");
     if (whole)
         return 0;
     if (place->f->options->repair && put_aside(place, path, name, err) < 0)
@@ -77,10 +102,15 @@ static int file_entry(void *ctx, const char *folder, const char *name, struct pt
 
 static int model_entry(void *ctx, const char *folder, const char *name, struct pt2_err *err)
 {
+    const struct place *place = ctx;
     char path[PATH_MAX + NAME_MAX + 2];
+    struct stat st;
 
     snprintf(path, sizeof(path), "%s/%s", folder, name);
-    return folder_each(path, file_entry, ctx, err);
+    if (lstat(path, &st) == 0 && S_ISDIR(st.st_mode))
+        return folder_each(path, file_entry, ctx, err);
+    fsck_found(place->f, FSCK_PROBLEM, NULL, "%s: is none of pt2d's folders", path);
+    return 0;
 }
 
 static int look_into(struct place *place, const char *name, folder_fn *each,
@@ -100,10 +130,11 @@ int fsck_uploads(struct fsck *f, struct pt2_err *err)
     AUTO_FD int fd = -1;
 
     if (*models)
-        snprintf(place.dir, sizeof(place.dir), "%.*s/.uploads", PATH_MAX - 700, models);
+        snprintf(place.models, sizeof(place.models), "%.*s", PATH_MAX - 700, models);
     else
-        snprintf(place.dir, sizeof(place.dir), "%.*s/models/.uploads", PATH_MAX - 700,
+        snprintf(place.models, sizeof(place.models), "%.*s/models", PATH_MAX - 700,
                  store_dir(f->store));
+    snprintf(place.dir, sizeof(place.dir), "%.*s/.uploads", PATH_MAX - 16, place.models);
     snprintf(lock, sizeof(lock), "%s/lock", place.dir);
     fd = open(lock, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     if (fd < 0)
@@ -114,7 +145,9 @@ int fsck_uploads(struct fsck *f, struct pt2_err *err)
         f->options->say(f->options->ctx, lock);
         return 0;
     }
-    return look_into(&place, "tmp", temp_entry, err) < 0 ||
+    /* Models first: a link that goes changes what is known of the others' file. */
+    return fsck_models(f, place.models, err) < 0 ||
+                   look_into(&place, "tmp", temp_entry, err) < 0 ||
                    look_into(&place, "files", model_entry, err) < 0
                ? -1
                : 0;

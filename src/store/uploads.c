@@ -9,8 +9,6 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 
-#define FILE_MODE 0444 /* of a model's file */
-
 /* ---- places ---- */
 
 void uploads_folder(const struct uploads *uploads, const char *id,
@@ -30,6 +28,16 @@ void uploads_file(const struct uploads *uploads, const char *id, const char *nam
     uploads_folder(uploads, id, ret_path);
     n = strlen(ret_path);
     snprintf(ret_path + n, PATH_MAX - n, "/%s-%s", sha256_hex, name);
+}
+
+struct pt2_checkpoint_file uploads_file_facts(const struct stat *st)
+{
+    return (struct pt2_checkpoint_file){
+        .bytes = (uint64_t)st->st_size,
+        .dev = st->st_dev,
+        .inode = st->st_ino,
+        .mtime_ns = st->st_mtim.tv_sec * INT64_C(1000000000) + st->st_mtim.tv_nsec,
+        .ctime_ns = st->st_ctim.tv_sec * INT64_C(1000000000) + st->st_ctim.tv_nsec};
 }
 
 /* ---- opening: the holder of mutex ---- */
@@ -269,7 +277,7 @@ int upload_finish(struct upload *upload, const uint8_t *expected,
                            "the body's SHA-256 is %s, Repr-Digest says %s", hex,
                            expected_hex);
     }
-    if (temp_file_sync(&upload->temp, FILE_MODE, err) < 0)
+    if (temp_file_sync(&upload->temp, UPLOADS_FILE_MODE, err) < 0)
         return -1;
     uploads_expire(uploads);
     pthread_mutex_lock(&uploads->mutex);

@@ -4,7 +4,11 @@
 
 #include "store/uploads.h"
 
+#include <pt2/checkpoint.h>
 #include <pthread.h>
+#include <sys/stat.h>
+
+#define UPLOADS_FILE_MODE 0444 /* of a model's file */
 
 struct uploads {
     struct models *models;
@@ -24,6 +28,8 @@ void uploads_folder(const struct uploads *uploads, const char *id,
 /* DIR/.uploads/files/ID/SHA256-NAME */
 void uploads_file(const struct uploads *uploads, const char *id, const char *name,
                   const char *sha256_hex, char ret_path[PATH_MAX]);
+/* What files_db.h knows a file by. */
+struct pt2_checkpoint_file uploads_file_facts(const struct stat *st);
 /* Make .uploads where it is missing, and lock it.  Errors: FORBIDDEN, NO_SPACE, IO. */
 MUST_USE int uploads_open(struct uploads *uploads, struct pt2_err *err);
 /* Remove what came for ids that nobody cared about for the ttl. */

@@ -28,16 +28,6 @@ struct publication {
 
 /* ---- where each file is ---- */
 
-static void to_facts(const struct stat *st, struct pt2_checkpoint_file *ret)
-{
-    *ret = (struct pt2_checkpoint_file){
-        .bytes = (uint64_t)st->st_size,
-        .dev = st->st_dev,
-        .inode = st->st_ino,
-        .mtime_ns = st->st_mtim.tv_sec * INT64_C(1000000000) + st->st_mtim.tv_nsec,
-        .ctime_ns = st->st_ctim.tv_sec * INT64_C(1000000000) + st->st_ctim.tv_nsec};
-}
-
 static bool is_same(const struct pt2_checkpoint_file *a,
                     const struct pt2_checkpoint_file *b)
 {
@@ -64,7 +54,7 @@ static int look_at_published(struct publication *p, size_t i, bool *ret_is_it,
     if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) ||
         (uint64_t)st.st_size != file->bytes)
         return 0;
-    to_facts(&st, &p->seen[i]);
+    p->seen[i] = uploads_file_facts(&st);
     if (files_db_find(store, &p->seen[i], sha256, &found, err) < 0)
         return -1;
     if (!found &&
@@ -158,7 +148,7 @@ static int add_file(const struct publication *p, size_t i, const char *folder,
     } else {
         snprintf(from, sizeof(from), "%s/%s", p->model, file->name);
         if (lstat(from, &st) == 0)
-            to_facts(&st, &facts);
+            facts = uploads_file_facts(&st);
         else
             facts = (struct pt2_checkpoint_file){0};
         if (!is_same(&facts, &p->seen[i]))
@@ -220,7 +210,7 @@ static void remember_digests(const struct publication *p)
         snprintf(path, sizeof(path), "%s/%s", p->model, p->files[i].name);
         if (lstat(path, &st) < 0 || !sha256_from_hex(p->files[i].sha256, sha256))
             continue;
-        to_facts(&st, &facts);
+        facts = uploads_file_facts(&st);
         (void)!files_db_remember(p->uploads->store, &facts, sha256, FILES_DB_AT_REST,
                                  NULL);
     }

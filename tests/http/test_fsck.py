@@ -9,9 +9,11 @@ import sqlite3
 import subprocess
 import tempfile
 
+import saved_files
 from exporting import export, finish, sha256, state_files, submit_id, without_engines
 from harness import BUILD, SOURCE, Daemon, main, until
-from uploading import FILES, publish, put
+from stepping import FLAGS, Session, program
+from uploading import FILES, ids, publish, put, upload, url
 
 
 def fsck(d, how=""):
@@ -277,6 +279,227 @@ def story_after_a_crash_nothing_damaged_is_served():
         assert not again["cached"], again
         d.get(f"/v1/exports/{again['id']}/file?format=pte", expect=200)
         assert finish(d, submit_id(d, cache={"max_cache_len": 8}))["cached"]
+
+
+# ---- sessions that a stop saved ----
+
+PERSIST = (*FLAGS, "--set", "sessions.persist=yes")
+
+
+class Saved:
+    """n sessions that a stop saved, each at its own position; logits are what each answers next."""
+
+    def __init__(self, d, n, n_programs=1):
+        self.d, self.programs = d, [program(d, length=64 + i) for i in range(n_programs)]
+        self.sessions = [Session(d, self.programs[i % n_programs], engine="native") for i in range(n)]
+        for i, s in enumerate(self.sessions):
+            s.step(list(range(1, 4 + i)))
+        probes = [s.fork() for s in self.sessions]
+        self.logits = [p.logits([7]) for p in probes]
+        for p in probes:
+            p.delete()
+        d.stop()
+        self.paths = [saved_files.path_of(d, s.id) for s in self.sessions]
+        assert state_files(d, "sessions") == sorted(self.paths)
+
+    def edit(self, i, image=lambda image: image, **facts):
+        """Whole by its checksums, and another."""
+        old, all_facts = saved_files.read(self.paths[i])
+        saved_files.write(self.paths[i], image(old), {**all_facts, **facts})
+
+    def check(self, *whole):
+        """The daemon starts; these sessions go on where they were, the others are no more."""
+        self.d.start()
+        for i, s in enumerate(self.sessions):
+            if i in whole:
+                assert s.position == 3 + i and s.logits([7]) == self.logits[i], i
+            else:
+                reply = self.d.get(s.path, expect=404)
+                assert reply.problem in ("session-lost", "session-expired"), reply
+        log = self.d.log()
+        assert all(f"session {s.id} was saved, and is lost" not in log for s in self.sessions), log
+        another = Session(self.d, program(self.d, length=64), engine="native")
+        another.step([1, 2, 3])
+
+
+def story_whole_sessions_stay():
+    """Also where the configuration of the check does not keep sessions."""
+    with without_engines() as env, Daemon(*PERSIST, env=env) as d:
+        saved = Saved(d, 3)
+        for how in ("=check", "=repair"):
+            before = tree(d)
+            status, lines = fsck(d, how)
+            assert status == 0 and lines[-1].endswith("clean") and len(lines) == 1, (status, lines)
+            assert lines[0].startswith("4 files, ") and tree(d) == before, lines
+        saved.check(0, 1, 2)
+
+
+def story_sessions_that_can_not_come_back_are_put_aside():
+    with without_engines() as env, Daemon(*PERSIST, env=env) as d:
+        saved = Saved(d, 7)
+        flip(saved.paths[0])  # somewhere in its cache
+        os.truncate(saved.paths[1], os.path.getsize(saved.paths[1]) - 5)
+        os.truncate(saved.paths[2], 0)
+        saved.edit(3, position=65)  # of 64
+        saved.edit(4, image=lambda image: image[:7] + b"2" + image[8:])
+        saved.edit(5, id=saved.sessions[0].id)
+        why = ("checksum", "no end that fits", "cut short", "what can't be", "another version of pt2d",
+               "what can't be")
+        before = tree(d)
+        status, lines = fsck(d, "=check")
+        assert status == 4 and len(lines) == 1 + len(why) and tree(d) == before, (status, lines)
+        assert all(has(lines, path, text) for path, text in zip(saved.paths, why)), lines
+        assert lines[-1].endswith("6 problems, 0 leftovers that a start clears away"), lines
+        status, lines = fsck(d)
+        assert status == 1 and all(has(lines, path, text, "moved to lost+found")
+                                   for path, text in zip(saved.paths, why)), (status, lines)
+        assert state_files(d, "sessions") == saved.paths[6:]
+        lost = sorted(os.listdir(os.path.join(d.state, "lost+found")))
+        assert lost == sorted(os.path.basename(path) for path in saved.paths[:6]), lost
+        assert all(tree(d)[os.path.join(d.state, "lost+found", os.path.basename(path))] == before[path]
+                   for path in saved.paths[:6])
+        status, lines = fsck(d, "=check")
+        assert status == 0 and lines[-1].endswith("clean"), (status, lines)
+        saved.check(6)
+
+
+def story_sessions_go_with_their_program():
+    """A file that is gone, one that is damaged; both are said of the sessions, too, before and after."""
+    with without_engines() as env, Daemon(*PERSIST, env=env) as d:
+        saved = Saved(d, 3, n_programs=3)
+        os.unlink(object_path(d, saved.programs[0]))
+        flip(object_path(d, saved.programs[1]))
+        for how, expected, done in (("=check", 4, "not there"), ("", 1, "moved to lost+found")):
+            status, lines = fsck(d, how)
+            assert status == expected and lines[-1].count("4 problems") == 1, (status, lines)
+            assert all(has(lines, path, "its program is damaged or not there", done)
+                       for path in saved.paths[:2]), lines
+        assert fsck(d, "=check")[0] == 0
+        saved.check(2)  # which makes the first program again
+        d.stop()
+        name = os.path.basename(saved.paths[0])
+        os.rename(os.path.join(d.state, "lost+found", name), saved.paths[0])
+        assert fsck(d, "=check")[0] == 0
+        d.start()
+        assert saved.sessions[0].logits([7]) == saved.logits[0]
+
+
+def story_what_a_crash_leaves_of_sessions_goes():
+    with without_engines() as env, Daemon(*PERSIST, env=env) as d:
+        saved = Saved(d, 2)
+        saved.edit(1, expires=1)
+        spill, other = saved.paths[0].removesuffix(".saved") + ".spill", saved.paths[0] + ".old"
+        folder = os.path.join(d.state, "sessions", "kept")
+        for path in (spill, other):
+            with open(path, "wb") as f:
+                f.write(b"x")
+        os.mkdir(folder)
+        before = tree(d)
+        status, lines = fsck(d, "=check")
+        assert status == 4 and has(lines, folder, "none of pt2d's") and tree(d) == before, (status, lines)
+        assert has(lines, spill, "has ended") and has(lines, other, "no session's file"), lines
+        assert has(lines, saved.paths[1], "has expired"), lines
+        assert lines[-1].endswith("1 problems, 3 leftovers that a start clears away"), lines
+        os.rmdir(folder)
+        assert fsck(d, "=check")[0] == 0
+        status, lines = fsck(d)
+        assert status == 1 and all(has(lines, path, "removed") for path in (spill, other, saved.paths[1]))
+        assert state_files(d, "sessions") == saved.paths[:1]
+        saved.check(0)
+
+
+# ---- models that were published ----
+
+@contextlib.contextmanager
+def published(*names):
+    """A daemon that was stopped, with these models."""
+    with tempfile.TemporaryDirectory(prefix="pt2d-models-") as models, \
+            without_engines() as env, Daemon(models=models, env=env) as d:
+        for name in names:
+            upload(d, name)
+        d.stop()
+        status, lines = fsck(d, "=check")
+        assert status == 0 and len(lines) == 1 and lines[0].endswith("clean"), (status, lines)
+        assert lines[0].startswith(f"{len(names) * len(FILES)} files, "), lines
+        yield d
+
+
+def damage(path, how):
+    """By somebody who does not care for its mode."""
+    os.chmod(path, 0o600)
+    how(path)
+    os.chmod(path, 0o444)
+
+
+def story_published_models_are_read_and_said():
+    names = ("decayed", "org/cut", "missing", "org/bare", "whole")
+    with published(*names) as d:
+        at = lambda name, file: os.path.join(d.models, name, file)
+        decayed = at("decayed", "model.safetensors")
+        flip(decayed)
+        os.chmod(decayed, 0o444)
+        st = os.stat(decayed)  # a disk that decays changes no times
+        rows(d, f"UPDATE files SET ctime = {st.st_ctime_ns}, mtime = {st.st_mtime_ns} WHERE inode = {st.st_ino}")
+        damage(at("org/cut", "model.safetensors"), lambda path: os.truncate(path, os.path.getsize(path) - 8))
+        os.unlink(at("missing", "model.safetensors"))
+        os.unlink(at("org/bare", "config.json"))
+        said = [(decayed, "another digest than when it was published"),
+                *((os.path.join(d.models, name) + ":", "can't be opened any more")
+                  for name in ("org/cut", "missing", "org/bare"))]
+        for how in ("=check", "", "=check"):  # its operator decides
+            before = tree(d)
+            status, lines = fsck(d, how)
+            assert status == 4 and len(lines) == 5 and tree(d) == before, (status, lines)
+            assert all(has(lines, path, text, "delete the model") for path, text in said), lines
+            assert not has(lines, "whole"), lines
+        d.start()
+        for name in names[:4]:
+            d.delete(url(name), expect=(204, 404))
+            upload(d, name)
+        assert ids(d) == sorted(names)
+        d.stop()
+        status, lines = fsck(d, "=check")
+        assert status == 0 and lines[-1].endswith("clean"), (status, lines)
+
+
+def story_models_that_nobody_published_are_let_be():
+    with published("one") as d:
+        os.mkdir(os.path.join(d.models, "mine"))
+        with open(os.path.join(d.models, "mine", "config.json"), "w") as f:
+            f.write("{")
+        status, lines = fsck(d)
+        assert status == 0 and lines[-1].endswith("clean"), (status, lines)
+
+
+def story_what_publishing_leaves_goes():
+    with published("org/new") as d:
+        folder = os.path.join(d.models, ".uploads", "files", "org%2Fnew")
+        os.mkdir(folder)  # killed before these went
+        links = [os.path.join(folder, f"{sha256(data)}-{name}") for name, data in FILES.items()]
+        for name, link in zip(FILES, links):
+            os.link(os.path.join(d.models, "org/new", name), link)
+        half = os.path.join(d.models, ".uploads", "tmp", "3.part")  # a folder that was put together
+        os.mkdir(half)
+        os.link(links[0], os.path.join(half, "config.json"))
+        coming = os.path.join(folder, sha256(b"{}") + "-generation_config.json")
+        with open(coming, "w") as f:
+            f.write("{}")
+        stray = os.path.join(d.models, ".uploads", "files", "stray")
+        with open(stray, "w") as f:
+            f.write("x")
+        status, lines = fsck(d, "=check")
+        assert status == 4 and len(lines) == len(links) + 3, (status, lines)
+        assert all(has(lines, link, "was published") for link in links), lines
+        assert has(lines, half, "was under way") and has(lines, stray, "none of pt2d's"), lines
+        status, lines = fsck(d)
+        assert status == 5 and not any(os.path.exists(p) for p in (*links, half)), (status, lines)
+        assert os.path.exists(coming) and os.path.exists(stray)
+        os.unlink(stray)
+        status, lines = fsck(d, "=check")
+        assert status == 0 and lines[-1].endswith("clean"), (status, lines)
+        d.start()
+        assert ids(d) == ["org/new"]
+        publish(d, "org/new", FILES, expect=200)
 
 
 if __name__ == "__main__":
