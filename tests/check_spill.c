@@ -888,6 +888,41 @@ START_TEST(test_keep_failing_files_lose_or_keep)
 }
 END_TEST
 
+/* Calls fail, several in a row, while a session that was saved is called: its file can lose the name
+ * and not get it back.  It is there all the same: to the next call, or after a stop. */
+START_TEST(test_keep_failing_calls_lose_nothing)
+{
+    enum pt2_error code;
+    struct track a;
+    long hits = 1;
+
+    persist();
+    for (long at = 1; hits > 0; at++) {
+        for (int more = 0; more < 4; more++) {
+            open_all(&a, 1, PROGRAM);
+            restart();
+            hits = file_fault_hits;
+            file_fault_more = more;
+            file_fault_at = at;
+            code = track_step(&a, 2, 1, -1);
+            hits = file_fault_hits - hits;
+            file_fault_at = file_fault_more = 0;
+            ck_assert(code == PT2_ERR_NONE || code == PT2_ERR_NO_SPACE);
+            if (_i)
+                restart();
+            STEP(&a, 3, 1, -1);
+            delete_one(a.name.id);
+            ck_assert_int_eq(fewest(".saved", 0), 0);
+            if (_i) /* otherwise one that can't be removed stays until the next start */
+                ck_assert_int_eq(fewest("", 0), 0);
+            fake.n_log = 0;
+        }
+        ck_assert(at < 200);
+    }
+    ck_assert_int_gt(file_fault_hits, 10);
+}
+END_TEST
+
 /* Any byte of a file another, any length: lost, or what it was. */
 START_TEST(test_keep_damaged_files_are_lost_sessions)
 {
@@ -1168,6 +1203,7 @@ int main(void)
     tcase_add_test(keep, test_keep_a_program_that_is_gone);
     tcase_add_loop_test(keep, test_keep_within_the_limits, 0, 2);
     tcase_add_loop_test(keep, test_keep_failing_files_lose_or_keep, 0, 2);
+    tcase_add_loop_test(keep, test_keep_failing_calls_lose_nothing, 0, 2);
     tcase_add_loop_test(keep, test_keep_damaged_files_are_lost_sessions, 0, 2);
     tcase_add_test(keep, test_keep_a_file_of_another_session);
     tcase_add_test(keep, test_keep_after_what_runs);

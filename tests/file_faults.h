@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 static atomic_long file_fault_at; /* the call that fails, from now on; 0: none */
+static atomic_long file_fault_more; /* so many after it fail, too */
 static atomic_int file_fault_code = ENOSPC;
 static atomic_long file_fault_hits;
 
@@ -24,6 +25,10 @@ static inline int file_fails(void)
         ;
     if (at != 1)
         return 0;
+    if (atomic_load(&file_fault_more) > 0) {
+        atomic_fetch_sub(&file_fault_more, 1);
+        atomic_store(&file_fault_at, 1);
+    }
     atomic_fetch_add(&file_fault_hits, 1);
     errno = file_fault_code;
     return 1;

@@ -143,16 +143,30 @@ static int save(struct runner *r, struct session *s, const json_t *facts,
     return saved_keep(&serve->saved, s->id, &s->image, facts, err);
 }
 
+/* Nobody used it since its file was written; and the file has its name, which an unkeep that failed
+ * may have taken. */
+static bool is_still_true_locked(struct session *s)
+{
+    struct serve *serve = s->runner->serve;
+    bool is_true = s->is_kept && s->used_ns == s->kept_used_ns;
+
+    if (!is_true)
+        return false;
+    pthread_mutex_unlock(&serve->lock);
+    is_true = saved_is_kept(&serve->saved, s->id);
+    pthread_mutex_lock(&serve->lock);
+    return is_true;
+}
+
 static void save_locked(struct runner *r, struct session *s)
 {
     struct serve *serve = r->serve;
     json_auto_t *facts = NULL;
     struct pt2_err err = {0};
-    bool is_true = s->is_kept && s->used_ns == s->kept_used_ns;
     int ret;
 
     s->was_stopped = true;
-    if (is_true)
+    if (is_still_true_locked(s))
         return;
     if (s->cache)
         s->made_as = pt2_cache_dtype(s->cache);

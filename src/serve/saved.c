@@ -157,12 +157,21 @@ int saved_unkeep(const struct saved_folder *folder, const char *id, struct pt2_e
 
     path_of(folder, id, ".saved", from);
     path_of(folder, id, ".spill", to);
-    if (rename(from, to) < 0)
+    /* It may have lost its name before, by a call that failed then. */
+    if (rename(from, to) < 0 && (errno != ENOENT || access(to, F_OK) < 0))
         return pt2_err_errno(err, PT2_ERR_IO, "%s", from);
     if (saved_sync(folder, err) == 0)
         return 0;
     (void)!rename(to, from);
     return -1;
+}
+
+bool saved_is_kept(const struct saved_folder *folder, const char *id)
+{
+    char path[PATH_MAX];
+
+    path_of(folder, id, ".saved", path);
+    return access(path, F_OK) == 0;
 }
 
 /* ---- reading ---- */
@@ -231,7 +240,7 @@ int saved_read(const struct saved_folder *folder, const char *id, bool is_kept,
     struct pt2_err why = {0};
     char path[PATH_MAX];
 
-    path_of(folder, id, is_kept ? ".saved" : ".spill", path);
+    path_of(folder, id, is_kept && saved_is_kept(folder, id) ? ".saved" : ".spill", path);
     if (read_image(path, id, image, cache, &why) == 0)
         return 0;
     return pt2_err_set(err,

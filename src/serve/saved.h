@@ -50,12 +50,14 @@ MUST_USE int saved_keep(const struct saved_folder *folder, const char *id,
                         const struct saved_image *image, const json_t *facts,
                         struct pt2_err *err);
 MUST_USE int saved_sync(const struct saved_folder *folder, struct pt2_err *err);
-/* Make ID.spill of ID.saved, on the disk when this returns; or leave it.
- * Errors: IO, NO_SPACE. */
+/* Make ID.spill of ID.saved, on the disk when this returns 0; or leave it, by which name it can.  May
+ * be tried again.  Errors: IO, NO_SPACE. */
 MUST_USE int saved_unkeep(const struct saved_folder *folder, const char *id,
                           struct pt2_err *err);
+/* Is there an ID.saved? */
+bool saved_is_kept(const struct saved_folder *folder, const char *id);
 
-/* Fill a new cache from the file.  Errors: SESSION_LOST (the file is gone, or is not what was
+/* Fill a new cache from the file.  is_kept: it was never unkept.  Errors: SESSION_LOST (the file is gone, or is not what was
  * written; says what is wrong), IO, NOMEM; the cache is then good for nothing. */
 MUST_USE int saved_read(const struct saved_folder *folder, const char *id, bool is_kept,
                         const struct saved_image *image, struct pt2_cache *cache,

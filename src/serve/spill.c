@@ -321,6 +321,7 @@ void spill_forget(struct runner *r, struct session *s)
     struct serve *serve = r->serve;
     struct pt2_err err = {0};
     bool is_wanted;
+    int ret = 0;
 
     if (!s->is_away && !s->is_kept)
         return;
@@ -329,6 +330,11 @@ void spill_forget(struct runner *r, struct session *s)
     serve->spill_bytes -= s->is_away ? s->image.bytes : 0;
     is_wanted = serve->ending && s->is_kept; /* by the next start */
     pthread_mutex_unlock(&serve->lock);
-    if (!is_wanted && saved_remove(&serve->saved, s->id, &err) < 0)
+    if (!is_wanted)
+        ret = saved_remove(&serve->saved, s->id, &err);
+    /* Its name may have gone before, and not on the disk. */
+    if (!is_wanted && ret == 0 && s->is_kept)
+        ret = saved_sync(&serve->saved, &err);
+    if (ret < 0)
         log_warning("the file of session %s, which has ended, stays: %s", s->id, err.text);
 }
