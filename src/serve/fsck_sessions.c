@@ -22,6 +22,14 @@ static int find_fault(struct fsck *f, const struct session *s, const uint8_t *fi
     return 0;
 }
 
+/* "PATH is cut short" as "is cut short": the line begins with it. */
+static const char *without_path(const char *text, const char *path)
+{
+    const char *rest = after_prefix(text, path);
+
+    return rest ? rest + strspn(rest, " :") : text;
+}
+
 static int saved_entry(struct fsck *f, const char *folder, const char *name, const char *id,
                        struct pt2_err *err)
 {
@@ -39,7 +47,7 @@ static int saved_entry(struct fsck *f, const char *folder, const char *name, con
         keep_read_facts(facts, id, /* node= */ "", &s, &expires_ms, &why) < 0) {
         if (why.code == PT2_ERR_NOMEM)
             return pt2_err_set(err, why.code, "%s", why.text);
-        return fsck_put_aside(f, folder, name, why.text, err);
+        return fsck_put_aside(f, folder, name, without_path(why.text, path), err);
     }
     fsck_count_file(f, bytes);
     if (find_fault(f, s, first, &fault, err) < 0)

@@ -93,11 +93,13 @@ static int check_model(struct fsck *f, const char *folder, struct pt2_err *err)
     return model.is_published ? check_opens(f, folder, err) : 0;
 }
 
+/* One that the daemon can't read it has not made. */
 static bool is_folder(const char *path, const char *name)
 {
     struct stat st;
 
-    return *name != '.' && lstat(path, &st) == 0 && S_ISDIR(st.st_mode);
+    return *name != '.' && lstat(path, &st) == 0 && S_ISDIR(st.st_mode) &&
+           access(path, R_OK | X_OK) == 0;
 }
 
 /* ORG/NAME */
