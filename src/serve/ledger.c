@@ -20,9 +20,14 @@ static int returned(void *context, const char *id, const char *owner, const char
                     char *ret_path, char *ret_packed_path, struct pt2_err *err)
 {
     struct ledger *ledger = context;
+    struct pt2_err why = {0};
 
-    if (opened(context, id, owner, program, err) < 0)
+    if (programs_pin(ledger->programs, program, err) < 0)
         return -1;
+    /* What the row tells is how a session ended: no reason to lose one. */
+    if (sessions_db_add(ledger->store, id, owner, &why) < 0)
+        log_warning("session %s is there again, but the database does not know, ignoring: %s",
+                    id, why.text);
     programs_path(ledger->programs, program, ret_path);
     programs_packed_path(ledger->programs, program, ret_packed_path);
     return 0;

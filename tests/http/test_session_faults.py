@@ -77,15 +77,18 @@ class Table:
         return [line for line in self.d.log()[self.mark:].splitlines()
                 if " warning: " in line or " error: " in line]
 
-    def check_told(self, hit):
+    def check_told(self, hit, is_stop=False):
         """A call that failed was refused, logged or counted; the log warns of spills once a minute
-        alone, and times of use of programs, digests and ids are written lazily."""
-        assert not hit or hit.startswith("pwrite ") or self.refusals or self.told() or \
-            self.failed_spills() > self.n_failed, f"'{hit}' was kept quiet"
+        alone, and times of use of programs, digests and ids are written lazily.  SQLite does not
+        mind where a folder can't be synced, nor, when it is closed, that its log stays."""
+        is_quiet = hit.startswith("pwrite ") or hit == "fdatasync " + self.d.state or \
+            is_stop and self.d.state + "/pt2d.db" in hit
+        assert not hit or is_quiet or self.refusals or self.told() or self.failed_spills() > self.n_failed, \
+            f"'{hit}' was kept quiet"
 
     # ---- what clients do ----
 
-    def ask(self, what, *expected):
+    def ask(self, what):
         """True: done.  False: refused, for the fault's sake."""
         reply = what()
         if reply.status < 300:
@@ -208,8 +211,7 @@ def stop_round(t, at, n, error):
     hit = t.disarm()
     assert status == 0 or (hit and status > 0 and t.told()), (status, hit)
     t.n_ends += status != 0
-    if hit:
-        assert t.told() or hit.startswith("pwrite "), f"'{hit}' was kept quiet"
+    t.check_told(hit, is_stop=True)
     check_is_clean(t.d)
     t.d.start()
     t.check_there_or_lost(hit)
@@ -217,7 +219,7 @@ def stop_round(t, at, n, error):
 
 
 def start_round(t, at, n, error):
-    """A start takes them up; where it can't, it says why, and the next one can."""
+    """A start takes them up, all of them; where it can't, it says why, and the next one can."""
     t.act()
     assert t.d.stop() == 0
     assert len(saved(t.d)) == N
@@ -231,13 +233,12 @@ def start_round(t, at, n, error):
         t.n_ends += 1
         t.disarm()
         t.d.start()
-        t.check_there_or_lost(t.faults.hit)
-        assert len(t.readers) == N
+        t.check_all_are_there()
         return t.faults.hit
     hit = t.disarm()
-    n_lost = t.n_lost
-    t.check_there_or_lost(hit)
-    assert t.d.metric("pt2d_session_returns_total", result="lost") == t.n_lost - n_lost
+    t.check_told(hit)
+    t.check_all_are_there()
+    assert t.d.metric("pt2d_session_returns_total", result="lost") == 0
     return hit
 
 
@@ -261,7 +262,7 @@ def tell(name, one_round, few, upto):
                 n_missed = 0 if hit else n_missed + 1
             print(f"     {name}, {kind}: seed {SEED}, {n_rounds} rounds up to call {at}: {t.hits}; {t.n_lost} sessions lost, "
                   f"{t.n_ends} daemons ended with a status", flush=True)
-            assert n_rounds > 0 or not STRIDE, "no fault was ever hit"
+            assert n_rounds > 0, "no fault was ever hit"
         t.d.kill()
         check_is_clean(t.d)
         t.d.start()
