@@ -3,6 +3,7 @@
 #include "store_fixture.h"
 
 #include "http/digest_header.h"
+#include "store/unfinished.h"
 #include "store/uploads.h"
 
 static struct store *store;
@@ -10,10 +11,15 @@ static struct models *models;
 static struct uploads *uploads;
 static char root[PATH_MAX];
 
+#define MAX_UNFINISHED 1000
+
 static void open_uploads(int64_t ttl_ms)
 {
     OK(models_new(root, NULL, &models, err));
-    OK(uploads_new(models, store, ttl_ms, &uploads, err));
+    OK(uploads_new(models, store,
+                   &(struct uploads_limits){.ttl_ms = ttl_ms,
+                                            .max_unfinished_bytes = MAX_UNFINISHED},
+                   &uploads, err));
 }
 
 static void close_uploads(void)
@@ -59,7 +65,7 @@ static bool put(const char *id, const char *name, const void *data, size_t len,
     struct upload upload;
     bool is_new;
 
-    OK(upload_begin(uploads, id, name, len, &upload, err));
+    OK(upload_begin(uploads, "", id, name, len, &upload, err));
     OK(upload_write(&upload, data, len / 2, err));
     OK(upload_write(&upload, (const char *)data + len / 2, len - len / 2, err));
     OK(upload_finish(&upload, NULL, sha256, &is_new, err));
@@ -189,18 +195,18 @@ START_TEST(test_uploads_half_a_file_is_none)
     struct upload upload;
     bool is_new;
 
-    OK(upload_begin(uploads, "m", "config.json", 2, &upload, err));
+    OK(upload_begin(uploads, "", "m", "config.json", 2, &upload, err));
     OK(upload_write(&upload, "{", 1, err));
     ck_assert(is_there(".uploads/tmp/0.part"));
     upload_drop(&upload);
     ck_assert(!is_there(".uploads/tmp/0.part") && !is_there(".uploads/files/m"));
-    OK(upload_begin(uploads, "m", "config.json", 2, &upload, err));
+    OK(upload_begin(uploads, "", "m", "config.json", 2, &upload, err));
     OK(upload_write(&upload, "{}", 2, err));
     FAILS(DIGEST_MISMATCH, upload_finish(&upload, other, sha256, &is_new, err));
     upload_drop(&upload);
     ck_assert(!is_there(".uploads/files/m"));
     FAILS(NO_SPACE,
-          upload_begin(uploads, "m", "config.json", UINT64_MAX / 2, &upload, err));
+          upload_begin(uploads, "", "m", "config.json", UINT64_MAX / 2, &upload, err));
 }
 END_TEST
 
@@ -231,10 +237,144 @@ START_TEST(test_uploads_one_daemon_takes_them)
     struct upload upload;
 
     put("m", "config.json", "{}", 2, NULL);
-    OK(uploads_new(models, store, 1, &other, err));
-    FAILS(FORBIDDEN, upload_begin(other, "m", "config.json", 2, &upload, err));
+    OK(uploads_new(models, store, &(struct uploads_limits){.ttl_ms = 1}, &other, err));
+    FAILS(FORBIDDEN, upload_begin(other, "", "m", "config.json", 2, &upload, err));
     ck_assert(is_there(".uploads/files/m")); /* nor does it sweep */
     uploads_free(other);
+}
+END_TEST
+
+/* ---- unfinished ones ---- */
+
+static struct upload resumed; /* it may not be moved */
+static int64_t there;
+
+static int resume(const char *owner, const char *id, uint64_t offset, uint64_t expected,
+                  struct pt2_err *err)
+{
+    resumed = (struct upload){.temp = TEMP_NO_FILE};
+    return upload_resume(uploads, owner, id, "config.json", offset, expected, &resumed,
+                         &there, err);
+}
+
+static void append(const char *owner, const char *id, uint64_t offset, const char *text)
+{
+    uint64_t end = 0;
+
+    OK(resume(owner, id, offset, 0, err));
+    OK(upload_write(&resumed, text, strlen(text), err));
+    OK(upload_pause(&resumed, &end, err));
+    ck_assert_uint_eq(end, offset + strlen(text));
+    OK(upload_pause(&resumed, &end, err)); /* again: nothing */
+    upload_drop(&resumed);
+}
+
+static int find(const char *owner, const char *id, uint64_t *ret_offset,
+                struct pt2_err *err)
+{
+    return unfinished_find(uploads, owner, id, "config.json", ret_offset, err);
+}
+
+static uint64_t found(const char *owner, const char *id)
+{
+    uint64_t offset = 0;
+
+    OK(find(owner, id, &offset, err));
+    return offset;
+}
+
+START_TEST(test_uploads_unfinished_ones_go_on)
+{
+    uint8_t sha256[SHA256_BYTES], due[SHA256_BYTES];
+    uint64_t offset;
+    bool is_new;
+
+    FAILS(NOT_FOUND, find("ann", "m", &offset, err));
+    append("ann", "m", 0, "{\"a\"");
+    append("bob", "m", 0, "b");
+    FAILS(CONFLICT, resume("ann", "m", 3, 1, err));
+    ck_assert_int_eq(there, 4);
+    close_uploads();
+    open_uploads(60000);
+    ck_assert_uint_eq(found("ann", "m"), 4);
+    ck_assert_uint_eq(found("bob", "m"), 1);
+    OK(resume("ann", "m", 4, 3, err));
+    ck_assert_int_eq(chmod(resumed.temp.path, 0444), 0); /* a finish, interrupted */
+    upload_drop(&resumed);
+    OK(resume("ann", "m", 4, 3, err));
+    FAILS(CONFLICT, find("ann", "m", &offset, err));
+    FAILS(CONFLICT, unfinished_remove(uploads, "ann", "m", "config.json", err));
+    OK(upload_write(&resumed, ":1}", 3, err));
+    sha256_of("{\"a\":1}", 7, due);
+    OK(upload_finish(&resumed, due, sha256, &is_new, err));
+    upload_drop(&resumed);
+    ck_assert(is_new && memcmp(due, sha256, sizeof(due)) == 0);
+    FAILS(NOT_FOUND, find("ann", "m", &offset, err));
+    ck_assert(!put("m", "config.json", "{\"a\":1}", 7, NULL));
+    append("ann", "m", 0, "{}");
+    OK(resume("ann", "m", 2, 0, err));
+    FAILS(DIGEST_MISMATCH, upload_finish(&resumed, due, sha256, &is_new, err));
+    upload_drop(&resumed);
+    FAILS(NOT_FOUND, find("ann", "m", &offset, err));
+    OK(unfinished_remove(uploads, "bob", "m", "config.json", err));
+    FAILS(NOT_FOUND, unfinished_remove(uploads, "bob", "m", "config.json", err));
+    ck_assert(!is_there(".uploads/unfinished/m"));
+}
+END_TEST
+
+START_TEST(test_uploads_unfinished_ones_are_bounded)
+{
+    static char bytes[MAX_UNFINISHED + 1];
+    struct upload *other = calloc(1, sizeof(*other));
+    uint64_t end;
+
+    FAILS(NO_SPACE, resume("", "m", 0, MAX_UNFINISHED + 1, err));
+    FAILS(NOT_FOUND, find("", "m", &end, err));
+    /* What a request may still bring counts as if it were there. */
+    other->temp = (struct temp_file)TEMP_NO_FILE;
+    OK(upload_resume(uploads, "", "n", "config.json", 0, 600, other, &there, err));
+    FAILS(NO_SPACE, resume("", "m", 0, 401, err));
+    OK(resume("", "m", 0, 400, err));
+    OK(upload_write(&resumed, bytes, 400, err));
+    FAILS(NO_SPACE, upload_write(&resumed, bytes, 1, err));
+    OK(upload_pause(&resumed, &end, err));
+    ck_assert_uint_eq(end, 400);
+    OK(upload_write(other, bytes, 10, err));
+    upload_drop(other);
+    ck_assert_uint_eq(found("", "n"), 10);
+    /* What does not belong there harms nobody. */
+    write_text(in(".uploads/unfinished/stray"), "x");
+    ck_assert_int_eq(symlink("/dev/null", in(".uploads/unfinished/n/link")), 0);
+    close_uploads();
+    open_uploads(60000);
+    ck_assert_uint_eq(found("", "n"), 10);
+    /* Of unknown length: it takes what is left. */
+    OK(resume("", "m", 400, 0, err));
+    OK(upload_write(&resumed, bytes, 590, err));
+    FAILS(NO_SPACE, upload_write(&resumed, bytes, 1, err));
+    upload_drop(&resumed);
+    ck_assert_uint_eq(found("", "m"), 990);
+    free(other);
+}
+END_TEST
+
+START_TEST(test_uploads_unfinished_ones_expire)
+{
+    append("", "m", 0, "{");
+    append("", "n", 0, "{");
+    OK(resume("", "n", 1, 1, err));
+    upload_drop(&resumed);
+    close_uploads();
+    usleep(20000);
+    open_uploads(1);
+    ck_assert(!is_there(".uploads/unfinished/m") && !is_there(".uploads/unfinished/n"));
+    append("", "m", 0, "{}");
+    usleep(20000);
+    OK(resume("", "m", 0, 1, err)); /* anew */
+    usleep(20000);
+    put("x", "config.json", "{}", 2, NULL); /* sweeps, but not what is written */
+    ck_assert(is_there(".uploads/unfinished/m"));
+    upload_drop(&resumed);
 }
 END_TEST
 
@@ -341,6 +481,9 @@ int main(void)
     tcase_add_test(core, test_uploads_half_a_file_is_none);
     tcase_add_test(core, test_uploads_are_swept_at_a_start);
     tcase_add_test(core, test_uploads_one_daemon_takes_them);
+    tcase_add_test(core, test_uploads_unfinished_ones_go_on);
+    tcase_add_test(core, test_uploads_unfinished_ones_are_bounded);
+    tcase_add_test(core, test_uploads_unfinished_ones_expire);
     tcase_add_test(names, test_model_id_of_new_ones);
     tcase_add_test(names, test_file_names_of_checkpoints);
     tcase_add_test(names, test_digest_header_is_rfc_9530);

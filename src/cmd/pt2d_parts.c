@@ -58,9 +58,12 @@ static void done_models(struct app *app)
 
 static int start_uploads(struct app *app, struct pt2_err *err)
 {
-    return uploads_new(app->models, app->store,
-                       config_get_ms(app->config, "models.upload_ttl"), &app->uploads,
-                       err);
+    const struct uploads_limits limits = {
+        .ttl_ms = config_get_ms(app->config, "models.upload_ttl"),
+        .max_unfinished_bytes =
+            config_get_size(app->config, "models.max_unfinished_bytes")};
+
+    return uploads_new(app->models, app->store, &limits, &app->uploads, err);
 }
 
 static void done_uploads(struct app *app)

@@ -19,6 +19,7 @@ struct upload {
     /* guarded by x->lock */
     bool is_busy;   /* receive() has `working` */
     bool is_paused; /* the connection is suspended until it gives it back */
+    bool is_cut;    /* `filling` holds the last that came */
     struct pt2_err err;
 };
 
@@ -128,11 +129,29 @@ static int receive(struct http_exchange *x, const void *data, size_t len,
     return r;
 }
 
+/* What came last, unless something before it was not taken. */
+static void take_last(struct http_exchange *x)
+{
+    struct upload *u = x->upload;
+
+    if (u->err.code == PT2_ERR_NONE && u->n_filling > 0)
+        (void)!receive(x, u->filling, u->n_filling, NULL);
+    x->req.route->cut(&x->req);
+}
+
+static void receive_last(void *arg, bool is_stopping)
+{
+    (void)is_stopping;
+    take_last(arg);
+    exchange_unref(arg);
+}
+
 static void receive_slice(void *arg, bool is_stopping)
 {
     struct http_exchange *x = arg;
     struct upload *u = x->upload;
     struct pt2_err err = {0};
+    bool is_cut;
 
     if (is_stopping)
         pt2_err_set(&err, PT2_ERR_DRAINING, "the daemon is stopping");
@@ -146,8 +165,29 @@ static void receive_slice(void *arg, bool is_stopping)
         u->is_paused = false;
         MHD_resume_connection(x->conn);
     }
+    is_cut = u->is_cut;
     pthread_mutex_unlock(&x->lock);
+    if (is_cut)
+        take_last(x);
     exchange_unref(x);
+}
+
+void body_cut(struct http_exchange *x)
+{
+    struct upload *u = x->upload;
+    bool is_busy;
+
+    if (!u || x->is_handed || !x->req.context || !x->req.route->cut)
+        return;
+    pthread_mutex_lock(&x->lock);
+    is_busy = u->is_busy;
+    u->is_cut = true;
+    pthread_mutex_unlock(&x->lock);
+    if (is_busy) /* receive_slice sees to the rest */
+        return;
+    exchange_ref(x);
+    if (pool_push(x->server->pool, receive_last, x, /* must_fit= */ true, NULL) < 0)
+        receive_last(x, /* is_stopping= */ true);
 }
 
 enum handed { HANDED, PAUSED, FAILED };

@@ -24,6 +24,9 @@ void openapi_get(struct http_request *req);
 /* the files of these names */
 void models_list_get(struct http_request *req);
 void models_get_one(struct http_request *req);
+void models_file_delete(struct http_request *req);
+void models_file_get(struct http_request *req);
+void models_file_patch(struct http_request *req);
 void models_file_put(struct http_request *req);
 void models_publish_post(struct http_request *req);
 void models_delete_one(struct http_request *req);

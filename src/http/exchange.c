@@ -216,6 +216,7 @@ enum MHD_Result exchange_serve(struct http_exchange *x)
     struct pt2_err err = {0};
 
     x->phase = PHASE_SERVED;
+    x->is_handed = true;
     watcher_serves(x->server->watcher, x->link, x);
     if (!(x->req.route->flags & HTTP_BLOCKING)) {
         exchange_call(x->req.route->handler, &x->req);
@@ -286,6 +287,7 @@ void exchange_ended(struct http_exchange *x)
     unsigned status;
 
     watcher_serves(x->server->watcher, x->link, NULL);
+    body_cut(x);
     pthread_mutex_lock(&x->lock);
     status = x->raw_status ? x->raw_status : x->status;
     must_tell = x->stream.begun && !x->stream.ended;

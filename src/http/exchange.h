@@ -88,6 +88,7 @@ struct http_exchange {
     /* [HTTP] */
     struct MHD_Connection *conn;
     enum phase phase;
+    bool is_handed;      /* to the handler: the body is whole */
     bool counted;        /* among the server's active ones */
     bool lingers;        /* the client may still be sending when we close */
     unsigned raw_status; /* sent by refuse.c itself */
@@ -192,6 +193,8 @@ MUST_USE int body_begin(struct http_exchange *x, struct pt2_err *err);
 enum MHD_Result body_take(struct http_exchange *x, const char *data, size_t *len);
 /* It is complete: parse it and serve the request.  [HTTP] */
 enum MHD_Result body_end(struct http_exchange *x);
+/* It will not be: the connection has ended, or the rest was refused.  [HTTP] */
+void body_cut(struct http_exchange *x);
 void body_done(struct http_exchange *x);
 
 /* ---- pace.c ---- */

@@ -255,7 +255,10 @@ static int check_media_type(const struct http_exchange *x, struct pt2_err *err)
     const char *type = http_header(&x->req, "Content-Type");
     const char *coding = http_header(&x->req, "Content-Encoding");
     enum http_body body = x->req.route->body;
+    const char *due = x->req.route->media_type;
 
+    if (!due)
+        due = "application/octet-stream";
     if (!x->has_body) {
         /* An empty body needs no type. */
         if (body == HTTP_BODY_JSON && !(x->req.route->flags & HTTP_OPTIONAL_BODY))
@@ -274,9 +277,9 @@ static int check_media_type(const struct http_exchange *x, struct pt2_err *err)
                            "curl use --json",
                            type ? type : "of no type");
     if (body != HTTP_BODY_JSON && type &&
-        !media_type_is(type, "application/octet-stream"))
-        return pt2_err_set(err, PT2_ERR_MEDIA_TYPE,
-                           "the body must be application/octet-stream, not '%s'", type);
+        !media_type_is(type, due))
+        return pt2_err_set(err, PT2_ERR_MEDIA_TYPE, "the body must be %s, not '%s'", due,
+                           type);
     return 0;
 }
 

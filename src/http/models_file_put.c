@@ -42,8 +42,9 @@ int models_file_prepare(struct http_request *req, struct pt2_err *err)
     if (digest_header_parse(http_header(req, "Repr-Digest"), c->digest, &c->has_digest,
                             err) < 0)
         return -1;
-    return upload_begin(req->app->uploads, req->params[0], req->params[1],
-                        length ? strtoull(length, NULL, 10) : 0, &c->upload, err);
+    return upload_begin(req->app->uploads, req->caller.owner, req->params[0],
+                        req->params[1], length ? strtoull(length, NULL, 10) : 0,
+                        &c->upload, err);
 }
 
 int models_file_receive(struct http_request *req, const void *data, size_t len,
@@ -54,23 +55,34 @@ int models_file_receive(struct http_request *req, const void *data, size_t len,
     return upload_write(&c->upload, data, len, err);
 }
 
-void models_file_put(struct http_request *req)
+void models_file_end(struct http_request *req, struct upload *upload,
+                     const uint8_t *digest, bool is_part)
 {
-    struct context *c = req->context;
     uint8_t sha256[SHA256_BYTES];
     struct pt2_err err = {0};
     char hex[SHA256_HEX];
     bool is_new = false;
 
-    if (upload_finish(&c->upload, c->has_digest ? c->digest : NULL, sha256, &is_new,
-                      &err) < 0) {
+    if (upload_finish(upload, digest, sha256, &is_new, &err) < 0) {
+        upload_drop(upload); /* before the client may try again */
         http_reply_err(req, &err);
         return;
     }
     metrics_add(METRIC_MODEL_FILES, 1, NULL);
-    metrics_add(METRIC_MODEL_FILE_BYTES, (double)c->upload.bytes, NULL);
+    metrics_add(METRIC_MODEL_FILE_BYTES, (double)upload->bytes, NULL);
     sha256_to_hex(sha256, hex);
+    if (is_part)
+        http_reply_header(req, "Upload-Complete", "?1");
     http_reply_json(req, is_new ? 201 : 200,
-                    json_pack("{s:s, s:I, s:s}", "name", c->upload.name, "bytes",
-                              (json_int_t)c->upload.bytes, "sha256", hex));
+                    json_pack("{s:s, s:I, s:s}", "name", upload->name, "bytes",
+                              (json_int_t)upload->bytes, "sha256", hex));
+}
+
+/* PUT /v1/models/{id}/files/{name} */
+void models_file_put(struct http_request *req)
+{
+    struct context *c = req->context;
+
+    models_file_end(req, &c->upload, c->has_digest ? c->digest : NULL,
+                    /* is_part= */ false);
 }

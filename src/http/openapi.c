@@ -125,6 +125,9 @@ static int add_request_body(struct making *m)
 {
     const struct route *route = m->route;
     bool is_json = route->body == HTTP_BODY_JSON;
+    const char *type = is_json             ? "application/json"
+                       : route->media_type ? route->media_type
+                                           : "application/octet-stream";
     json_t *media = json_object(), *body;
 
     if (route->body == HTTP_BODY_NONE) {
@@ -132,8 +135,7 @@ static int add_request_body(struct making *m)
         return 0;
     }
     body = json_pack("{s:b, s:{s:o}}", "required", !(route->flags & HTTP_OPTIONAL_BODY),
-                     "content", is_json ? "application/json" : "application/octet-stream",
-                     media);
+                     "content", type, media);
     json_object_set_new(m->operation, "requestBody", body);
     if (is_json && route->takes)
         return add_ref(m, media, route->takes);

@@ -1,6 +1,7 @@
 #include "http/routes.h"
 
 #include "http/endpoints.h"
+#include "http/models_file_patch.h"
 #include "http/models_file_put.h"
 #include "http/program_upload.h"
 #include "http/programs_put.h"
@@ -113,6 +114,36 @@ static const struct route rows[] = {
      .gives = "ModelFile",
      .statuses = "201 200 400 403 413 415 422 429 507",
      .headers = "Repr-Digest"},
+    {.method = "PATCH",
+     .path = "/v1/models/{id}/files/{name}",
+     .handler = models_file_patch,
+     .scope = SCOPE_EXPORT,
+     .body = HTTP_BODY_STREAM,
+     .flags = HTTP_BLOCKING,
+     .media_type = PARTIAL_UPLOAD,
+     .max_body = models_file_patch_max,
+     .prepare = models_file_patch_prepare,
+     .receive = models_file_patch_receive,
+     .cut = models_file_patch_cut,
+     .summary = "Upload a part of such a file; what came of a broken request stays",
+     .gives = "ModelFile",
+     .statuses = "201 200 204 400 403 409 413 415 422 429 507",
+     .headers = "Upload-Offset Upload-Complete Repr-Digest"},
+    {.method = "GET",
+     .path = "/v1/models/{id}/files/{name}",
+     .handler = models_file_get,
+     .scope = SCOPE_READ,
+     .flags = HTTP_BLOCKING,
+     .summary = "How much of an unfinished file has come: Upload-Offset",
+     .gives = "UnfinishedFile",
+     .statuses = "200 404 409 422"},
+    {.method = "DELETE",
+     .path = "/v1/models/{id}/files/{name}",
+     .handler = models_file_delete,
+     .scope = SCOPE_EXPORT,
+     .flags = HTTP_BLOCKING,
+     .summary = "Give an unfinished file up",
+     .statuses = "204 404 409 422"},
     {.method = "POST",
      .path = "/v1/models/{id}/publish",
      .handler = models_publish_post,

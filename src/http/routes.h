@@ -13,7 +13,7 @@ enum http_body {
     HTTP_BODY_NONE,   /* a body is 415 */
     HTTP_BODY_JSON,   /* application/json, one object, parsed into req->json */
     HTTP_BODY_BYTES,  /* application/octet-stream, collected in req->body */
-    HTTP_BODY_STREAM, /* application/octet-stream, given to receive() as it comes */
+    HTTP_BODY_STREAM, /* the same, or of media_type, given to receive() as it comes */
 };
 
 enum {
@@ -34,6 +34,7 @@ struct route {
     enum scope scope; /* that the caller needs, or SCOPE_OPEN */
     enum http_body body;
     unsigned flags;
+    const char *media_type; /* of HTTP_BODY_STREAM; NULL: application/octet-stream */
     const char *query; /* names taken, by spaces: "limit after label."; a name that ends
                           in a dot is a prefix; NULL: none.  Others are 422 */
     const char *produces; /* media types of a good reply, by spaces, the default first;
@@ -49,6 +50,10 @@ struct route {
      * err: the rest is thrown away and err replied; the handler is not called. */
     int (*receive)(struct http_request *req, const void *data, size_t len,
                    struct pt2_err *err);
+    /* HTTP_BODY_STREAM: the request ends within its body, whose connection broke or which
+     * receive() refused; receive() has had all that came until then.  On a pool thread,
+     * or another where there are none left.  NULL: nothing to do. */
+    void (*cut)(struct http_request *req);
     /* For the OpenAPI document: see doc/http.md. */
     const char *summary;
     const char *takes;    /* schema of the JSON body, "ExportRequest"; NULL: none */

@@ -138,7 +138,10 @@ PARAM(models, max_upload_bytes, SIZE, "bytes", "64 GiB", 1, 1125899906842624,
       "The largest file of a model that can be uploaded; beyond, the answer is 413.")
 PARAM(models, upload_ttl, TIME, "", "24 h", 1000, 31536000000,
       "How long the files that came for a model are kept where none follows and nobody "
-      "publishes them.")
+      "publishes them; and a file of which a part came, after its last request.")
+PARAM(models, max_unfinished_bytes, SIZE, "bytes", "64 GiB", 1, 1125899906842624,
+      "What all files of which a part came (PATCH) may have on the disk together; beyond, the "
+      "answer is 507.")
 
 /* programs */
 PARAM(programs, max_upload_bytes, SIZE, "bytes", "64 GiB", 1, 1125899906842624,

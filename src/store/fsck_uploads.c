@@ -113,6 +113,40 @@ static int model_entry(void *ctx, const char *folder, const char *name, struct p
     return 0;
 }
 
+/* OWNER-NAME: the digest is the owner's, there is none of the content to compare. */
+static int unfinished_entry(void *ctx, const char *folder, const char *name,
+                            struct pt2_err *err)
+{
+    const struct place *place = ctx;
+    uint8_t owner[SHA256_BYTES];
+    char path[PATH_MAX + NAME_MAX + 2], hex[SHA256_HEX];
+    struct stat st;
+
+    (void)err;
+    snprintf(path, sizeof(path), "%s/%s", folder, name);
+    snprintf(hex, sizeof(hex), "%.64s", name);
+    if (lstat(path, &st) == 0 && S_ISREG(st.st_mode) && sha256_from_hex(hex, owner) &&
+        name[strlen(hex)] == '-')
+        fsck_count_file(place->f, (uint64_t)st.st_size);
+    else
+        fsck_leftover(place->f, folder, name, "is no part of an upload");
+    return 0;
+}
+
+static int unfinished_model(void *ctx, const char *folder, const char *name,
+                            struct pt2_err *err)
+{
+    const struct place *place = ctx;
+    char path[PATH_MAX + NAME_MAX + 2];
+    struct stat st;
+
+    snprintf(path, sizeof(path), "%s/%s", folder, name);
+    if (lstat(path, &st) == 0 && S_ISDIR(st.st_mode))
+        return folder_each(path, unfinished_entry, ctx, err);
+    fsck_leftover(place->f, folder, name, "is no part of an upload");
+    return 0;
+}
+
 static int look_into(struct place *place, const char *name, folder_fn *each,
                      struct pt2_err *err)
 {
@@ -148,7 +182,8 @@ int fsck_uploads(struct fsck *f, struct pt2_err *err)
     /* Models first: a link that goes changes what is known of the others' file. */
     return fsck_models(f, place.models, err) < 0 ||
                    look_into(&place, "tmp", temp_entry, err) < 0 ||
-                   look_into(&place, "files", model_entry, err) < 0
+                   look_into(&place, "files", model_entry, err) < 0 ||
+                   look_into(&place, "unfinished", unfinished_model, err) < 0
                ? -1
                : 0;
 }

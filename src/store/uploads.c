@@ -1,3 +1,4 @@
+#include "store/unfinished.h"
 #include "store/uploads_impl.h"
 
 #include "base/clock.h"
@@ -90,10 +91,13 @@ static int take_lock(struct uploads *uploads, const char *path, struct pt2_err *
 /* Files and what is under way; the lock is held. */
 static int make_inside(struct uploads *uploads, struct pt2_err *err)
 {
-    char path[PATH_MAX + 8];
+    char path[PATH_MAX + 16];
 
     snprintf(path, sizeof(path), "%s/files", uploads->path);
     if (make_folder(uploads, path, 0700, err) < 0)
+        return -1;
+    snprintf(path, sizeof(path), "%s/unfinished", uploads->path);
+    if (make_folder(uploads, path, 0700, err) < 0 || unfinished_sync(path, err) < 0)
         return -1;
     /* Nothing is under way in there: whoever had the lock is gone. */
     snprintf(path, sizeof(path), "%s/tmp", uploads->path);
@@ -160,23 +164,28 @@ void uploads_expire(struct uploads *uploads)
 
     snprintf(path, sizeof(path), "%s/files", uploads->path);
     pthread_mutex_lock(&uploads->mutex);
-    if (folder_each(path, expire, uploads, &err) < 0)
+    if (folder_each(path, expire, uploads, &err) < 0 ||
+        unfinished_expire_locked(uploads, &err) < 0)
         log_warning("uploads that have expired stay: %s", err.text);
     pthread_mutex_unlock(&uploads->mutex);
 }
 
 /* ---- life ---- */
 
-int uploads_new(struct models *models, struct store *store, int64_t ttl_ms,
-                struct uploads **ret_uploads, struct pt2_err *err)
+int uploads_new(struct models *models, struct store *store,
+                const struct uploads_limits *limits, struct uploads **ret_uploads,
+                struct pt2_err *err)
 {
     struct uploads *uploads = calloc(1, sizeof(*uploads));
     struct pt2_err why = {0};
 
     if (!uploads)
         return pt2_err_set(err, PT2_ERR_NOMEM, "uploads");
-    *uploads = (struct uploads){
-        .models = models, .store = store, .ttl_ms = ttl_ms, .lock_fd = -1};
+    *uploads = (struct uploads){.models = models,
+                                .store = store,
+                                .ttl_ms = limits->ttl_ms,
+                                .max_unfinished_bytes = limits->max_unfinished_bytes,
+                                .lock_fd = -1};
     pthread_mutex_init(&uploads->mutex, NULL);
     snprintf(uploads->path, sizeof(uploads->path), "%.*s/.uploads", PATH_MAX - 700,
              models_dir(models));
@@ -203,8 +212,7 @@ void uploads_free(struct uploads *uploads)
 
 /* ---- a file ---- */
 
-int upload_begin(struct uploads *uploads, const char *id, const char *name,
-                 uint64_t expected_bytes, struct upload *ret_upload, struct pt2_err *err)
+int uploads_check_names(const char *id, const char *name, struct pt2_err *err)
 {
     if (model_id_check_new(id, err) < 0)
         return -1;
@@ -214,7 +222,14 @@ int upload_begin(struct uploads *uploads, const char *id, const char *name,
                            "*.safetensors, model.safetensors.index.json, *.gguf, "
                            "tokenizer.json and the like are taken",
                            name);
-    if (uploads_open(uploads, err) < 0 ||
+    return 0;
+}
+
+int upload_begin(struct uploads *uploads, const char *owner, const char *id,
+                 const char *name, uint64_t expected_bytes, struct upload *ret_upload,
+                 struct pt2_err *err)
+{
+    if (uploads_check_names(id, name, err) < 0 || uploads_open(uploads, err) < 0 ||
         temp_folder_check_room(&uploads->temp, expected_bytes, err) < 0)
         return -1;
     *ret_upload = (struct upload){.uploads = uploads,
@@ -222,6 +237,7 @@ int upload_begin(struct uploads *uploads, const char *id, const char *name,
                                   .temp = TEMP_NO_FILE};
     snprintf(ret_upload->id, sizeof(ret_upload->id), "%s", id);
     snprintf(ret_upload->name, sizeof(ret_upload->name), "%s", name);
+    snprintf(ret_upload->owner, sizeof(ret_upload->owner), "%s", owner);
     sha256_start(&ret_upload->hash);
     return 0;
 }
@@ -232,7 +248,10 @@ int upload_write(struct upload *upload, const void *data, size_t len, struct pt2
         temp_file_make(&upload->uploads->temp, upload->expected_bytes, &upload->temp,
                        err) < 0)
         return -1;
-    sha256_add(&upload->hash, data, len);
+    if (upload->is_resumed && unfinished_reserve(upload, upload->bytes + len, err) < 0)
+        return -1;
+    if (upload->offset == 0)
+        sha256_add(&upload->hash, data, len);
     upload->bytes += len;
     return temp_file_write(&upload->temp, data, len, err);
 }
@@ -251,13 +270,33 @@ static int keep_locked(struct upload *upload, const char *sha256_hex, bool *ret_
     *ret_is_new = access(path, F_OK) < 0;
     /* Also where it is there: that keeps the folder from expiring. */
     if (rename(upload->temp.path, path) < 0)
-        return pt2_err_errno(err, PT2_ERR_IO, "%s", path);
+        return errno == ENOENT && upload->is_resumed
+                   ? pt2_err_set(err, PT2_ERR_CONFLICT, "'%s' was deleted meanwhile",
+                                 upload->name)
+                   : pt2_err_errno(err, PT2_ERR_IO, "%s", path);
+    if (upload->is_resumed)
+        unfinished_let_go_locked(upload);
     upload->temp.path[0] = '\0';
+    unfinished_replaced_locked(upload);
     if (folder_sync(folder, err) < 0)
         return -1;
     slash = strrchr(folder, '/');
     *slash = '\0';
     return folder_sync(folder, err);
+}
+
+/* What earlier requests brought is read again. */
+static int digest_all(struct upload *upload, uint8_t ret_sha256[SHA256_BYTES],
+                      struct pt2_err *err)
+{
+    if (upload->offset == 0) {
+        sha256_finish(&upload->hash, ret_sha256);
+        return 0;
+    }
+    if (lseek(upload->temp.fd, 0, SEEK_SET) < 0)
+        return pt2_err_errno(err, PT2_ERR_IO, "%s", upload->temp.path);
+    return sha256_of_file(upload->temp.fd, upload->temp.path, /* stop= */ NULL,
+                          ret_sha256, err);
 }
 
 int upload_finish(struct upload *upload, const uint8_t *expected,
@@ -269,9 +308,12 @@ int upload_finish(struct upload *upload, const uint8_t *expected,
 
     if (upload->temp.fd < 0 && upload_write(upload, "", 0, err) < 0)
         return -1;
-    sha256_finish(&upload->hash, ret_sha256);
+    if (digest_all(upload, ret_sha256, err) < 0)
+        return -1;
     sha256_to_hex(ret_sha256, hex);
     if (expected && memcmp(expected, ret_sha256, SHA256_BYTES) != 0) {
+        if (upload->is_resumed)
+            unfinished_give_up(upload);
         sha256_to_hex(expected, expected_hex);
         return pt2_err_set(err, PT2_ERR_DIGEST_MISMATCH,
                            "the body's SHA-256 is %s, Repr-Digest says %s", hex,
@@ -288,5 +330,9 @@ int upload_finish(struct upload *upload, const uint8_t *expected,
 
 void upload_drop(struct upload *upload)
 {
+    uint64_t offset;
+
+    if (upload->is_resumed)
+        (void)!upload_pause(upload, &offset, NULL);
     temp_file_drop(&upload->temp);
 }

@@ -4,6 +4,7 @@
  *     DIR/.uploads/tmp/N.part        a file that comes; a folder that is put together
  *     DIR/.uploads/files/ID/SHA256-NAME
  *                                    a file that has come, its id's slash as %2F
+ *     DIR/.uploads/unfinished        files that come by several requests: unfinished.h
  *
  * DIR is the models directory, so that a whole model gets its name by a rename; it is no
  * part of a model's id that begins with '.', so nothing in there is seen as a model.  A
@@ -15,6 +16,7 @@
 #ifndef STORE_UPLOADS_H
 #define STORE_UPLOADS_H
 
+#include "base/owner.h"
 #include "base/sha256.h"
 #include "checkpoint/file_names.h"
 #include "store/models.h"
@@ -25,9 +27,15 @@ struct uploads;
 
 #define UPLOADS_MAX_FILES 512 /* of one model */
 
+struct uploads_limits {
+    int64_t ttl_ms;
+    uint64_t max_unfinished_bytes; /* on the disk, of all unfinished files */
+};
+
 /* Sweep what an earlier daemon left, where there is something.  Both are borrowed.  new:
  * uploads_free.  Errors: NOMEM. */
-MUST_USE int uploads_new(struct models *models, struct store *store, int64_t ttl_ms,
+MUST_USE int uploads_new(struct models *models, struct store *store,
+                         const struct uploads_limits *limits,
                          struct uploads **ret_uploads, struct pt2_err *err);
 void uploads_free(struct uploads *uploads);
 
@@ -36,28 +44,37 @@ void uploads_free(struct uploads *uploads);
 /* Embedded by the caller. */
 struct upload {
     struct uploads *uploads;
-    char id[MODEL_ID_SIZE], name[FILE_NAME_MAX_LEN + 1];
-    uint64_t expected_bytes, bytes;
+    char id[MODEL_ID_SIZE], name[FILE_NAME_MAX_LEN + 1], owner[OWNER_SIZE];
+    uint64_t expected_bytes; /* of the body; 0: not known */
+    uint64_t bytes;          /* of the file so far */
     struct temp_file temp;
-    struct sha256 hash;
+    struct sha256 hash; /* where offset is 0 */
+    /* unfinished.c's */
+    bool is_resumed;         /* by upload_resume, and not at its end */
+    uint64_t offset;         /* where the body begins */
+    uint64_t reserved_bytes; /* what the file may grow to */
+    struct upload *next_writer;
 };
 
-/* expected_bytes: 0 where it is not known.  upload_drop when done.
+/* owner is whose it is, "" nobody's; expected_bytes: 0 where it is not known.
+ * upload_drop when done.
  * Errors: INVALID (id, name), FORBIDDEN (the models directory can't be written, or another
  * daemon takes its uploads), NO_SPACE, IO. */
-MUST_USE int upload_begin(struct uploads *uploads, const char *id, const char *name,
-                          uint64_t expected_bytes, struct upload *ret_upload,
-                          struct pt2_err *err);
+MUST_USE int upload_begin(struct uploads *uploads, const char *owner, const char *id,
+                          const char *name, uint64_t expected_bytes,
+                          struct upload *ret_upload, struct pt2_err *err);
 /* Errors: NO_SPACE, IO. */
 MUST_USE int upload_write(struct upload *upload, const void *data, size_t len,
                           struct pt2_err *err);
 /* All of it is there: on the disk on return.  expected (NULL: not known) is what its digest
- * has to be; *ret_is_new is false where the same content was there already.
- * Errors: DIGEST_MISMATCH, NO_SPACE, IO. */
+ * has to be; *ret_is_new is false where the same content was there already.  What the
+ * owner had of it unfinished is gone, unless another request writes it.  A resumed upload
+ * of another digest is gone as well; where something else failed it stays.
+ * Errors: DIGEST_MISMATCH, CONFLICT (it was deleted meanwhile), NO_SPACE, IO. */
 MUST_USE int upload_finish(struct upload *upload, const uint8_t *expected,
                            uint8_t ret_sha256[SHA256_BYTES], bool *ret_is_new,
                            struct pt2_err *err);
-/* What was not finished is gone. */
+/* What was not finished is gone, but for a resumed one: that is paused. */
 void upload_drop(struct upload *upload);
 
 /* ---- a model ---- */

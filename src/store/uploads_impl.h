@@ -1,4 +1,4 @@
-/* uploads_impl.h - what uploads.c and uploads_publish.c share. */
+/* uploads_impl.h - what uploads.c, uploads_publish.c and unfinished.c share. */
 #ifndef STORE_UPLOADS_IMPL_H
 #define STORE_UPLOADS_IMPL_H
 
@@ -14,12 +14,14 @@ struct uploads {
     struct models *models;
     struct store *store;
     int64_t ttl_ms;
+    uint64_t max_unfinished_bytes;
     char path[PATH_MAX]; /* DIR/.uploads */
     /* Guards what follows, and the folders of ids: they come, expire and are used up.
      * After the lock of models_change_begin. */
     pthread_mutex_t mutex;
     int lock_fd; /* -1: nothing was uploaded yet */
     struct temp_folder temp;
+    struct upload *writers; /* the resumed ones that are under way; borrowed */
 };
 
 /* DIR/.uploads/files/ID */
@@ -34,5 +36,25 @@ struct pt2_checkpoint_file uploads_file_facts(const struct stat *st);
 MUST_USE int uploads_open(struct uploads *uploads, struct pt2_err *err);
 /* Remove what came for ids that nobody cared about for the ttl. */
 void uploads_expire(struct uploads *uploads);
+/* May a model of that id come, with a file of that name?  Errors: INVALID. */
+MUST_USE int uploads_check_names(const char *id, const char *name, struct pt2_err *err);
+
+/* ---- unfinished.c; _locked: the holder of mutex ---- */
+
+/* The file may grow to that size from now on.  Errors: NO_SPACE, IO. */
+MUST_USE int unfinished_reserve(struct upload *upload, uint64_t bytes,
+                                struct pt2_err *err);
+/* A resumed upload is at its end: its file has been renamed, or stays. */
+void unfinished_let_go_locked(struct upload *upload);
+/* The same, and its file is removed. */
+void unfinished_give_up(struct upload *upload);
+/* All of that file has come another way. */
+void unfinished_replaced_locked(const struct upload *upload);
+MUST_USE int unfinished_expire_locked(struct uploads *uploads, struct pt2_err *err);
+/* Of any owner.  What a request writes meanwhile is lost. */
+bool unfinished_is_any(const struct uploads *uploads, const char *id);
+void unfinished_remove_all(struct uploads *uploads, const char *id);
+/* All that lies in this folder is on the disk.  Errors: IO, NO_SPACE. */
+MUST_USE int unfinished_sync(const char *folder, struct pt2_err *err);
 
 #endif

@@ -290,7 +290,7 @@ static bool is_uploaded(const struct uploads *uploads, const char *id)
     if (model_id_check_new(id, NULL) < 0)
         return false;
     uploads_folder(uploads, id, path);
-    return access(path, F_OK) == 0;
+    return access(path, F_OK) == 0 || unfinished_is_any(uploads, id);
 }
 
 int uploads_delete(struct uploads *uploads, const char *id, struct pt2_err *err)
@@ -310,7 +310,9 @@ int uploads_delete(struct uploads *uploads, const char *id, struct pt2_err *err)
     if (models_take_away(uploads->models, id, temp.path, &why) < 0 &&
         !(why.code == PT2_ERR_NOT_FOUND && is_uploaded(uploads, id)))
         return pt2_err_set(err, why.code, "%s", why.text);
-    if (is_uploaded(uploads, id))
+    if (is_uploaded(uploads, id)) {
         remove_uploads(uploads, id);
+        unfinished_remove_all(uploads, id);
+    }
     return folder_remove(temp.path, err);
 }

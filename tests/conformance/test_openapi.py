@@ -53,8 +53,9 @@ include-name = "POST /v1/steps"
 checks.positive_data_acceptance.enabled = false
 checks.negative_data_rejection.enabled = false
 """
-BEYOND_SCHEMA = ("PUT /v1/models/{id}/files/{name}", "POST /v1/models/{id}/publish", "POST /v1/exports",
-                 "POST /v1/programs", "PUT /v1/programs/{id}", "POST /v1/sessions",
+BEYOND_SCHEMA = ("PUT /v1/models/{id}/files/{name}", "PATCH /v1/models/{id}/files/{name}",
+                 "POST /v1/models/{id}/publish", "POST /v1/exports", "POST /v1/programs",
+                 "PUT /v1/programs/{id}", "POST /v1/sessions",
                  "POST /v1/sessions/{id}/step", "POST /v1/sessions/{id}/fork",
                  "POST /v1/sessions/{id}/rewind", "PUT /v1/sessions/{id}/cache")
 

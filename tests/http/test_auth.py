@@ -22,6 +22,8 @@ SCOPES = ("read", "step", "export", "admin")
 OPEN = {"/", "/page.js", "/style.css", "/healthz", "/readyz", "/version", "/openapi.json"}
 NEEDS = {
     ("PUT", "/v1/models/{id}/files/{name}"): "export",
+    ("PATCH", "/v1/models/{id}/files/{name}"): "export",
+    ("DELETE", "/v1/models/{id}/files/{name}"): "export",
     ("POST", "/v1/models/{id}/publish"): "export",
     ("DELETE", "/v1/models/{id}"): "admin",
     ("POST", "/v1/exports"): "export",

@@ -171,7 +171,14 @@ def story_files_that_came_for_models_are_read():
             without_engines() as env, Daemon(models=models, env=env) as d:
         for name in ("config.json", "model.safetensors"):
             put(d, "org/new", name, FILES[name])
+        path = "/v1/models/org%2Fnew/files/merges.txt"
+        d.request("PATCH", path, body=b"a part", expect=204,
+                  headers={"Content-Type": "application/partial-upload", "Upload-Offset": "0",
+                           "Upload-Complete": "?0"})
         d.stop()
+        stray = os.path.join(models, ".uploads", "unfinished", "org%2Fnew", "stray")
+        with open(stray, "w") as f:
+            f.write("x")
         folder = os.path.join(models, ".uploads", "files", "org%2Fnew")
         bad = sha256(FILES["model.safetensors"]) + "-model.safetensors"
         flip(os.path.join(folder, bad))
@@ -180,11 +187,13 @@ def story_files_that_came_for_models_are_read():
             f.write("x")
         status, lines = fsck(d, "=check")
         assert status == 4 and has(lines, bad, "another digest") and has(lines, temp), (status, lines)
+        assert has(lines, stray, "no part of an upload"), lines
         status, lines = fsck(d)
         assert status == 1 and has(lines, bad, "moved to .uploads/lost+found"), (status, lines)
         assert os.listdir(os.path.join(models, ".uploads", "lost+found")) == [bad]
-        assert fsck(d, "=check")[0] == 0 and not os.path.exists(temp)
+        assert fsck(d, "=check")[0] == 0 and not os.path.exists(temp) and not os.path.exists(stray)
         d.start()
+        assert d.head(path, expect=200).headers["Upload-Offset"] == "6"
         publish(d, "org/new", {n: FILES[n] for n in ("config.json", "model.safetensors")}, expect=409)
         put(d, "org/new", "model.safetensors", FILES["model.safetensors"])
         publish(d, "org/new", {n: FILES[n] for n in ("config.json", "model.safetensors")})
