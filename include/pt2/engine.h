@@ -208,9 +208,10 @@ struct pt2_step {
      * where this is a part of a longer step. */
     int64_t ids_stride, rows_stride;
     /* What came of it; zeroed by the caller.  PROGRAM_FAILED (the graph raised one, an id that
-     * the embedding lacks), ENGINE_DIED, PROGRAM_DAMAGED, NOMEM, LIMIT (max_step_bytes), UNSUPPORTED (a program
-     * of k > 1 tokens a run that writes at a counter, less than k before the end of a cache
-     * that was restored; the text says from where it can be stepped). */
+     * the embedding lacks), ENGINE_DIED, PROGRAM_DAMAGED (above), NOMEM, LIMIT
+     * (max_step_bytes), UNSUPPORTED (a program of k > 1 tokens a run that writes at a counter,
+     * less than k before the end of a cache that was restored; the text says from where it can
+     * be stepped). */
     struct pt2_err err;
 };
 

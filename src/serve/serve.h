@@ -226,7 +226,7 @@ struct serve_call {
     int64_t submitted_ns, begun_ns;
     int64_t n_taken; /* tokens of a step that are through */
     struct pt2_undo *undo; /* of a step in slices */
-    bool is_spoilt; /* it failed, and what its cache holds from start on is not to be relied on */
+    bool is_spoilt; /* failed; what its cache holds from start on is not to be used */
     bool cancelled; /* before it was submitted */
 };
 
