@@ -140,6 +140,9 @@ def story_packed_weights_that_are_cut_are_packed_anew():
                      expect=202).json["id"]
         job = until(lambda: (j := d.get(f"/v1/exports/{job}?wait=60", expect=200).json)["state"] == "succeeded" and j)
         p = job["program"]
+        Session(d, p).step(TEXT[:10], logits=False)
+        # Two that open it at once may both write the file; from now on there is the one.
+        d.restart()
         s = Session(d, p)
         s.step(TEXT[:10], logits=False)
         twin = s.fork()
