@@ -15,6 +15,9 @@ counts = collections.Counter()
 operations = collections.defaultdict(collections.Counter)
 
 
+schemathesis.serializer.alias("application/partial-upload", "application/octet-stream")
+
+
 @schemathesis.hook
 def after_call(context, case, response):
     counts[response.status_code] += 1

@@ -44,7 +44,7 @@ values = ["latest", "config.json", "model.safetensors"]
 
 # What a schema can't say, so that a body which fits it may still be 422: files are archives or
 # checkpoints with the digest that is said, members depend on one another and on the model
-# (exports), the names of a publish differ, sessions.max_ttl is configured, positions and token
+# (exports), files have names that a checkpoint's have, the names of a publish differ, sessions.max_ttl is configured, positions and token
 # ids are those of the session and its program.
 {operations}
 # Each step has its own status: the answer is 200, and the bad one's in it is 422.
@@ -54,6 +54,7 @@ checks.positive_data_acceptance.enabled = false
 checks.negative_data_rejection.enabled = false
 """
 BEYOND_SCHEMA = ("PUT /v1/models/{id}/files/{name}", "PATCH /v1/models/{id}/files/{name}",
+                 "GET /v1/models/{id}/files/{name}", "DELETE /v1/models/{id}/files/{name}",
                  "POST /v1/models/{id}/publish", "POST /v1/exports", "POST /v1/programs",
                  "PUT /v1/programs/{id}", "POST /v1/sessions",
                  "POST /v1/sessions/{id}/step", "POST /v1/sessions/{id}/fork",
