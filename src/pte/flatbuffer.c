@@ -32,7 +32,7 @@ static uint8_t *put(struct fb *fb, size_t len)
         fb->cap = cap;
     }
     fb->len += len;
-    return fb->data + fb->cap - fb->len;
+    return fb->data ? fb->data + fb->cap - fb->len : NULL; /* nothing of nothing */
 }
 
 static void put_bytes(struct fb *fb, const void *bytes, size_t len)
