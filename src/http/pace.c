@@ -2,7 +2,7 @@
  *
  * What passes is taken from the client's bucket (clients.h) after it has passed; where that
  * leaves a debt the connection is suspended until it is paid, by the watcher's clock.  No
- * thread waits.  A reply that is paced comes from memory or a file by read_paced, in place
+ * thread waits.  A reply that is paced, and any file over TLS, comes by read_paced, in place
  * of libmicrohttpd's own sending. */
 #include "http/clients.h"
 #include "http/exchange.h"

@@ -51,48 +51,6 @@ static void add_file_headers(struct http_request *req, const struct http_file *f
     }
 }
 
-/* ---- over TLS ---- */
-
-/* libmicrohttpd 0.9.75 would read 4 KiB at a time, and each would be a record of its own. */
-#define TLS_BLOCK (64 << 10)
-
-struct reading {
-    int fd;
-    uint64_t first;
-};
-
-static ssize_t read_part(void *context, uint64_t pos, char *to, size_t max)
-{
-    const struct reading *reading = context;
-    ssize_t n = pread(reading->fd, to, max, (off_t)(reading->first + pos));
-
-    return n > 0 ? n : MHD_CONTENT_READER_END_WITH_ERROR;
-}
-
-static void end_reading(void *context)
-{
-    struct reading *reading = context;
-
-    close(reading->fd);
-    free(reading);
-}
-
-/* fd stays the caller's where it is NULL. */
-static struct MHD_Response *make_tls_response(int fd, uint64_t first, uint64_t len)
-{
-    struct reading *reading = malloc(sizeof(*reading));
-    struct MHD_Response *response;
-
-    if (!reading)
-        return NULL;
-    *reading = (struct reading){.fd = fd, .first = first};
-    response =
-        MHD_create_response_from_callback(len, TLS_BLOCK, read_part, reading, end_reading);
-    if (!response)
-        free(reading);
-    return response;
-}
-
 /* ---- the reply ---- */
 
 /* Takes fd. */
@@ -107,12 +65,11 @@ static void reply_part(struct http_request *req, unsigned status,
         http_reply_bytes(req, status, file->content_type, NULL, 0);
         return;
     }
-    if (pace_is_needed(x)) {
+    if (x->link->tls || pace_is_needed(x)) {
+        /* Over TLS libmicrohttpd 0.9.75 would read 4 KiB at a time, each a record of its own. */
         response = pace_response_of_file(x, file->fd, first, len);
     } else {
-        response = x->link->tls
-                       ? make_tls_response(file->fd, first, len)
-                       : MHD_create_response_from_fd_at_offset64(len, file->fd, first);
+        response = MHD_create_response_from_fd_at_offset64(len, file->fd, first);
         if (!response)
             close(file->fd);
     }
