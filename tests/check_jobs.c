@@ -82,6 +82,7 @@ static void setup(void)
                                     .max_queued = 4,
                                     .timeout_ms = WAIT_MS,
                                     .max_memory_bytes = (uint64_t)1 << 30,
+                                    .max_kept = 1000,
                                     .export_path = script};
     start();
 }

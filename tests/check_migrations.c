@@ -21,7 +21,7 @@
 #define UPLOADED "b2" ZEROS_62
 #define PTE      "c3" ZEROS_62
 #define KEY      "d4" ZEROS_62
-#define N_OLD    5 /* versions that are there */
+#define N_OLD    6 /* versions that are there */
 
 static struct store *store;
 
@@ -135,9 +135,11 @@ static void check_job(const char *id, enum job_state state, int64_t finished_ms)
 
 static void check_jobs(int version)
 {
-    AUTO_JOB_ROW row = {0};
+    AUTO_JOB_ROW queued = {0}, row = {0};
     bool found;
 
+    OK(jobs_db_find(store, "exp_queued", &found, &queued, err));
+    ck_assert_str_eq(queued.owner, version < 6 ? "" : "ann");
     check_job("exp_queued", JOB_QUEUED, 0);
     check_job("exp_running", JOB_RUNNING, 0);
     check_job("exp_succeeded", JOB_SUCCEEDED, 1700000000012);
@@ -148,7 +150,7 @@ static void check_jobs(int version)
     ck_assert(version < 3 ? !row.pte : streq(row.pte, "{\"sha256\":\"" PTE "\"}"));
 }
 
-static void check_the_rest(void)
+static void check_the_rest(int version)
 {
     const struct idempotency_name name = {"ann", "/v1/exports", "k"};
     const struct pt2_checkpoint_file file = {
@@ -156,8 +158,11 @@ static void check_the_rest(void)
     struct idempotency_answer answer = {0};
     uint8_t sha256[SHA256_BYTES];
     enum session_fate fate;
+    int64_t n_keys;
     bool found;
 
+    OK(idempotency_db_count(store, &n_keys, err));
+    ck_assert_int_eq(n_keys, 1);
     OK(idempotency_db_find(store, &name, &found, &answer, err));
     ck_assert(found);
     ck_assert_uint_eq(answer.status, 202);
@@ -171,6 +176,8 @@ static void check_the_rest(void)
     ck_assert_int_eq(fate, SESSION_LIVE);
     OK(sessions_db_fate(store, "ses_expired", NULL, &fate, err));
     ck_assert_int_eq(fate, SESSION_EXPIRED);
+    OK(sessions_db_fate(store, "ses_live", "ann", &fate, err));
+    ck_assert_int_eq(fate, version < 6 ? SESSION_NEVER : SESSION_LIVE);
 }
 
 START_TEST(test_migrations_keep_everything)
@@ -184,12 +191,12 @@ START_TEST(test_migrations_keep_everything)
     check_programs(_i);
     check_builds(_i);
     check_jobs(_i);
-    check_the_rest();
+    check_the_rest(_i);
 }
 END_TEST
 
-/* Every column of every table, a line each; new (free). */
-static char *columns(void)
+/* Every column of every table, every index and trigger, a line each; new (free). */
+static char *layout(void)
 {
     struct buf text = BUF_INIT(1 << 16);
     struct sql q;
@@ -198,6 +205,13 @@ static char *columns(void)
              "SELECT t.name || ' ' || c.name || ' ' || c.type || ' ' || c.\"notnull\" || ' ' ||"
              " ifnull(c.dflt_value, '') || ' ' || c.pk FROM sqlite_schema AS t,"
              " pragma_table_info(t.name) AS c ORDER BY t.name, c.cid",
+             NULL);
+    while (sql_next(&q) > 0)
+        buf_printf(&text, "%s\n", sql_text(&q, 0));
+    sql_done(&q);
+    sql_open(&q, store,
+             "SELECT sql FROM sqlite_schema WHERE type IN ('index', 'trigger') AND sql IS NOT NULL"
+             " ORDER BY name",
              NULL);
     while (sql_next(&q) > 0)
         buf_printf(&text, "%s\n", sql_text(&q, 0));
@@ -211,12 +225,12 @@ START_TEST(test_migrations_end_where_a_new_database_begins)
     char *fresh, *migrated;
 
     OK(store_open(state_dir, &store, err));
-    fresh = columns();
+    fresh = layout();
     teardown();
     setup();
     load(_i);
     OK(store_open(state_dir, &store, err));
-    migrated = columns();
+    migrated = layout();
     ck_assert_str_eq(fresh, migrated);
     free(fresh);
     free(migrated);

@@ -217,12 +217,13 @@ START_TEST(test_aliases_db_move_and_go)
     struct alias alias;
     bool found, is_new;
 
-    FAILS(NOT_FOUND, aliases_db_put(store, "prod", hex("aa"), &is_new, err));
+    FAILS(NOT_FOUND, aliases_db_put(store, "prod", hex("aa"), 100, &is_new, err));
     add_program(hex("aa"));
     add_program(hex("bb"));
-    OK(aliases_db_put(store, "prod", hex("aa"), &is_new, err));
+    OK(aliases_db_put(store, "prod", hex("aa"), 100, &is_new, err));
     ck_assert(is_new);
-    OK(aliases_db_put(store, "prod", hex("bb"), &is_new, err));
+    FAILS(QUEUE_FULL, aliases_db_put(store, "other", hex("bb"), 1, &is_new, err));
+    OK(aliases_db_put(store, "prod", hex("bb"), 1, &is_new, err));
     ck_assert(!is_new);
     OK(aliases_db_find(store, "prod", &found, &alias, err));
     ck_assert(found);
@@ -468,10 +469,24 @@ START_TEST(test_jobs_db_prune_takes_finished_ones_alone)
 {
     add_job("a", "demo", "{}", JOB_QUEUED);
     add_job("b", "demo", "{}", JOB_SUCCEEDED);
-    OK(jobs_db_prune(store, 6, err));
+    OK(jobs_db_prune(store, 6, 100, err));
     ck_assert_str_eq(list((struct jobs_filter){.state = -1}, 0, 10), "b a ");
-    OK(jobs_db_prune(store, 7, err));
+    OK(jobs_db_prune(store, 7, 100, err));
     ck_assert_str_eq(list((struct jobs_filter){.state = -1}, 0, 10), "a ");
+}
+END_TEST
+
+START_TEST(test_jobs_db_prune_keeps_the_newest)
+{
+    add_job("a", "demo", "{}", JOB_SUCCEEDED);
+    add_job("b", "demo", "{}", JOB_QUEUED);
+    add_job("c", "demo", "{}", JOB_SUCCEEDED);
+    add_job("d", "demo", "{}", JOB_SUCCEEDED);
+    add_job("e", "demo", "{}", JOB_RUNNING);
+    OK(jobs_db_prune(store, 0, 5, err));
+    ck_assert_str_eq(list((struct jobs_filter){.state = -1}, 0, 10), "e d c b a ");
+    OK(jobs_db_prune(store, 0, 2, err));
+    ck_assert_str_eq(list((struct jobs_filter){.state = -1}, 0, 10), "e d b ");
 }
 END_TEST
 
@@ -506,6 +521,65 @@ START_TEST(test_idempotency_db_keys_belong_to_owner_and_path)
     run_sql("UPDATE idempotency SET created = created - 24 * 3600 * 1000 - 1");
     OK(idempotency_db_find(store, &name, &found, &got, err));
     ck_assert(!found);
+}
+END_TEST
+
+static void keep_key(const char *key_owner, const char *key)
+{
+    const struct idempotency_name name = {key_owner, "/v1/exports", key};
+    char text[] = "{}";
+    const struct idempotency_answer answer = {.status = 202, .answer = text};
+
+    OK(idempotency_db_put(store, &name, &answer, err));
+}
+
+static int64_t n_keys(void)
+{
+    int64_t n;
+
+    OK(idempotency_db_count(store, &n, err));
+    return n;
+}
+
+START_TEST(test_idempotency_db_nobody_has_more_than_half_of_the_keys)
+{
+    const struct idempotency_name name = {"bob", "/v1/exports", "a"};
+
+    keep_key("ann", "a");
+    OK(idempotency_db_check_room(store, "ann", 4, err));
+    keep_key("ann", "a"); /* the same: none more */
+    keep_key("ann", "b");
+    ck_assert_int_eq(n_keys(), 2);
+    FAILS(TOKEN_LIMIT, idempotency_db_check_room(store, "ann", 4, err));
+    OK(idempotency_db_check_room(store, "bob", 4, err));
+    keep_key("bob", "a");
+    keep_key("", "a");
+    reopen();
+    FAILS(QUEUE_FULL, idempotency_db_check_room(store, "bob", 4, err));
+    OK(idempotency_db_remove(store, &name, err));
+    OK(idempotency_db_check_room(store, "bob", 4, err));
+    FAILS(TOKEN_LIMIT, idempotency_db_check_room(store, "ann", 4, err));
+    /* old ones make room */
+    run_sql("UPDATE idempotency SET created = created - 24 * 3600 * 1000 - 1"
+            " WHERE owner = 'ann' AND key = 'a'");
+    OK(idempotency_db_check_room(store, "ann", 4, err));
+    ck_assert_int_eq(n_keys(), 2);
+}
+END_TEST
+
+START_TEST(test_idempotency_db_keys_of_an_older_store_are_counted)
+{
+    keep_key("ann", "a");
+    keep_key("ann", "b");
+    keep_key("bob", "a");
+    run_sql("DROP TRIGGER idempotency_comes");
+    run_sql("DROP TRIGGER idempotency_goes");
+    run_sql("DROP TABLE idempotency_owners");
+    run_sql("PRAGMA user_version = 6");
+    reopen();
+    ck_assert_int_eq(n_keys(), 3);
+    FAILS(TOKEN_LIMIT, idempotency_db_check_room(store, "ann", 4, err));
+    OK(idempotency_db_check_room(store, "bob", 4, err));
 }
 END_TEST
 
@@ -604,7 +678,10 @@ int main(void)
     tcase_add_test(tables, test_jobs_db_lists_by_state_model_and_label);
     tcase_add_test(tables, test_jobs_db_owners_stay);
     tcase_add_test(tables, test_jobs_db_prune_takes_finished_ones_alone);
+    tcase_add_test(tables, test_jobs_db_prune_keeps_the_newest);
     tcase_add_test(tables, test_idempotency_db_keys_belong_to_owner_and_path);
+    tcase_add_test(tables, test_idempotency_db_nobody_has_more_than_half_of_the_keys);
+    tcase_add_test(tables, test_idempotency_db_keys_of_an_older_store_are_counted);
     tcase_add_test(tables, test_files_db_any_other_stat_is_another_file);
     tcase_add_test(tables, test_files_db_remembers_files_at_rest_alone);
     tcase_add_test(tables, test_clock_text_is_rfc_3339);

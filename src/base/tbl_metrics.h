@@ -41,7 +41,7 @@ METRIC(HTTP_BODIES_REFUSED, COUNTER, "pt2d_http_bodies_refused_total", "why",
        "Requests answered 429 for their body: memory, uploads (too many at once)")
 METRIC(HTTP_REFUSED, COUNTER, "pt2d_http_refused_total", "reason",
        "Requests refused for who sent them: host, origin, token, certificate, scope, or a limit "
-       "of one client (connections, rate, sessions, exports)")
+       "of one client (connections, rate, sessions, exports, idempotency-keys)")
 METRIC(TLS_HANDSHAKES, COUNTER, "pt2d_tls_handshakes_total", "result",
        "Connections to TLS addresses that ended, by their handshake: ok, failed, or refused for "
        "the client's certificate")
@@ -68,6 +68,18 @@ METRIC(JOB_DURATION, HISTOGRAM_LONG, "pt2d_job_duration_seconds", "format",
        "Time from its run's begin to an export's success")
 METRIC(JOB_QUEUE, HISTOGRAM_LONG, "pt2d_job_queue_seconds", "",
        "How long an export waited for its run")
+METRIC(IDEMPOTENCY_KEYS, GAUGE, "pt2d_idempotency_keys", "",
+       "Idempotency keys whose answers are kept")
+METRIC(IDEMPOTENCY_LIMIT, GAUGE, "pt2d_idempotency_keys_limit", "",
+       "Keys that there may be, half of them of one owner")
+METRIC(ALIASES, GAUGE, "pt2d_aliases", "", "Aliases")
+METRIC(ALIASES_LIMIT, GAUGE, "pt2d_aliases_limit", "", "Aliases that there may be")
+METRIC(UNFINISHED, GAUGE, "pt2d_unfinished_uploads", "",
+       "Files of models of which a part came (PATCH)")
+METRIC(UNFINISHED_BYTES, GAUGE, "pt2d_unfinished_upload_bytes", "",
+       "Bytes of these files, with what running requests may still bring")
+METRIC(UNFINISHED_LIMIT, GAUGE, "pt2d_unfinished_upload_limit_bytes", "",
+       "Bytes that they may have together")
 METRIC(MODEL_FILES, COUNTER, "pt2d_model_files_total", "", "Files of models that were uploaded")
 METRIC(MODEL_FILE_BYTES, COUNTER, "pt2d_model_file_bytes_total", "", "Bytes of these files")
 METRIC(MODELS_PUBLISHED, COUNTER, "pt2d_models_published_total", "",

@@ -114,6 +114,7 @@ static int start_jobs(struct app *app, struct pt2_err *err)
         .max_memory_bytes = config_get_size(app->config, "exports.max_memory"),
         .engine = engine_options(app->config),
         .keep_ms = config_get_ms(app->config, "exports.keep"),
+        .max_kept = config_get_int(app->config, "exports.max_kept"),
     };
     char export_path[PATH_MAX];
 

@@ -1,4 +1,5 @@
 #include "http/alias_json.h"
+#include "http/config.h"
 #include "http/endpoints.h"
 #include "http/reply.h"
 #include "store/programs.h"
@@ -42,6 +43,7 @@ static void reply_put(struct http_request *req, bool is_new)
 
 void aliases_put(struct http_request *req)
 {
+    int64_t max = config_get_int(req->app->config, "programs.max_aliases");
     const char *name = req->params[0], *program = NULL;
     char id[PROGRAM_ID_SIZE];
     struct pt2_err err = {0};
@@ -56,7 +58,7 @@ void aliases_put(struct http_request *req)
         http_reply_err_with(req, &err,
                             json_pack("{s:[{s:s, s:s}]}", "errors", "pointer", "/program",
                                       "detail", err.text));
-    } else if (aliases_db_put(req->app->store, name, id, &is_new, &err) < 0) {
+    } else if (aliases_db_put(req->app->store, name, id, max, &is_new, &err) < 0) {
         http_reply_err(req, &err);
     } else {
         programs_look_again(req->app->programs);

@@ -2,6 +2,8 @@
 
 #include "base/json.h"
 #include "base/log.h"
+#include "base/metrics.h"
+#include "http/config.h"
 #include "http/reply.h"
 #include "http/routes.h"
 #include "store/idempotency_db.h"
@@ -185,6 +187,19 @@ static bool use_answer(struct http_request *req, struct claim *claim,
     return false;
 }
 
+static bool has_room(struct http_request *req, const struct claim *claim)
+{
+    int64_t max = config_get_int(req->app->config, "http.max_idempotency_keys");
+    struct pt2_err err = {0};
+
+    if (idempotency_db_check_room(req->app->store, claim->owner, max, &err) == 0)
+        return true;
+    if (err.code == PT2_ERR_TOKEN_LIMIT)
+        metrics_add(METRIC_HTTP_REFUSED, 1, METRICS_LABELS("idempotency-keys"));
+    http_reply_err(req, &err);
+    return false;
+}
+
 static bool look_up(struct http_request *req, struct claim *claim,
                     bool (*exists)(struct app *app, const char *location))
 {
@@ -200,7 +215,7 @@ static bool look_up(struct http_request *req, struct claim *claim,
     if (found)
         go_on = use_answer(req, claim, &answer, exists);
     idempotency_answer_done(&answer);
-    return go_on;
+    return go_on && (found || has_room(req, claim));
 }
 
 bool idempotency_begin(struct http_request *req,

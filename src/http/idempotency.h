@@ -9,9 +9,9 @@
  * A key belongs to the token and the path that it came with.  While the first request
  * runs another one with that key is 409; its answer is kept for 24 hours where it was a
  * 2xx, and given again to the same (parsed) body, with Idempotency-Replayed: true;
- * another body is 422.  Kept answers are in the database, running requests in memory: a
- * crash frees their keys, unless idempotency_keep was called in the transaction that did
- * the work. */
+ * another body is 422; a new key where http.max_idempotency_keys are kept is 429.  Kept
+ * answers are in the database, running requests in memory: a crash frees their keys, unless
+ * idempotency_keep was called in the transaction that did the work. */
 #ifndef HTTP_IDEMPOTENCY_H
 #define HTTP_IDEMPOTENCY_H
 

@@ -2,8 +2,12 @@
 
 #include "base/clock.h"
 #include "base/metrics.h"
+#include "http/config.h"
 #include "http/server.h"
 #include "jobs/jobs.h"
+#include "store/aliases_db.h"
+#include "store/idempotency_db.h"
+#include "store/unfinished.h"
 
 #include <dirent.h>
 #include <stdatomic.h>
@@ -91,13 +95,49 @@ static void count_store(const struct app *app)
                 METRICS_LABELS("database"));
 }
 
+static void count_rows(const struct app *app)
+{
+    int64_t n;
+
+    if (idempotency_db_count(app->store, &n, NULL) == 0)
+        metrics_set(METRIC_IDEMPOTENCY_KEYS, (double)n, NULL);
+    if (aliases_db_count(app->store, &n, NULL) == 0)
+        metrics_set(METRIC_ALIASES, (double)n, NULL);
+}
+
+static void count_unfinished(const struct app *app)
+{
+    struct unfinished_figures unfinished;
+
+    if (unfinished_measure(app->uploads, &unfinished, NULL) < 0)
+        return;
+    metrics_set(METRIC_UNFINISHED, (double)unfinished.n, NULL);
+    metrics_set(METRIC_UNFINISHED_BYTES, (double)unfinished.bytes, NULL);
+}
+
+static void set_limits(const struct app *app)
+{
+    const struct config *config = app->config;
+
+    metrics_set(METRIC_IDEMPOTENCY_LIMIT,
+                (double)config_get_int(config, "http.max_idempotency_keys"), NULL);
+    metrics_set(METRIC_ALIASES_LIMIT,
+                (double)config_get_int(config, "programs.max_aliases"), NULL);
+    metrics_set(METRIC_UNFINISHED_LIMIT,
+                (double)config_get_size(config, "models.max_unfinished_bytes"), NULL);
+}
+
 static atomic_bool is_measuring;
 static atomic_int_fast64_t measured_ms; /* monotonic; 0: not yet */
 
 static void measure_aside(void *arg, bool is_stopping)
 {
-    if (!is_stopping)
+    if (!is_stopping) {
+        set_limits(arg);
         count_store(arg);
+        count_rows(arg);
+        count_unfinished(arg);
+    }
     atomic_store(&measured_ms, clock_mono_ms());
     atomic_store(&is_measuring, false);
 }

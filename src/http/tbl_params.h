@@ -104,6 +104,10 @@ PARAM(http, max_uploads, INT, "requests", "32", 1, 10000,
 PARAM(http, max_followers, INT, "requests", "128", 1, 100000,
       "Long polls (?wait=) and event streams of exports at once; beyond, the answer is 429.  "
       "A stream that its client does not read holds up to 1 MiB.")
+PARAM(http, max_idempotency_keys, INT, "keys", "50000", 2, 100000000,
+      "Idempotency keys whose answers are kept, for 24 hours, and half of them for one token's "
+      "name, or for all who have none; a request with one more is answered 429.  An answer "
+      "takes a few KiB of the database.")
 PARAM(http, header_timeout, TIME, "", "30 s", 100, 3600000,
       "How long a client may take from its request line to the end of the header, and for "
       "the handshake of TLS.")
@@ -132,6 +136,9 @@ PARAM(exports, max_memory, SIZE, "bytes", "1 GiB", 0, 1099511627776,
       "Address space of one export's process.  0: no limit.")
 PARAM(exports, keep, TIME, "", "720 h", 0, 315360000000,
       "How long finished exports are listed; their programs stay.  0: for ever.")
+PARAM(exports, max_kept, INT, "jobs", "20000", 1, 100000000,
+      "Finished exports are listed while no more than so many were asked for since, however "
+      "young they are.")
 
 /* models */
 PARAM(models, max_upload_bytes, SIZE, "bytes", "64 GiB", 1, 1125899906842624,
@@ -152,6 +159,8 @@ PARAM(programs, max_store_bytes, SIZE, "bytes", "0", 0, 1125899906842624,
       "even so there is no room the answer is 507.  0: no limit.")
 PARAM(programs, keep, TIME, "", "0", 0, 315360000000,
       "How long a program is kept after its last use, with the same exceptions.  0: for ever.")
+PARAM(programs, max_aliases, INT, "aliases", "10000", 1, 10000000,
+      "Aliases that there may be; a further one is answered 429.")
 
 /* sessions */
 PARAM(sessions, node, TEXT, "name", "local", 1, 32,

@@ -11,9 +11,10 @@
 
 int jobs_forget_old(struct jobs *jobs, struct pt2_err *err)
 {
-    if (jobs->options.keep_ms <= 0)
-        return 0;
-    return jobs_db_prune(jobs->parts.store, clock_unix_ms() - jobs->options.keep_ms, err);
+    const struct jobs_options *o = &jobs->options;
+    int64_t before_ms = o->keep_ms > 0 ? clock_unix_ms() - o->keep_ms : 0;
+
+    return jobs_db_prune(jobs->parts.store, before_ms, o->max_kept, err);
 }
 
 /* ---- taking up what the table holds ---- */

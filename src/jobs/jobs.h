@@ -45,6 +45,7 @@ struct jobs_options {
     uint64_t max_memory_bytes; /* of the child that exports; 0: no limit */
     struct pt2_engine_options engine; /* of those that verify; kind is not read */
     int64_t keep_ms;           /* how long finished jobs are kept; 0: for ever */
+    int64_t max_kept;          /* finished jobs are among so many that came last */
     const char *export_path;   /* pt2-export, copied */
 };
 

@@ -51,8 +51,32 @@ int aliases_db_find(struct store *store, const char *name, bool *ret_found,
     return r < 0 ? -1 : 0;
 }
 
+int aliases_db_count(struct store *store, int64_t *ret_n, struct pt2_err *err)
+{
+    struct sql q;
+    int r;
+
+    sql_open(&q, store, "SELECT count(*) FROM aliases", err);
+    r = sql_next(&q);
+    *ret_n = r > 0 ? sql_int(&q, 0) : 0;
+    sql_done(&q);
+    return r < 0 ? -1 : 0;
+}
+
+static int check_room(struct store *store, int64_t max, struct pt2_err *err)
+{
+    int64_t n;
+
+    if (aliases_db_count(store, &n, err) < 0)
+        return -1;
+    if (n < max)
+        return 0;
+    return pt2_err_set(err, PT2_ERR_QUEUE_FULL, "there are %lld aliases, and %lld may be",
+                       (long long)n, (long long)max);
+}
+
 static int put_within(struct store *store, const char *name, const char *program,
-                      bool *ret_is_new, struct pt2_err *err)
+                      int64_t max, bool *ret_is_new, struct pt2_err *err)
 {
     struct alias old;
     struct sql q;
@@ -63,6 +87,8 @@ static int put_within(struct store *store, const char *name, const char *program
     if (!found)
         return pt2_err_set(err, PT2_ERR_NOT_FOUND, "there is no program '%s'", program);
     if (aliases_db_find(store, name, &found, &old, err) < 0)
+        return -1;
+    if (!found && check_room(store, max, err) < 0)
         return -1;
     *ret_is_new = !found;
     sql_open(&q, store,
@@ -75,11 +101,11 @@ static int put_within(struct store *store, const char *name, const char *program
 }
 
 int aliases_db_put(struct store *store, const char *name, const char *program,
-                   bool *ret_is_new, struct pt2_err *err)
+                   int64_t max, bool *ret_is_new, struct pt2_err *err)
 {
     if (store_begin(store, err) < 0)
         return -1;
-    if (put_within(store, name, program, ret_is_new, err) < 0) {
+    if (put_within(store, name, program, max, ret_is_new, err) < 0) {
         store_rollback(store);
         return -1;
     }

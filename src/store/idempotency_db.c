@@ -61,19 +61,77 @@ int idempotency_db_find(struct store *store, const struct idempotency_name *name
     return r < 0 ? -1 : 0;
 }
 
-int idempotency_db_put(struct store *store, const struct idempotency_name *name,
-                       const struct idempotency_answer *answer, struct pt2_err *err)
+static int forget_old(struct store *store, struct pt2_err *err)
 {
     struct sql q;
 
     sql_open(&q, store, "DELETE FROM idempotency WHERE created < ?", err);
     sql_put_int(&q, clock_unix_ms() - KEEP_MS);
-    if (sql_run(&q) < 0)
+    return sql_run(&q) < 0 ? -1 : 0;
+}
+
+/* owner NULL: of all. */
+static int count(struct store *store, const char *owner, int64_t *ret_n,
+                 struct pt2_err *err)
+{
+    struct sql q;
+    int r;
+
+    sql_open(&q, store,
+             "SELECT coalesce(sum(n), 0) FROM idempotency_owners"
+             " WHERE ?1 IS NULL OR owner = ?1",
+             err);
+    sql_put_text(&q, owner);
+    r = sql_next(&q);
+    *ret_n = r > 0 ? sql_int(&q, 0) : 0;
+    sql_done(&q);
+    return r < 0 ? -1 : 0;
+}
+
+int idempotency_db_count(struct store *store, int64_t *ret_n, struct pt2_err *err)
+{
+    return count(store, NULL, ret_n, err);
+}
+
+int idempotency_db_check_room(struct store *store, const char *owner, int64_t max,
+                              struct pt2_err *err)
+{
+    const int64_t max_own = (max + 1) / 2;
+    int64_t own, all;
+
+    for (int round = 0;; round++) {
+        if (count(store, owner, &own, err) < 0 || count(store, NULL, &all, err) < 0)
+            return -1;
+        if (own < max_own && all < max)
+            return 0;
+        if (round == 1)
+            break;
+        if (forget_old(store, err) < 0)
+            return -1;
+    }
+    if (own >= max_own)
+        return pt2_err_set(err, PT2_ERR_TOKEN_LIMIT,
+                           "%lld idempotency keys are kept for this client, and %lld may be",
+                           (long long)own, (long long)max_own);
+    return pt2_err_set(err, PT2_ERR_QUEUE_FULL,
+                       "%lld idempotency keys are kept, and %lld may be", (long long)all,
+                       (long long)max);
+}
+
+int idempotency_db_put(struct store *store, const struct idempotency_name *name,
+                       const struct idempotency_answer *answer, struct pt2_err *err)
+{
+    struct sql q;
+
+    if (forget_old(store, err) < 0)
         return -1;
     sql_open(&q, store,
-             "INSERT OR REPLACE INTO idempotency"
+             "INSERT INTO idempotency"
              " (owner, path, key, body, status, location, answer, created)"
-             " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+             " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+             " ON CONFLICT (owner, path, key) DO UPDATE SET body = excluded.body,"
+             " status = excluded.status, location = excluded.location,"
+             " answer = excluded.answer, created = excluded.created",
              err);
     put_name(&q, name);
     sql_put_blob(&q, answer->body, SHA256_BYTES);

@@ -23,6 +23,14 @@ void idempotency_answer_done(struct idempotency_answer *answer);
 MUST_USE int idempotency_db_find(struct store *store, const struct idempotency_name *name,
                                  bool *ret_found, struct idempotency_answer *ret_answer,
                                  struct pt2_err *err);
+/* May that owner have one key more, where there may be max in all, and half of them are
+ * one owner's?  Answers that are too old are forgotten first.
+ * Errors: TOKEN_LIMIT (he has his half), QUEUE_FULL (there are max). */
+MUST_USE int idempotency_db_check_room(struct store *store, const char *owner, int64_t max,
+                                       struct pt2_err *err);
+/* How many answers are kept, old ones that nobody has removed yet included. */
+MUST_USE int idempotency_db_count(struct store *store, int64_t *ret_n,
+                                  struct pt2_err *err);
 /* Replaces what is there, and forgets answers that are too old. */
 MUST_USE int idempotency_db_put(struct store *store, const struct idempotency_name *name,
                                 const struct idempotency_answer *answer,

@@ -150,12 +150,20 @@ int jobs_db_delete(struct store *store, const char *id, struct pt2_err *err)
     return sql_run(&q) < 0 ? -1 : 0;
 }
 
-int jobs_db_prune(struct store *store, int64_t before_ms, struct pt2_err *err)
+int jobs_db_prune(struct store *store, int64_t before_ms, int64_t max_kept,
+                  struct pt2_err *err)
 {
     struct sql q;
 
     sql_open(&q, store, "DELETE FROM jobs WHERE finished < ?", err);
     sql_put_int(&q, before_ms);
+    if (sql_run(&q) < 0)
+        return -1;
+    sql_open(&q, store,
+             "DELETE FROM jobs WHERE seq <= (SELECT max(seq) FROM jobs) - ?"
+             " AND +finished IS NOT NULL", /* +: by seq, not by the index of times */
+             err);
+    sql_put_int(&q, max_kept);
     return sql_run(&q) < 0 ? -1 : 0;
 }
 

@@ -52,8 +52,10 @@ MUST_USE int jobs_db_update(struct store *store, const struct job_row *row,
 MUST_USE int jobs_db_find(struct store *store, const char *id, bool *ret_found,
                           struct job_row *ret_row, struct pt2_err *err);
 MUST_USE int jobs_db_delete(struct store *store, const char *id, struct pt2_err *err);
-/* Forget what finished before that time. */
-MUST_USE int jobs_db_prune(struct store *store, int64_t before_ms, struct pt2_err *err);
+/* Forget what finished before that time (0: nothing for its age), and what finished and is
+ * not among the max_kept that came last. */
+MUST_USE int jobs_db_prune(struct store *store, int64_t before_ms, int64_t max_kept,
+                           struct pt2_err *err);
 
 struct jobs_filter {
     int state;         /* enum job_state; -1: any */

@@ -114,6 +114,20 @@ static const char *const migrations[] = {
     "ALTER TABLE jobs ADD COLUMN owner TEXT NOT NULL DEFAULT '';"
     "CREATE INDEX jobs_owner ON jobs(owner);"
     "ALTER TABLE sessions ADD COLUMN owner TEXT NOT NULL DEFAULT '';",
+    /* 6 -> 7: how many keys each has, which is asked before each new one */
+    "CREATE TABLE idempotency_owners ("
+    "  owner TEXT PRIMARY KEY,"
+    "  n INTEGER NOT NULL) STRICT, WITHOUT ROWID;"
+    "INSERT INTO idempotency_owners"
+    "  SELECT owner, count(*) FROM idempotency GROUP BY owner;"
+    "CREATE TRIGGER idempotency_comes AFTER INSERT ON idempotency BEGIN"
+    "  INSERT INTO idempotency_owners (owner, n) VALUES (new.owner, 1)"
+    "    ON CONFLICT (owner) DO UPDATE SET n = n + 1;"
+    "END;"
+    "CREATE TRIGGER idempotency_goes AFTER DELETE ON idempotency BEGIN"
+    "  UPDATE idempotency_owners SET n = n - 1 WHERE owner = old.owner;"
+    "  DELETE FROM idempotency_owners WHERE owner = old.owner AND n <= 0;"
+    "END;",
 };
 
 const char *store_dir(const struct store *store)

@@ -158,6 +158,35 @@ int unfinished_expire_locked(struct uploads *uploads, struct pt2_err *err)
     return take_census(uploads, &census, err);
 }
 
+/* What others than upload (NULL: all) have, and may grow to. */
+static int take_census_of_others(struct uploads *uploads, const struct upload *upload,
+                                 struct census *ret, struct pt2_err *err)
+{
+    if (take_census(uploads, ret, err) < 0)
+        return -1;
+    for (const struct upload *u = uploads->writers; u; u = u->next_writer) {
+        if (u == upload)
+            continue;
+        ret->bytes += u->reserved_bytes;
+        ret->n++;
+    }
+    return 0;
+}
+
+int unfinished_measure(struct uploads *uploads, struct unfinished_figures *ret_figures,
+                       struct pt2_err *err)
+{
+    struct census census;
+    int r;
+
+    pthread_mutex_lock(&uploads->mutex);
+    r = take_census_of_others(uploads, NULL, &census, err);
+    pthread_mutex_unlock(&uploads->mutex);
+    if (r == 0)
+        *ret_figures = (struct unfinished_figures){.n = census.n, .bytes = census.bytes};
+    return r;
+}
+
 /* The file may grow to that size.  What others may grow to counts as if it were there. */
 static int reserve_locked(struct upload *upload, uint64_t bytes, bool is_new,
                           struct pt2_err *err)
@@ -166,14 +195,8 @@ static int reserve_locked(struct upload *upload, uint64_t bytes, bool is_new,
     uint64_t max = uploads->max_unfinished_bytes, others;
     struct census census;
 
-    if (take_census(uploads, &census, err) < 0)
+    if (take_census_of_others(uploads, upload, &census, err) < 0)
         return -1;
-    for (const struct upload *u = uploads->writers; u; u = u->next_writer) {
-        if (u == upload)
-            continue;
-        census.bytes += u->reserved_bytes;
-        census.n++;
-    }
     if (is_new && census.n >= UNFINISHED_MAX)
         return pt2_err_set(err, PT2_ERR_QUEUE_FULL,
                            "%zu of %d unfinished uploads are there already", census.n,

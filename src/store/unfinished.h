@@ -44,4 +44,13 @@ MUST_USE int unfinished_find(struct uploads *uploads, const char *owner, const c
 MUST_USE int unfinished_remove(struct uploads *uploads, const char *owner, const char *id,
                                const char *name, struct pt2_err *err);
 
+struct unfinished_figures {
+    size_t n;       /* files, of all owners */
+    uint64_t bytes; /* what they have, and what requests that write them may still bring */
+};
+/* Errors: IO. */
+MUST_USE int unfinished_measure(struct uploads *uploads,
+                                struct unfinished_figures *ret_figures,
+                                struct pt2_err *err);
+
 #endif

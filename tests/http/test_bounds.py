@@ -282,6 +282,39 @@ def story_one_address_has_its_share_of_sessions_and_exports():
         d.get(f"/v1/exports/{job}?wait=60", expect=200)
 
 
+def story_rows_are_bounded():
+    with Lab("--set", "http.max_idempotency_keys=4", "--set", "programs.max_aliases=1",
+             "--set", "exports.max_kept=2") as d:
+        program = d.program()
+        d.put("/v1/aliases/one", {"program": program}, expect=201)
+        refused(d.put("/v1/aliases/two", {"program": program}), "queue-full")
+        d.put("/v1/aliases/one", {"program": program}, expect=200)
+
+        body = {"program": program, "engine": "aten"}
+        keyed = [{"Idempotency-Key": f"k{i}"} for i in range(3)]
+        first = d.post("/v1/sessions", body, headers=keyed[0], expect=201).json["id"]
+        d.post("/v1/sessions", body, headers=keyed[1], expect=201)
+        refused(d.post("/v1/sessions", body, headers=keyed[2]), "token-limit")
+        assert d.metric("pt2d_http_refused_total", reason="idempotency-keys") == 1
+        d.post("/v1/sessions", body, expect=201)  # without a key all goes on
+        again = d.post("/v1/sessions", body, headers=keyed[0], expect=201)
+        assert again.json["id"] == first and again.headers["Idempotency-Replayed"] == "true"
+        d.delete(f"/v1/sessions/{first}", expect=204)
+        d.post("/v1/sessions", body, headers=keyed[0], expect=201)  # the key is free again
+        assert d.metric("pt2d_idempotency_keys_limit") == 4 and d.metric("pt2d_aliases_limit") == 1
+        until(lambda: d.metric("pt2d_idempotency_keys") == 2 and d.metric("pt2d_aliases") == 1,
+              "the gauges show it", timeout=30)
+
+        d.let_exports_go()
+        jobs = []
+        for n in (17, 18, 19):
+            job = d.post("/v1/exports", {"model": "big", "cache": {"max_cache_len": n}}, expect=202).json["id"]
+            d.get(f"/v1/exports/{job}?wait=60", expect=200)
+            jobs.append(job)
+        until(lambda: d.get(f"/v1/exports/{jobs[0]}").status == 404, "the oldest is forgotten")
+        assert [j["id"] for j in d.get("/v1/exports", expect=200).json["data"]] == [jobs[2], jobs[1]]
+
+
 def story_calls_that_wait_are_bounded_in_number_and_time():
     with Lab("--set", "sessions.max_waiting_all=2", "--set", "sessions.max_wait=12 s") as d:
         program = d.program()
