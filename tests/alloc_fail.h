@@ -20,11 +20,16 @@
 static long alloc_fail_at;    /* the allocation that fails, from 1 */
 static long alloc_fail_count; /* allocations of this round */
 static bool alloc_fail_armed;
+static bool alloc_fail_lasts; /* and so do all after it */
 
 /* Must this allocation fail? */
 static inline bool alloc_fails(void)
 {
-    return alloc_fail_armed && ++alloc_fail_count == alloc_fail_at;
+    if (!alloc_fail_armed)
+        return false;
+    alloc_fail_count++;
+    return alloc_fail_count == alloc_fail_at ||
+           (alloc_fail_lasts && alloc_fail_count > alloc_fail_at);
 }
 
 static inline void alloc_fail_begin(void)

@@ -211,6 +211,40 @@ START_TEST(test_json_r_no_memory_is_no_bad_json)
 }
 END_TEST
 
+/* One allocation after the other fails while that text is parsed; where lasts all after it. */
+static void parse_without_memory(const struct buf *text, bool lasts)
+{
+    alloc_fail_lasts = lasts;
+    for (alloc_fail_begin(); alloc_fail_next();) {
+        json_auto_t *json = NULL;
+        struct pt2_err err = {0};
+
+        (void)!json_parse(text->data, text->len, &json, &err);
+        ck_assert_int_eq(alloc_failed() ? PT2_ERR_NOMEM : PT2_ERR_NONE, err.code);
+        ck_assert((json != NULL) == (err.code == PT2_ERR_NONE));
+    }
+    ck_assert_int_gt(alloc_fail_at, 20);
+}
+
+/* jansson asserts that what it kept of a string or a number is well-formed: no byte of it may
+ * be lost, wherever the memory for it ends. */
+START_TEST(test_json_r_no_memory_within_escapes_and_numbers)
+{
+    AUTO_BUF text = BUF_INIT(1 << 16);
+
+    buf_printf(&text, "[\"%.*s", _i, "abcdefghijkl");
+    for (int i = 0; i < 100; i++)
+        buf_str(&text, "\\n\\\\\\u00e9\\ud83d\\ude00");
+    buf_printf(&text, "\",%.*s1.", _i % 2, "-");
+    for (int i = 0; i < 2000; i++)
+        buf_str(&text, "0");
+    buf_str(&text, "1e-5,{\"a\":{},\"b\":[]}]");
+    ck_assert(!buf_failed(&text));
+    parse_without_memory(&text, /* lasts= */ false);
+    parse_without_memory(&text, /* lasts= */ true);
+}
+END_TEST
+
 /* Whole, both ways, or not at all: no member's name is left out or cut short. */
 START_TEST(test_json_r_no_memory_cuts_nothing_short)
 {
@@ -343,6 +377,7 @@ int main(void)
     tcase_add_test(errors, test_json_all_problems_are_collected);
     tcase_add_test(errors, test_json_bad_texts_are_refused);
     tcase_add_test(errors, test_json_r_no_memory_is_no_bad_json);
+    tcase_add_loop_test(errors, test_json_r_no_memory_within_escapes_and_numbers, 0, 12);
     tcase_add_test(errors, test_json_r_no_memory_cuts_nothing_short);
     tcase_add_test(errors, test_json_r_no_memory_for_integers_is_nobodys_mistake);
     tcase_add_test(errors, test_json_labels_are_short_strings);

@@ -38,9 +38,10 @@ MUST_USE int json_parse(const char *text, size_t len, json_t **ret_json,
  * counting brackets, commas, colons and strings.  For a text that is no JSON, whatever. */
 uint64_t json_tree_bytes(const char *text, size_t len);
 
-/* What json_dumps and json_loads answer, and NULL where memory ran out: jansson's own may then
- * leave a member's name out, or cut a string short.  new (free, json_decref). */
+/* What json_dumps answers, and NULL where memory ran out: jansson's own may then leave a
+ * member's name out.  new: free. */
 char *json_to_text(const json_t *json, size_t flags);
+/* As json_parse of a text that ends in '\0'; NULL: it fails.  new: json_decref. */
 json_t *json_of_text(const char *text);
 
 /* ---- problems ---- */
