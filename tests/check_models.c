@@ -4,6 +4,8 @@
 
 #include "store/models.h"
 
+#include <sys/resource.h>
+
 static struct models *models;
 static char root[PATH_MAX];
 
@@ -128,6 +130,27 @@ START_TEST(test_models_odd_ids_are_not_found)
 }
 END_TEST
 
+/* Where descriptors, or memory, are short nobody knows whether there is one. */
+START_TEST(test_models_are_not_missing_for_a_shortage)
+{
+    struct rlimit limit, none;
+    json_t *json = NULL;
+    char path[PATH_MAX];
+    bool more;
+
+    copy_demo(in("demo"));
+    ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    none = limit;
+    none.rlim_cur = 0;
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &none), 0);
+    FAILS(IO, models_path(models, "demo", path, err));
+    FAILS(IO, models_get(models, "demo", &json, err));
+    FAILS(IO, models_list(models, 10, NULL, &json, &more, err));
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    OK(models_path(models, "demo", path, err));
+}
+END_TEST
+
 START_TEST(test_models_links_stay_beneath)
 {
     char outside[PATH_MAX], target[PATH_MAX + 64], path[PATH_MAX];
@@ -192,6 +215,7 @@ int main(void)
     tcase_add_test(core, test_models_are_folders_and_orgs);
     tcase_add_test(core, test_models_may_be_gguf_files);
     tcase_add_test(core, test_models_odd_ids_are_not_found);
+    tcase_add_test(core, test_models_are_not_missing_for_a_shortage);
     tcase_add_test(core, test_models_links_stay_beneath);
     tcase_add_test(core, test_models_are_described_anew_when_they_change);
     tcase_add_test(core, test_models_directory_may_be_missing);

@@ -114,10 +114,16 @@ static void look_at_file(const char *root, const char *path, const char *name,
         folder->is_model = true;
 }
 
-/* What is at path, the place of that id: a file counts where the id is no ORG/NAME.
- * False: it can't be read, or is no model. */
-static bool look_into(const char *root, const char *path, const char *id,
-                      struct folder *ret_folder)
+/* A folder could be read at another time: nothing can be said of it. */
+static bool is_shortage(int error)
+{
+    return error == ENOMEM || error == EMFILE || error == ENFILE;
+}
+
+/* What is at path, the place of that id: a file counts where the id is no ORG/NAME.  One that
+ * can't be read is no model.  Errors: NOMEM, IO. */
+static int look_into(const char *root, const char *path, const char *id,
+                     struct folder *ret_folder, struct pt2_err *err)
 {
     struct dirent **names = NULL;
     int n;
@@ -127,11 +133,11 @@ static bool look_into(const char *root, const char *path, const char *id,
     if (is_model_file(id) && !strchr(id, '/') && add_file(path, id, ret_folder)) {
         ret_folder->is_model = true;
         sha256_finish(&ret_folder->hash, ret_folder->identity);
-        return true;
+        return 0;
     }
     n = scandir(path, &names, NULL, alphasort);
     if (n < 0)
-        return false;
+        return is_shortage(errno) ? pt2_err_errno(err, PT2_ERR_IO, "%s", path) : 0;
     for (int i = 0; i < n; i++) {
         errno = 0;
         if (i < MAX_FILES && names[i]->d_name[0] != '.')
@@ -140,14 +146,18 @@ static bool look_into(const char *root, const char *path, const char *id,
     }
     free(names);
     sha256_finish(&ret_folder->hash, ret_folder->identity);
-    return ret_folder->is_model;
+    return 0;
 }
 
-bool models_is_model(const char *root, const char *path, const char *id)
+int models_is_model(const char *root, const char *path, const char *id,
+                    bool *ret_is_model, struct pt2_err *err)
 {
     struct folder folder;
 
-    return look_into(root, path, id, &folder);
+    if (look_into(root, path, id, &folder, err) < 0)
+        return -1;
+    *ret_is_model = folder.is_model;
+    return 0;
 }
 
 /* ---- what one model is ---- */
@@ -282,11 +292,14 @@ static int find(struct models *models, const char *id, char ret_path[PATH_MAX],
 {
     char root[PATH_MAX];
 
-    for (size_t i = 0; i < models->n_dirs && model_id_is_valid(id); i++)
-        if (realpath(models->dirs[i], root) &&
-            models_resolve(root, root, id, ret_path) &&
-            look_into(root, ret_path, id, ret_folder))
+    for (size_t i = 0; i < models->n_dirs && model_id_is_valid(id); i++) {
+        if (!realpath(models->dirs[i], root) || !models_resolve(root, root, id, ret_path))
+            continue;
+        if (look_into(root, ret_path, id, ret_folder, err) < 0)
+            return -1;
+        if (ret_folder->is_model)
             return 0;
+    }
     return models_not_found(id, err);
 }
 
@@ -320,29 +333,25 @@ int models_path(struct models *models, const char *id, char ret_path[PATH_MAX],
 struct ids {
     char **list;
     size_t n, cap;
-    bool failed;
 };
 
-static void add_id(struct ids *ids, const char *id)
+static int add_id(struct ids *ids, const char *id, struct pt2_err *err)
 {
     char **list;
     size_t cap = ids->cap ? 2 * ids->cap : 64;
 
-    if (ids->n == ids->cap && !ids->failed) {
+    if (ids->n == ids->cap) {
         list = reallocarray(ids->list, cap, sizeof(*list));
-        if (list) {
-            ids->list = list;
-            ids->cap = cap;
-        }
-        ids->failed = !list;
+        if (!list)
+            return pt2_err_set(err, PT2_ERR_NOMEM, "a list of models");
+        ids->list = list;
+        ids->cap = cap;
     }
-    if (ids->failed)
-        return;
     ids->list[ids->n] = strdup(id);
-    if (ids->list[ids->n])
-        ids->n++;
-    else
-        ids->failed = true;
+    if (!ids->list[ids->n])
+        return pt2_err_set(err, PT2_ERR_NOMEM, "a list of models");
+    ids->n++;
+    return 0;
 }
 
 static void ids_done(struct ids *ids)
@@ -352,31 +361,48 @@ static void ids_done(struct ids *ids)
     free(ids->list);
 }
 
-/* Add the models in a folder; org is NULL at the top, where folders that are no models
- * are looked into. */
-static void scan(const char *root, const char *folder, const char *org, struct ids *ids)
+/* Where models are looked for; org is NULL at the top, where folders that are no models are
+ * looked into. */
+struct scan {
+    const char *root, *org;
+    struct ids *ids;
+};
+
+static int scan(const struct scan *s, const char *folder, struct pt2_err *err);
+
+static int scan_entry(const struct scan *s, const char *folder, const char *name,
+                      struct pt2_err *err)
+{
+    char path[PATH_MAX], id[MODEL_ID_SIZE + NAME_MAX + 2];
+    struct folder seen;
+
+    if (!model_id_is_part(name, strlen(name)) ||
+        !models_resolve(s->root, folder, name, path))
+        return 0;
+    snprintf(id, sizeof(id), "%s%s%s", s->org ? s->org : "", s->org ? "/" : "", name);
+    if (look_into(s->root, path, id, &seen, err) < 0)
+        return -1;
+    if (seen.is_model)
+        return strlen(id) < MODEL_ID_SIZE ? add_id(s->ids, id, err) : 0;
+    if (s->org)
+        return 0;
+    return scan(&(struct scan){.root = s->root, .org = name, .ids = s->ids}, path, err);
+}
+
+/* A folder that can't be read has none. */
+static int scan(const struct scan *s, const char *folder, struct pt2_err *err)
 {
     DIR *dir = opendir(folder);
-    struct dirent *entry;
-    struct folder seen;
-    char path[PATH_MAX], id[MODEL_ID_SIZE + NAME_MAX + 2];
+    const struct dirent *entry;
+    int r = 0;
 
     if (!dir)
-        return;
-    while ((entry = readdir(dir))) {
-        if ((entry->d_type == DT_REG && !is_model_file(entry->d_name)) ||
-            !model_id_is_part(entry->d_name, strlen(entry->d_name)) ||
-            !models_resolve(root, folder, entry->d_name, path))
-            continue;
-        snprintf(id, sizeof(id), "%s%s%s", org ? org : "", org ? "/" : "", entry->d_name);
-        if (look_into(root, path, id, &seen)) {
-            if (strlen(id) < MODEL_ID_SIZE)
-                add_id(ids, id);
-        } else if (!org) {
-            scan(root, path, entry->d_name, ids);
-        }
-    }
+        return is_shortage(errno) ? pt2_err_errno(err, PT2_ERR_IO, "%s", folder) : 0;
+    while (r == 0 && (entry = readdir(dir)))
+        if (entry->d_type != DT_REG || is_model_file(entry->d_name))
+            r = scan_entry(s, folder, entry->d_name, err);
     closedir(dir);
+    return r;
 }
 
 static int by_text(const void *a, const void *b)
@@ -404,8 +430,6 @@ static int list_ids(struct models *models, struct ids *ids, size_t limit,
 {
     size_t i = 0;
 
-    if (ids->failed)
-        return pt2_err_set(err, PT2_ERR_NOMEM, "a list of models");
     if (ids->n > 0)
         qsort(ids->list, ids->n, sizeof(*ids->list), by_text);
     while (after && i < ids->n && strcmp(ids->list[i], after) <= 0)
@@ -426,12 +450,13 @@ int models_list(struct models *models, size_t limit, const char *after, json_t *
     json_auto_t *list = json_array();
     struct ids ids = {0};
     char root[PATH_MAX];
-    int r;
+    int r = 0;
 
-    for (size_t i = 0; i < models->n_dirs; i++)
+    for (size_t i = 0; r == 0 && i < models->n_dirs; i++)
         if (realpath(models->dirs[i], root))
-            scan(root, root, NULL, &ids);
-    r = list_ids(models, &ids, limit, after, list, ret_more, err);
+            r = scan(&(struct scan){.root = root, .ids = &ids}, root, err);
+    if (r == 0)
+        r = list_ids(models, &ids, limit, after, list, ret_more, err);
     ids_done(&ids);
     if (r == 0)
         *ret_list = json_incref(list);

@@ -110,6 +110,7 @@ static int in_the_way(const char *path, const char *what, struct pt2_err *err)
 static int check_org(const char *id, const char *parent, struct pt2_err *err)
 {
     struct stat st;
+    bool is_model;
 
     if (!strchr(id, '/'))
         return 0;
@@ -117,9 +118,9 @@ static int check_org(const char *id, const char *parent, struct pt2_err *err)
         return errno == ENOENT ? 0 : pt2_err_errno(err, PT2_ERR_IO, "%s", parent);
     if (!S_ISDIR(st.st_mode))
         return in_the_way(parent, "it is no folder", err);
-    if (models_is_model(parent, parent, ""))
-        return in_the_way(parent, "it is a model, and holds no others", err);
-    return 0;
+    if (models_is_model(parent, parent, "", &is_model, err) < 0)
+        return -1;
+    return is_model ? in_the_way(parent, "it is a model, and holds no others", err) : 0;
 }
 
 static int begin(struct models *models, const char *id, char ret_path[PATH_MAX],
@@ -136,11 +137,12 @@ static int begin(struct models *models, const char *id, char ret_path[PATH_MAX],
         return errno == ENOENT ? 0 : pt2_err_errno(err, PT2_ERR_IO, "%s", path);
     if (!S_ISDIR(st.st_mode))
         return in_the_way(path, "it is no folder", err);
-    if (!realpath(models->dirs[0], root) ||
-        !models_resolve(root, root, id, ret_path) || !models_is_model(root, ret_path, id))
-        return 0; /* an empty folder will do; models_change_place sees what it is */
-    *ret_is_there = true;
-    return check_not_pinned(models, id, ret_path, err);
+    if (!realpath(models->dirs[0], root) || !models_resolve(root, root, id, ret_path))
+        return 0;
+    if (models_is_model(root, ret_path, id, ret_is_there, err) < 0)
+        return -1;
+    /* An empty folder will do; models_change_place sees what it is. */
+    return *ret_is_there ? check_not_pinned(models, id, ret_path, err) : 0;
 }
 
 int models_change_begin(struct models *models, const char *id, char ret_path[PATH_MAX],
@@ -199,16 +201,30 @@ int models_change_place(struct models *models, const char *id, const char *folde
 
 /* ---- going ---- */
 
+/* Does it lie in the models directory?  *ret_path with links resolved. */
+static int find_own(struct models *models, const char *id, char ret_path[PATH_MAX],
+                    bool *ret_found, struct pt2_err *err)
+{
+    char root[PATH_MAX];
+
+    *ret_found = false;
+    if (!model_id_is_valid(id) || !realpath(models->dirs[0], root) ||
+        !models_resolve(root, root, id, ret_path))
+        return 0;
+    return models_is_model(root, ret_path, id, ret_found, err);
+}
+
 static int take_away(struct models *models, const char *id, const char *to,
                      struct pt2_err *err)
 {
-    char root[PATH_MAX], parent[PATH_MAX], found[PATH_MAX];
-    char path[PATH_MAX + MODEL_ID_SIZE];
+    char parent[PATH_MAX], found[PATH_MAX], path[PATH_MAX + MODEL_ID_SIZE];
     struct stat st;
+    bool is_own;
 
     snprintf(path, sizeof(path), "%s/%s", models->dirs[0], id);
-    if (!model_id_is_valid(id) || !realpath(models->dirs[0], root) ||
-        !models_resolve(root, root, id, found) || !models_is_model(root, found, id))
+    if (find_own(models, id, found, &is_own, err) < 0)
+        return -1;
+    if (!is_own)
         return models_path(models, id, found, err) < 0
                    ? -1
                    : pt2_err_set(err, PT2_ERR_FORBIDDEN,

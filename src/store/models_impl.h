@@ -34,8 +34,10 @@ struct models {
 
 /* ---- models.c ---- */
 
-/* Is what lies at path (links resolved; beneath root) the model of that id? */
-bool models_is_model(const char *root, const char *path, const char *id);
+/* Is what lies at path (links resolved; beneath root) the model of that id?
+ * Errors: NOMEM, IO (it can't be said now). */
+MUST_USE int models_is_model(const char *root, const char *path, const char *id,
+                             bool *ret_is_model, struct pt2_err *err);
 /* Resolve links in folder/name; false where it leads out of root, or nowhere. */
 bool models_resolve(const char *root, const char *folder, const char *name,
                     char ret_path[PATH_MAX]);
