@@ -110,9 +110,12 @@ void temp_file_drop(struct temp_file *file)
 {
     if (file->fd >= 0)
         close(TAKE_FD(file->fd));
-    if (file->path[0])
+    if (file->path[0]) {
+        /* The walk takes memory and a descriptor, which may be what the file fails for. */
+        (void)!unlink(file->path);
         (void)!folder_each(file->folder->path, remove_if_begins,
                            strrchr(file->path, '/') + 1, NULL);
+    }
     file->path[0] = '\0';
 }
 
