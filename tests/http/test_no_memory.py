@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """The daemon where memory runs out: the n-th call that takes some fails, wherever it is (ours,
-SQLite's, libmicrohttpd's, libc's), while programs are uploaded and named, models published,
-sessions stepped, forked, saved, put away.  The answer is a problem or a closed connection, what was
-answered 2xx holds, nothing is left, and the daemon serves on.
+SQLite's, libmicrohttpd's, libc's), while programs are uploaded and named, models published and
+exported, sessions stepped, forked, saved, put away.  The answer is a problem or a closed connection,
+what was answered 2xx holds, nothing is left, and the daemon serves on.
 
 `make check` takes every PT2_MEMORY_STRIDE-th n, from one that PT2_SEED chooses (printed);
 PT2_MEMORY_STRIDE=1 takes all."""
@@ -27,7 +27,7 @@ from test_kills import expected_logits
 from uploading import manifest, url
 
 STRIDE = int(os.environ.get("PT2_MEMORY_STRIDE") or 0)  # 0: each story's own
-N_FAIL = {"store": (1,), "sessions": (1, 40)}  # calls in a row; the second is a shortage that lasts
+N_FAIL = {"store": (1, 40), "exports": (1, 40), "sessions": (1, 40)}  # calls in a row; the second is a shortage that lasts
 GONE = (OSError, http.client.HTTPException)
 MISSES = 3  # rounds in a row without a fault end a story
 N_SESSIONS, LENGTH = 48, 40
@@ -100,6 +100,50 @@ class Store(Asker):
         self.d.delete("/v1/aliases/mine", expect=(204, 404))
         self.d.delete(f"/v1/programs/{self.program}", expect=(204, 404))
         self.d.delete(url(self.model), expect=(204, 404))
+
+
+class Exports(Asker):
+    """A round over export jobs; i makes its program its own."""
+
+    def __init__(self, d, faults, i):
+        super().__init__(d, faults)
+        self.body = {"model": "tiny", "cache": {"max_cache_len": 8 + i}, "labels": {"round": str(i)}}
+        self.key = {"Idempotency-Key": f"round-{i}"}
+        self.url, self.job = f"/v1/exports?label.round={i}", None
+
+    def act(self):
+        reply = self.ask("POST", "/v1/exports", json_body=self.body, headers=self.key)
+        if reply:
+            self.job = reply.json["id"]
+            self.ask("GET", f"/v1/exports/{self.job}?wait=5")
+            self.ask("GET", f"/v1/exports/{self.job}/file", "conflict", "not-found")
+        self.ask("GET", self.url)
+
+    def ended(self, job):
+        state = self.d.get(f"/v1/exports/{job}?wait=10", expect=200).json
+        until(lambda: state["state"] in ("succeeded", "failed"), "it ends")
+        return state
+
+    def check(self):
+        d = self.d
+        listed = [job["id"] for job in d.get(self.url, expect=200).json["data"]]
+        assert self.job is None or listed == [self.job], (self.faults.hit, listed, self.job)
+        for job in listed:
+            ended = self.ended(job)
+            if ended["state"] == "failed":
+                assert ended["error"]["type"] == "/problems/out-of-memory", (self.faults.hit, ended)
+                self.refused.append("a job")
+        again = d.post("/v1/exports", self.body, headers=self.key, expect=202).json
+        assert listed in ([], [again["id"]]), (self.faults.hit, listed, again["id"])
+        whole = self.ended(d.post("/v1/exports", self.body, expect=202).json["id"])
+        assert whole["state"] == "succeeded", (self.faults.hit, whole)
+        data = d.get(f"/v1/exports/{whole['id']}/file", expect=200).body
+        assert sha256(data) == whole["program"]
+        for job in d.get(self.url, expect=200).json["data"]:
+            self.ended(job["id"])
+            d.delete(f"/v1/exports/{job['id']}", expect=204)
+        d.delete(f"/v1/programs/{whole['program']}", expect=204)
+        until(lambda: state_files(d, "tmp") == [], f"no temporary file is left after '{self.faults.hit}'")
 
 
 class Sessions(Asker):
@@ -235,7 +279,11 @@ def story_the_store_without_memory():
         data = d.get(f"/v1/exports/{job}/file", expect=200).body
         return lambda i: Store(d, faults, i, data)
 
-    tell_rounds("store", 97, make_round)
+    tell_rounds("store", 499, make_round)
+
+
+def story_exports_without_memory():
+    tell_rounds("exports", 997, lambda d, faults: lambda i: Exports(d, faults, i))
 
 
 def story_sessions_without_memory():
