@@ -12,7 +12,7 @@
 #define TOKEN_SIZE   (sizeof(PREFIX) + BASE64_ENCODE_RAW_LENGTH(SECRET_BYTES))
 
 struct wish {
-    const char *name, *scopes, *rate;
+    const char *name, *scopes, *rate, *upload, *download;
     int64_t sessions, exports; /* 0: none said */
 };
 
@@ -46,6 +46,10 @@ static void add_line(const struct wish *wish, const char *token, struct buf *to)
         buf_printf(to, " exports=%lld", (long long)wish->exports);
     if (wish->rate)
         buf_printf(to, " rate=%s", wish->rate);
+    if (wish->upload)
+        buf_printf(to, " upload=%s", wish->upload);
+    if (wish->download)
+        buf_printf(to, " download=%s", wish->download);
 }
 
 static bool is_word(const char *text)
@@ -64,9 +68,9 @@ static int check_line(struct ctl *ctl, const struct wish *wish, const char *line
     if (!copy)
         return ctl_fail_nomem(ctl);
     if (!*wish->name || !is_word(wish->name) || !is_word(wish->scopes) ||
-        !is_word(wish->rate))
+        !is_word(wish->rate) || !is_word(wish->upload) || !is_word(wish->download))
         return ctl_fail(ctl, CTL_USAGE,
-                        "the name, the scopes and the rate must be a word each");
+                        "the name, the scopes and the rates must be a word each");
     if (token_line_parse(copy, &token, &is_token, &err) < 0)
         return ctl_fail(ctl, CTL_USAGE, "%s", err.text);
     return 0;
@@ -95,6 +99,9 @@ int ctl_cmd_token(struct ctl *ctl, int argc, char **argv)
         {0, "exports", CTL_INT, &wish.exports, "N", "unfinished exports at once", 1,
          1000000},
         {0, "rate", CTL_STRING, &wish.rate, "N/s", "requests a second, or N/min", 0, 0},
+        {0, "upload", CTL_STRING, &wish.upload, "2M", "bytes a second that it may send", 0, 0},
+        {0, "download", CTL_STRING, &wish.download, "500K",
+         "bytes a second that it may be sent", 0, 0},
         {0}};
     const struct ctl_usage usage = {
         .usage = "token NAME --scopes SCOPES [options]",

@@ -235,9 +235,9 @@ def story_pt2ctl_makes_tokens_that_work():
         return done.stdout + done.stderr
 
     made = [json.loads(ctl("--json", "token", "ci", "--scopes", "read", "--rate", "1000/s", "--sessions", "2",
-                           "--exports", "3")) for _ in range(2)]
+                           "--exports", "3", "--upload", "2M", "--download", "500K")) for _ in range(2)]
     assert made[0]["token"] != made[1]["token"] and len(made[0]["token"]) == 47, made
-    assert made[0]["line"].endswith(" scopes=read sessions=2 exports=3 rate=1000/s"), made
+    assert made[0]["line"].endswith(" scopes=read sessions=2 exports=3 rate=1000/s upload=2M download=500K"), made
     assert made[0]["token"] not in made[0]["line"]
     # the same name may have several: both are of one owner, so that a token can be replaced
     with daemon(*(m["line"] + "\n" for m in made)) as d:
@@ -250,6 +250,7 @@ def story_pt2ctl_makes_tokens_that_work():
     assert lines[0].split()[0] == "token" and lines[1].split()[:2] == ["line", "edge"], lines
     for bad in (["x"], ["--scopes", "read"], ["x", "--scopes", "reed"], ["a b", "--scopes", "read"],
                 ["x", "--scopes", "read rate=1/s"], ["x", "--scopes", "read", "--rate", "5"],
+                ["x", "--scopes", "read", "--upload", "fast"],
                 ["x", "--scopes", "read", "--sessions", "0"], ["#", "--scopes", "read"]):
         ctl("token", *bad, expect=2)
 
