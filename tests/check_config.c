@@ -192,10 +192,14 @@ START_TEST(test_config_values_in_force_load_again)
 {
     AUTO(config) again = NULL;
     AUTO_PTR char *text = NULL;
+    char hosts[4097];
 
     ck_assert_int_eq(config_set(config, "http.listen", "[::1]:0 unix:/run/x", &err), 0);
     ck_assert_int_eq(config_set(config, "daemon.grace", "1500 ms", &err), 0);
     ck_assert_int_eq(config_set(config, "sessions.node", "edge7", &err), 0);
+    memset(hosts, 'h', sizeof(hosts) - 1); /* as long as a text may be */
+    hosts[sizeof(hosts) - 1] = '\0';
+    ck_assert_int_eq(config_set(config, "http.hosts", hosts, &err), 0);
     text = print(CONFIG_PRINT_VALUES);
     again = TAKE(config);
     setup();

@@ -64,6 +64,8 @@ int config_set(struct config *config, const char *name, const char *value,
 
 /* ---- reading the file ---- */
 
+#define MAX_LINE 8192 /* bytes; texts have up to 4096 */
+
 struct reading {
     struct config *config;
     FILE *file;
@@ -158,6 +160,7 @@ int config_load(struct config *config, const char *path, struct pt2_err *err)
     if (!file)
         return pt2_err_errno(err, errno == ENOENT ? PT2_ERR_NOT_FOUND : PT2_ERR_IO, "%s",
                              path);
+    ini_max_line = MAX_LINE; /* Debian's inih has it as a variable, 200 by itself */
     line = ini_parse_stream(read_line, &r, take_key, &r);
     if (ferror(file))
         return pt2_err_errno(err, PT2_ERR_IO, "%s", path);
