@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import random
+import signal
 import time
 
 from harness import SEED, Daemon, main, until
@@ -54,6 +55,24 @@ def story_each_path_says_its_methods(d):
             reply = d.request(method, filled(path), expect=405)
             assert set(reply.headers["Allow"].split(", ")) == allowed, (path, reply.headers["Allow"])
             assert method == "HEAD" or reply.problem == "method-not-allowed", reply
+
+
+def story_many_that_ask_at_once_are_answered():
+    """As many as the events that libmicrohttpd takes at a time (128), of one thread, and about as many."""
+    with Daemon("--set", "http.threads=1") as d:
+        for n in (127, 128, 129, 128, 256, 128, 128):
+            connections = [d.raw() for _ in range(n)]
+            for c in connections:
+                c.send("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+                assert c.reply().status == 200
+            d.process.send_signal(signal.SIGSTOP)
+            for c in connections:
+                c.send("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            d.process.send_signal(signal.SIGCONT)
+            for c in connections:
+                c.sock.settimeout(10)
+                assert c.reply().status == 200
+                c.close()
 
 
 def story_head_is_wherever_get_is(d):
