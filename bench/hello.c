@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define MAX_BYTES (64 << 20)
+#define MAX_BYTES (128 << 20)
 #define N_CONNECTIONS 4096
 
 static char *bytes;
