@@ -167,12 +167,14 @@ class Life:
         return Raw(self.d.connect()).send(head.encode() + body)
 
     def vanish_from_step(self):
+        # of a fork: it may begin before the next call, after it, or not at all
+        fork = f"/v1/sessions/{self.call('POST', self.path + '/fork', 201, json_body={}).json['id']}"
         body = json.dumps({"input_ids": self.ids(2), "cache_position": [0, 1]}).encode()
-        raw = self.raw(f"POST {self.path}/step HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        raw = self.raw(f"POST {fork}/step HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
                        f"Content-Length: {len(body)}\r\n\r\n", body)
         self.leave(raw)
-        # begun or given up: either is right, and the next call waits for the end
-        self.position = self.call("POST", self.path + "/rewind", 200, json_body={"position": 0}).json["position"]
+        self.call("POST", fork + "/rewind", 200, json_body={"position": 0})
+        self.call("DELETE", fork, 204)
         self.step()
 
     def vanish_from_upload(self):
