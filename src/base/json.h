@@ -44,6 +44,16 @@ char *json_to_text(const json_t *json, size_t flags);
 /* As json_parse of a text that ends in '\0'; NULL: it fails.  new: json_decref. */
 json_t *json_of_text(const char *text);
 
+/* How often memory ran out within jansson, in this thread.  For values of many parts, since
+ * one that could not be made is left out of an array without a word:
+ *
+ *     const size_t shortages = json_shortages();
+ *     json_t *list = json_array();
+ *     ...                                       json_array_append_new, unasked
+ *     return json_if_whole(list, shortages);    NULL where one of them had no memory */
+size_t json_shortages(void);
+json_t *json_if_whole(json_t *json, size_t shortages);
+
 /* ---- problems ---- */
 
 struct json_problems {

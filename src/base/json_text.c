@@ -3,7 +3,20 @@
 /* ---- memory ---- */
 
 /* jansson does not say of every allocation that it failed: it is noted here. */
-static _Thread_local bool ran_out;
+static _Thread_local size_t n_shortages;
+
+size_t json_shortages(void)
+{
+    return n_shortages;
+}
+
+json_t *json_if_whole(json_t *json, size_t shortages)
+{
+    if (n_shortages == shortages)
+        return json;
+    json_decref(json);
+    return NULL;
+}
 
 /* jansson's lexer goes on where it has no memory for a further byte of a string or a number,
  * and then asserts that what it kept is well-formed (lex_scan_string and lex_scan_number in
@@ -38,7 +51,7 @@ static void *take_memory(size_t n)
 
     if (p)
         return p;
-    ran_out = true;
+    n_shortages++;
     return take_reserve(n);
 }
 
@@ -60,6 +73,7 @@ __attribute__((constructor)) static void begin(void)
 struct source {
     const char *text;
     size_t len, at;
+    size_t shortages; /* when it began */
     size_t deepest; /* nesting of brackets outside strings */
     size_t longest; /* bytes of a string or another token */
 };
@@ -100,7 +114,7 @@ static size_t give_text(void *buffer, size_t room, void *ctx)
     struct source *s = ctx;
     size_t n = MIN(MIN(room, s->len - s->at), (size_t)AT_ONCE);
 
-    if (ran_out)
+    if (n_shortages != s->shortages)
         return 0; /* the end */
     memcpy(buffer, s->text + s->at, n);
     s->at += n;
@@ -141,7 +155,7 @@ static int read_failure(const json_error_t *e, struct pt2_err *err)
 
 int json_parse(const char *text, size_t len, json_t **ret_json, struct pt2_err *err)
 {
-    struct source source = {.text = text, .len = len};
+    struct source source = {.text = text, .len = len, .shortages = n_shortages};
     json_error_t e;
     json_t *json;
     int r = 0;
@@ -153,11 +167,10 @@ int json_parse(const char *text, size_t len, json_t **ret_json, struct pt2_err *
                            JSON_MAX_NESTING);
     if (set_aside(&source, err) < 0)
         return -1;
-    ran_out = false;
     json = json_load_callback(give_text, &source,
                               JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_ALLOW_NUL, &e);
     /* Its parser has no other failure without words. */
-    if (ran_out || (!json && !*e.text)) {
+    if (n_shortages != source.shortages || (!json && !*e.text)) {
         json_decref(json);
         r = pt2_err_set(err, PT2_ERR_NOMEM, "no memory to parse JSON");
     } else if (json) {
@@ -198,11 +211,10 @@ uint64_t json_tree_bytes(const char *text, size_t len)
 
 char *json_to_text(const json_t *json, size_t flags)
 {
-    char *text;
+    const size_t shortages = n_shortages;
+    char *text = json_dumps(json, flags);
 
-    ran_out = false;
-    text = json_dumps(json, flags);
-    if (!ran_out)
+    if (n_shortages == shortages)
         return text;
     free(text);
     return NULL;

@@ -325,11 +325,12 @@ static json_t *pte_to_json(const struct pt2_export_options *options)
 
 json_t *export_options_to_json(const struct pt2_export_options *options)
 {
-    json_t *rows = json_array();
+    const size_t shortages = json_shortages();
+    json_t *rows = json_array(), *json;
 
     for (int64_t i = 0; i < options->batch_size; i++)
         json_array_append_new(rows, numbers(options->seq_len, 1, 0));
-    return json_pack(
+    json = json_pack(
         "{s:s, s:{s:s, s:I, s:I}, s:o, s:o, s:s, s:b, s:s, s:s, s:b, s:o, s:s, s:o, s:I}",
         "dtype",
         pt2_dtype_name(options->dtype), "cache", "implementation",
@@ -343,20 +344,23 @@ json_t *export_options_to_json(const struct pt2_export_options *options)
         "quantization", quantization_to_json(&options->quantization), "format",
         pt2_format_name(options->format), "pte", pte_to_json(options), "verify",
         (json_int_t)options->verify);
+    return json_if_whole(json, shortages);
 }
 
 json_t *export_summary_to_json(const struct pt2_export *exp)
 {
     struct pt2_pte_facts pte = pt2_export_pte_facts(exp);
-    json_t *deviations = json_array();
+    const size_t shortages = json_shortages();
+    json_t *deviations = json_array(), *json;
 
     for (size_t i = 0; i < pt2_export_n_deviations(exp); i++)
         json_array_append_new(deviations, json_string(pt2_export_deviation(exp, i)));
-    return json_pack("{s:o, s:I, s:o, s:I, s:I, s:o}", "options",
+    json = json_pack("{s:o, s:I, s:o, s:I, s:I, s:o}", "options",
                      export_options_to_json(pt2_export_resolved(exp)), "program_bytes",
                      (json_int_t)pt2_export_program_bytes(exp), "pte_bytes",
                      pte.file_bytes ? json_integer((json_int_t)pte.file_bytes) : json_null(),
                      "cache_bytes",
                      (json_int_t)pt2_export_cache_bytes(exp), "parameters",
                      (json_int_t)pt2_export_n_parameters(exp), "deviations", deviations);
+    return json_if_whole(json, shortages);
 }

@@ -1,4 +1,5 @@
 /* GET /v1/sessions: the sessions, newest first; ?label.K=V picks some. */
+#include "base/json.h"
 #include "http/endpoints.h"
 #include "http/reply.h"
 #include "http/session_json.h"
@@ -24,12 +25,13 @@ static bool has_labels(void *context, const struct serve_info *info)
 
 static json_t *to_json(const struct serve_info *list, size_t n, bool has_more)
 {
+    const size_t shortages = json_shortages();
     json_t *data = json_array(),
            *next = has_more ? json_sprintf("%" PRIu64, list[n - 1].number) : json_null();
 
     for (size_t i = 0; i < n; i++)
         json_array_append_new(data, session_json(&list[i]));
-    return json_pack("{s:o, s:o}", "data", data, "next", next);
+    return json_if_whole(json_pack("{s:o, s:o}", "data", data, "next", next), shortages);
 }
 
 void sessions_list(struct http_request *req)

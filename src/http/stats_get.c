@@ -5,6 +5,7 @@
 #include "http/server.h"
 
 #include "base/clock.h"
+#include "base/json.h"
 #include "base/metrics.h"
 #include "jobs/jobs.h"
 #include "serve/serve.h"
@@ -183,6 +184,7 @@ static json_t *disk_json(const struct app *app, struct pt2_err *err)
 static json_t *stats_json(const struct app *app, struct pt2_err *err)
 {
     double started = metrics_get(METRIC_PROCESS_START, NULL);
+    const size_t shortages = json_shortages();
     struct serve_figures f;
     json_auto_t *json = NULL;
 
@@ -196,7 +198,8 @@ static json_t *stats_json(const struct app *app, struct pt2_err *err)
     if (json_object_set_new(json, "jobs", jobs_json(app, err)) < 0 ||
         json_object_set_new(json, "programs", programs_json(app, &f, err)) < 0 ||
         json_object_set_new(json, "engines", engines_json(app, err)) < 0 ||
-        json_object_set_new(json, "disk", disk_json(app, err)) < 0) {
+        json_object_set_new(json, "disk", disk_json(app, err)) < 0 ||
+        json_shortages() != shortages) {
         pt2_err_set(err, PT2_ERR_NOMEM, "no memory for statistics");
         return NULL;
     }

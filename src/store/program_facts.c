@@ -182,8 +182,9 @@ static json_t *cache_json(const struct pt2_program *program, json_t **ret_vocab_
 json_t *program_facts_json(const struct pt2_archive *archive,
                            const struct pt2_program *program)
 {
+    const size_t shortages = json_shortages();
     struct totals parameters, buffers;
-    json_t *cache, *vocab_size;
+    json_t *cache, *vocab_size, *facts;
     int major, minor;
     char schema[32];
 
@@ -193,14 +194,16 @@ json_t *program_facts_json(const struct pt2_archive *archive,
     pt2_program_schema_version(program, &major, &minor);
     snprintf(schema, sizeof(schema), "%d.%d", major, minor);
     cache = cache_json(program, &vocab_size);
-    return json_pack(
+    facts = json_pack(
         "{s:s?, s:s, s:o, s:o, s:{s:o, s:o, s:o, s:o}, s:{s:o, s:o}, s:o, s:o, s:o}",
         "torch_version", pt2_program_torch_version(program), "schema_version", schema,
         "inputs", inputs_json(program), "outputs", outputs_json(program), "parameters",
         "count", count_json(parameters.count), "elements",
         count_json(parameters.elements), "bytes", count_json(parameters.bytes), "dtypes",
         dtypes_json(&parameters), "buffers", "count", count_json(buffers.count), "bytes",
-        count_json(buffers.bytes), "cache", cache, "vocab_size", vocab_size, "verified", verified_json(archive));
+        count_json(buffers.bytes), "cache", cache, "vocab_size", vocab_size, "verified",
+        verified_json(archive));
+    return json_if_whole(facts, shortages); /* they are kept, so none may be left out */
 }
 
 static int read_facts(const struct pt2_archive *archive, json_t **ret_facts,

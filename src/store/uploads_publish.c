@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/folder.h"
+#include "base/json.h"
 #include "base/log.h"
 #include "store/files_db.h"
 
@@ -93,6 +94,7 @@ static int find_sources(struct publication *p, struct pt2_err *err)
 static int check_complete(const struct publication *p, json_t **ret_missing,
                           struct pt2_err *err)
 {
+    const size_t shortages = json_shortages();
     json_auto_t *missing = json_array();
     const char *first = NULL;
     size_t n;
@@ -103,8 +105,9 @@ static int check_complete(const struct publication *p, json_t **ret_missing,
         first = first ? first : p->files[i].name;
         json_array_append_new(missing, json_string(p->files[i].name));
     }
+    missing = json_if_whole(missing, shortages);
     n = json_array_size(missing);
-    if (!missing || (first && n == 0))
+    if (!missing)
         return pt2_err_set(err, PT2_ERR_NOMEM, "a list of files");
     if (n == 0)
         return 0;

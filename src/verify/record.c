@@ -45,12 +45,13 @@ static const struct comparison *worst(const struct verify_result *result)
 json_t *verify_result_json(const struct verify_result *result, double seconds)
 {
     const struct comparison *most = worst(result);
-    json_t *runs = json_object();
+    const size_t shortages = json_shortages();
+    json_t *runs = json_object(), *json;
 
     for (size_t i = 0; i < VERIFY_N_RUNS; i++)
         if (i != result->reference)
             json_object_set_new(runs, verify_run_name(i), run_json(result, i));
-    return json_pack("{s:I, s:I, s:I, s:s, s:s, s:o, s:o, s:o, s:f}", "tokens",
+    json = json_pack("{s:I, s:I, s:I, s:s, s:s, s:o, s:o, s:o, s:f}", "tokens",
                      (json_int_t)result->n_tokens, "batch_size",
                      (json_int_t)result->batch_size, "seed", (json_int_t)result->seed,
                      "dtype", pt2_dtype_name(result->dtype), "reference",
@@ -58,6 +59,7 @@ json_t *verify_result_json(const struct verify_result *result, double seconds)
                      most ? json_real(most->difference) : json_null(), "largest_logit",
                      most ? json_real(most->logit) : json_null(), "runs", runs, "seconds",
                      seconds);
+    return json_if_whole(json, shortages);
 }
 
 /* ---- the archive's ---- */
