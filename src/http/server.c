@@ -5,6 +5,7 @@
 #include "http/auth.h"
 #include "http/clients.h"
 #include "http/config.h"
+#include "http/epoll.h"
 #include "http/exchange.h"
 #include "http/pool.h"
 #include "http/server_parts.h"
@@ -189,6 +190,7 @@ static struct MHD_Daemon *start_mhd(struct http_server *server, bool is_tls,
     struct MHD_Daemon *daemon;
 
     /* Its own limit on connections is out of reach; the watcher keeps ours. */
+    http_epoll_link();
     daemon = MHD_start_daemon(
         MHD_USE_EPOLL_INTERNAL_THREAD | MHD_USE_ITC | MHD_ALLOW_SUSPEND_RESUME |
             MHD_USE_NO_LISTEN_SOCKET | MHD_USE_ERROR_LOG | (is_tls ? MHD_USE_TLS : 0),

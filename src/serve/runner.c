@@ -249,13 +249,20 @@ void runner_unlink_locked(struct runner *r)
         *link = r->next; /* an evicted one is not there any more */
 }
 
+/* What a program had lies about in arenas of threads that end; kept, it grows for weeks. */
+static void give_back(void)
+{
+#if !defined(__SANITIZE_THREAD__) && !defined(__SANITIZE_ADDRESS__) /* whose malloc has no arenas */
+    malloc_trim(0);
+#endif
+}
+
 void runner_close(struct runner *r)
 {
     if (!r->home)
         return;
     home_free(r, TAKE(r->home));
-    /* What it had lies about in arenas of threads that end; kept, it grows for weeks. */
-    malloc_trim(0);
+    give_back();
 }
 
 void runner_free(struct runner *r)
