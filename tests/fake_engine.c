@@ -4,6 +4,7 @@
 #include "base/util.h"
 
 #include <poll.h>
+#include <pthread.h>
 #include <unistd.h>
 
 struct fake fake;
@@ -499,14 +500,19 @@ static bool may_go(struct pt2_engine *engine)
     return true;
 }
 
+/* A test that begins its log anew while programs step has two of them write the same place. */
 static void log_step(const struct pt2_engine *engine, const struct pt2_step *step, size_t n)
 {
-    int at = atomic_fetch_add(&fake.n_log, 1);
+    static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+    int at;
 
+    pthread_mutex_lock(&mutex);
+    at = atomic_fetch_add(&fake.n_log, 1);
     ASSERT(at < FAKE_LOG && step->cache->engine == engine && !engine->is_dead);
     fake.log_id[at] = step->input_ids[0];
     fake.log_s[at] = step->s;
     fake.log_together[at] = (int)n;
+    pthread_mutex_unlock(&mutex);
 }
 
 static void one_step(struct pt2_engine *engine, struct pt2_step *step)
