@@ -54,13 +54,9 @@ int aliases_db_find(struct store *store, const char *name, bool *ret_found,
 int aliases_db_count(struct store *store, int64_t *ret_n, struct pt2_err *err)
 {
     struct sql q;
-    int r;
 
     sql_open(&q, store, "SELECT count(*) FROM aliases", err);
-    r = sql_next(&q);
-    *ret_n = r > 0 ? sql_int(&q, 0) : 0;
-    sql_done(&q);
-    return r < 0 ? -1 : 0;
+    return sql_count(&q, ret_n);
 }
 
 static int check_room(struct store *store, int64_t max, struct pt2_err *err)

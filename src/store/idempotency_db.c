@@ -75,17 +75,13 @@ static int count(struct store *store, const char *owner, int64_t *ret_n,
                  struct pt2_err *err)
 {
     struct sql q;
-    int r;
 
     sql_open(&q, store,
              "SELECT coalesce(sum(n), 0) FROM idempotency_owners"
              " WHERE ?1 IS NULL OR owner = ?1",
              err);
     sql_put_text(&q, owner);
-    r = sql_next(&q);
-    *ret_n = r > 0 ? sql_int(&q, 0) : 0;
-    sql_done(&q);
-    return r < 0 ? -1 : 0;
+    return sql_count(&q, ret_n);
 }
 
 int idempotency_db_count(struct store *store, int64_t *ret_n, struct pt2_err *err)

@@ -104,13 +104,9 @@ int programs_db_list(struct store *store, int64_t after, int64_t limit,
 int programs_db_count(struct store *store, int64_t *ret_n, struct pt2_err *err)
 {
     struct sql q;
-    int r;
 
     sql_open(&q, store, "SELECT count(*) FROM programs", err);
-    r = sql_next(&q);
-    *ret_n = r > 0 ? sql_int(&q, 0) : 0;
-    sql_done(&q);
-    return r < 0 ? -1 : 0;
+    return sql_count(&q, ret_n);
 }
 
 int programs_db_match(struct store *store, const char *prefix, size_t max,

@@ -48,6 +48,8 @@ MUST_USE int sql_run(struct sql *q);
 /* The same, but not synced: it may be forgotten by a power cut, never by a killed
  * process. Not within a transaction. */
 MUST_USE int sql_run_lazily(struct sql *q);
+/* Run a statement that answers one row with one integer, a count, and sql_done. */
+MUST_USE int sql_count(struct sql *q, int64_t *ret_n);
 /* The row id of the last INSERT; within a transaction. */
 int64_t sql_last_id(const struct sql *q);
 

@@ -507,6 +507,15 @@ int sql_run(struct sql *q)
     return r;
 }
 
+int sql_count(struct sql *q, int64_t *ret_n)
+{
+    int r = sql_next(q);
+
+    *ret_n = r > 0 ? sql_int(q, 0) : 0;
+    sql_done(q);
+    return r < 0 ? -1 : 0;
+}
+
 int sql_run_lazily(struct sql *q)
 {
     struct store *store = q->store;
