@@ -1,4 +1,3 @@
-#include "base/clock.h"
 #include "http/alias_json.h"
 #include "http/endpoints.h"
 #include "http/list_page.h"
@@ -10,15 +9,6 @@ struct listing {
     char last[ALIAS_SIZE];
     bool has_more;
 };
-
-json_t *alias_to_json(const struct alias *alias)
-{
-    char changed[CLOCK_TEXT_SIZE];
-
-    clock_to_text(alias->changed_ms, changed);
-    return json_pack("{s:s, s:s, s:s}", "name", alias->name, "program", alias->program,
-                     "changed", changed);
-}
 
 static int list_alias(void *ctx, const struct alias *alias, struct pt2_err *err)
 {

@@ -4,18 +4,12 @@
 #include "http/reply.h"
 #include "store/programs.h"
 
-#define MAX_PROGRAM_NAME 255
-
 static bool read_program(struct http_request *req, const char **ret_program)
 {
     struct json_problems problems = {0};
-    struct json_obj o;
     bool is_good;
 
-    json_obj_begin(&o, req->json, "", &problems);
-    json_require(&o, "program");
-    json_get_string(&o, "program", MAX_PROGRAM_NAME, ret_program);
-    json_obj_end(&o);
+    alias_read(req->json, ret_program, &problems);
     is_good = !json_problems_any(&problems);
     if (!is_good)
         http_reply_problems(req, &problems);

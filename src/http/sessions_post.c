@@ -3,6 +3,7 @@
 #include "http/endpoints.h"
 #include "http/idempotency.h"
 #include "http/reply.h"
+#include "http/session_body.h"
 #include "http/session_call.h"
 #include "store/programs.h"
 
@@ -50,34 +51,12 @@ static bool exists(struct app *app, const char *location)
 static int read_body(struct http_request *req, struct session_call *sc,
                      const char **ret_program)
 {
-    static const char *const engines[] = {"auto", "native", "aten"};
-    static const enum pt2_engine_kind kinds[] = {PT2_ENGINE_AUTO, PT2_ENGINE_NATIVE,
-                                                 PT2_ENGINE_ATEN};
-    static const char *const dtypes[] = {"program", "int8"};
     const struct config *config = req->app->config;
     struct json_problems problems = {0};
-    size_t engine = 0, dtype = 0;
-    struct json_obj o;
 
-    sc->call.open.ttl_s = config_get_ms(config, "sessions.ttl") / 1000;
-    json_obj_begin(&o, req->json, "", &problems);
-    json_require(&o, "program");
-    json_get_string(&o, "program", 255, ret_program);
-    json_get_choice(&o, "engine", engines, ARRAY_LEN(engines), &engine);
-    json_get_choice(&o, "cache_dtype", dtypes, ARRAY_LEN(dtypes), &dtype);
-    json_get_int(&o, "ttl", 1, config_get_ms(config, "sessions.max_ttl") / 1000,
-                 &sc->call.open.ttl_s);
-    json_get_labels(&o, "labels", &sc->call.open.labels);
-    json_obj_end(&o);
-    sc->call.open.kind = kinds[engine];
-    if (dtype == 1) { /* what native refuses has none: no use to ask for the other engine */
-        if (kinds[engine] == PT2_ENGINE_ATEN)
-            json_problem(&problems, "/cache_dtype",
-                         "must be program on the engine aten, whose ops compute with the "
-                         "program's dtype");
-        sc->call.open.kind = PT2_ENGINE_NATIVE;
-        sc->call.open.cache_dtype = PT2_INT8;
-    }
+    session_body_open(req->json, config_get_ms(config, "sessions.ttl") / 1000,
+                      config_get_ms(config, "sessions.max_ttl") / 1000, &sc->call,
+                      ret_program, &problems);
     if (!json_problems_any(&problems))
         return 0;
     http_reply_problems(req, &problems);

@@ -22,6 +22,7 @@
 struct programs;
 
 #define PROGRAM_ID_SIZE    SHA256_HEX /* 64 digits and the '\0' */
+#define PROGRAM_NAME_MAX   255        /* bytes of a client's name for one; longer than any */
 #define PROGRAM_MIN_PREFIX 8
 
 struct programs_options {
