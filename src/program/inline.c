@@ -198,6 +198,7 @@ int parser_subgraph(struct pull *s, struct pt2_arg *ret)
     /* The node that holds it is half read: what stands for a node begins anew. */
     p->named = NULL;
     p->n_named = p->cap_named = 0;
+    p->target = p->node_name = NULL;
     p->depth++;
     result = read_named_graph(s, sub);
     free(p->named);

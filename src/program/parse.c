@@ -183,9 +183,11 @@ static int read_node(struct pull *s, void *ctx)
         result = add_node(p, &outputs);
     parser_subgraph_done(p);
     free(outputs.args);
-    return result == 0 ? 0
-                       : pt2_err_prefix(p->err, "node %u (%s)", p->program->n_nodes,
-                                        p->target ? p->target : "no target yet");
+    if (result < 0)
+        return pt2_err_prefix(p->err, "node %u (%s)", p->program->n_nodes,
+                              p->target ? p->target : "no target yet");
+    p->target = NULL; /* what follows is no node's */
+    return 0;
 }
 
 /* ---- the graph ---- */
