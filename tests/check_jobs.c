@@ -11,6 +11,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <sys/resource.h>
 
 #define WAIT_MS 20000
 
@@ -421,8 +422,8 @@ static void cancel(const char *id)
     json_decref(job);
 }
 
-/* Is the last worker that said its pid there?  One that was stopped at once never did. */
-static bool is_alive(void)
+/* Of the last worker that said it; 0: one that was stopped at once never did. */
+static pid_t last_pid(void)
 {
     FILE *f = fopen(in_demo("runs"), "r");
     long pid = 0;
@@ -431,7 +432,21 @@ static bool is_alive(void)
         ;
     if (f)
         fclose(f);
-    return pid > 0 && kill((pid_t)pid, 0) == 0;
+    return (pid_t)pid;
+}
+
+static bool is_alive(void)
+{
+    pid_t pid = last_pid();
+
+    return pid > 0 && kill(pid, 0) == 0;
+}
+
+static void expect_nice(int by)
+{
+    int most = getpriority(PRIO_PROCESS, 0) + by;
+
+    ck_assert_int_eq(getpriority(PRIO_PROCESS, (id_t)last_pid()), MIN(most, 19));
 }
 
 START_TEST(test_jobs_last_cancel_stops_the_run)
@@ -450,6 +465,7 @@ START_TEST(test_jobs_last_cancel_stops_the_run)
     FAILS(CONFLICT, jobs_cancel(jobs, a, NULL, &job, err));
     poll(NULL, 0, 100);
     ck_assert(is_alive());
+    expect_nice(10);
     ck_assert_int_eq(state_of(b), JOB_RUNNING);
     cancel(b);
     until = clock_mono_ms() + WAIT_MS;
@@ -691,6 +707,7 @@ START_TEST(test_jobs_cancel_stops_a_verification)
 
     wait_for_stage(id, "verifying");
     ck_assert(is_alive());
+    expect_nice(19);
     cancel(id);
     while (is_alive() && clock_mono_ms() < until)
         poll(NULL, 0, 2);

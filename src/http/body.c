@@ -11,8 +11,9 @@
 #define RESERVE (64 << 10)  /* how a body of unknown length takes from the budget */
 
 /* A file on its way through: one slice fills on the HTTP thread while receive() has the
- * other one on the pool.  Where both are full the connection is suspended, so a client
- * sends as fast as the disk takes. */
+ * other one on the pool of uploads, whose threads have a lower priority than those that
+ * answer, and may all wait for the disk.  Where both are full the connection is suspended,
+ * so a client sends as fast as the disk takes. */
 struct upload {
     char *filling, *working; /* SLICE bytes each */
     size_t n_filling, n_working;
@@ -186,7 +187,7 @@ void body_cut(struct http_exchange *x)
     if (is_busy) /* receive_slice sees to the rest */
         return;
     exchange_ref(x);
-    if (pool_push(x->server->pool, receive_last, x, /* must_fit= */ true, NULL) < 0)
+    if (pool_push(x->server->upload_pool, receive_last, x, /* must_fit= */ true, NULL) < 0)
         receive_last(x, /* is_stopping= */ true);
 }
 
@@ -221,7 +222,7 @@ static enum handed hand_slice(struct http_exchange *x, struct pt2_err *err)
     if (!is_given)
         return handed;
     exchange_ref(x);
-    if (pool_push(x->server->pool, receive_slice, x, /* must_fit= */ true, err) == 0)
+    if (pool_push(x->server->upload_pool, receive_slice, x, /* must_fit= */ true, err) == 0)
         return HANDED;
     exchange_unref(x);
     pthread_mutex_lock(&x->lock);

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sys/resource.h>
 
 struct job {
     struct job *next;
@@ -15,7 +16,8 @@ struct pool {
     pthread_mutex_t lock;
     pthread_cond_t wake;
     struct job *first, **last;
-    size_t n_queued, max_queue;
+    struct pool_options options;
+    size_t n_queued;
     bool is_stopping;
     pthread_t *threads;
     unsigned n_threads;
@@ -31,7 +33,7 @@ static struct job *next_locked(struct pool *pool)
     if (!pool->first)
         pool->last = &pool->first;
     pool->n_queued--;
-    metrics_set(METRIC_HTTP_POOL_QUEUE, (double)pool->n_queued, NULL);
+    metrics_add(METRIC_HTTP_POOL_QUEUE, -1, NULL);
     return job;
 }
 
@@ -39,7 +41,9 @@ static void *work(void *arg)
 {
     struct pool *pool = arg;
 
-    pthread_setname_np(pthread_self(), "pt2-pool");
+    pthread_setname_np(pthread_self(), pool->options.name);
+    if (pool->options.nice) /* on Linux a thread's own; one that can't be nice works too */
+        (void)!setpriority(PRIO_PROCESS, 0, getpriority(PRIO_PROCESS, 0) + pool->options.nice);
     pthread_mutex_lock(&pool->lock);
     for (;;) {
         struct job *job = next_locked(pool);
@@ -60,7 +64,7 @@ static void *work(void *arg)
     return NULL;
 }
 
-int pool_new(unsigned n_threads, size_t max_queue, struct pool **ret_pool,
+int pool_new(const struct pool_options *options, struct pool **ret_pool,
              struct pt2_err *err)
 {
     struct pool *pool = calloc(1, sizeof(*pool));
@@ -70,13 +74,13 @@ int pool_new(unsigned n_threads, size_t max_queue, struct pool **ret_pool,
     pthread_mutex_init(&pool->lock, NULL);
     pthread_cond_init(&pool->wake, NULL);
     pool->last = &pool->first;
-    pool->max_queue = max_queue;
-    pool->threads = calloc(n_threads, sizeof(*pool->threads));
+    pool->options = *options;
+    pool->threads = calloc(options->n_threads, sizeof(*pool->threads));
     if (!pool->threads) {
         pool_free(pool);
         return pt2_err_set(err, PT2_ERR_NOMEM, "thread pool");
     }
-    while (pool->n_threads < n_threads) {
+    while (pool->n_threads < options->n_threads) {
         errno = pthread_create(&pool->threads[pool->n_threads], NULL, work, pool);
         if (errno) {
             pt2_err_errno(err, PT2_ERR_IO, "thread pool");
@@ -123,15 +127,15 @@ int pool_push(struct pool *pool, pool_fn *fn, void *arg, bool must_fit,
     pthread_mutex_lock(&pool->lock);
     if (pool->is_stopping) {
         r = pt2_err_set(err, PT2_ERR_DRAINING, "the daemon is stopping");
-    } else if (!must_fit && pool->n_queued >= pool->max_queue) {
+    } else if (!must_fit && pool->n_queued >= pool->options.max_queue) {
         r = pt2_err_set(err, PT2_ERR_QUEUE_FULL, "%zu of %zu requests wait already",
-                        pool->n_queued, pool->max_queue);
+                        pool->n_queued, pool->options.max_queue);
         metrics_add(METRIC_HTTP_POOL_REFUSED, 1, NULL);
     } else {
         *pool->last = job;
         pool->last = &job->next;
         pool->n_queued++;
-        metrics_set(METRIC_HTTP_POOL_QUEUE, (double)pool->n_queued, NULL);
+        metrics_add(METRIC_HTTP_POOL_QUEUE, 1, NULL);
         pthread_cond_signal(&pool->wake);
     }
     pthread_mutex_unlock(&pool->lock);

@@ -1,4 +1,5 @@
-/* pool.h - a few threads for work that may block, behind a bounded queue.
+/* pool.h - a few threads for work that may block, behind a bounded queue.  The metric of
+ * their length counts what waits in all of them.
  *
  * Any thread may push. */
 #ifndef HTTP_POOL_H
@@ -14,8 +15,15 @@ struct pool;
  * succeeded. */
 typedef void pool_fn(void *arg, bool is_stopping);
 
+struct pool_options {
+    const char *name; /* of its threads, up to 15 bytes */
+    unsigned n_threads;
+    int nice; /* added to the niceness of its threads */
+    size_t max_queue;
+};
+
 /* Errors: NOMEM, IO (threads). */
-MUST_USE int pool_new(unsigned n_threads, size_t max_queue, struct pool **ret_pool,
+MUST_USE int pool_new(const struct pool_options *options, struct pool **ret_pool,
                       struct pt2_err *err);
 /* Call what is queued with is_stopping, wait for what runs, end the threads.  Later
  * pushes fail with DRAINING. */

@@ -18,6 +18,7 @@
 
 /* Read buffer and reply header of one connection come out of this. */
 #define CONNECTION_MEMORY (64 << 10)
+#define UPLOAD_NICE       10
 #define FLUSH_MS          1000 /* what replies get to leave before the connections are cut */
 
 /* ---- libmicrohttpd's callbacks, on the connection's HTTP thread ---- */
@@ -290,6 +291,12 @@ static int start_parts(struct http_server *server, struct pt2_err *err)
         .limit_local = config_get_bool(config, "http.limit_local"),
         .rates = {[CLIENT_UPLOAD] = config_get_size(config, "http.upload_rate"),
                   [CLIENT_DOWNLOAD] = config_get_size(config, "http.download_rate")}};
+    const struct pool_options pool = {
+        .name = "pt2-pool",
+        .n_threads = (unsigned)config_get_int(config, "http.pool_threads"),
+        .max_queue = (size_t)config_get_int(config, "http.pool_queue")};
+    const struct pool_options upload_pool = {
+        .name = "pt2-uploads", .n_threads = pool.n_threads, .nice = UPLOAD_NICE};
     unsigned mode =
         (unsigned)strtoul(config_get_text(config, "http.socket_mode"), NULL, 8);
 
@@ -306,9 +313,8 @@ static int start_parts(struct http_server *server, struct pt2_err *err)
         watcher_new(server->listeners, server->n_listeners,
                     (size_t)config_get_int(config, "http.max_connections"),
                     server->clients, &server->watcher, err) < 0 ||
-        pool_new((unsigned)config_get_int(config, "http.pool_threads"),
-                 (size_t)config_get_int(config, "http.pool_queue"), &server->pool,
-                 err) < 0 ||
+        pool_new(&pool, &server->pool, err) < 0 ||
+        pool_new(&upload_pool, &server->upload_pool, err) < 0 ||
         start_daemons(server, err) < 0)
         return -1;
     return watcher_start(server->watcher, server->daemon, server->tls_daemon, err);
@@ -344,6 +350,7 @@ void http_server_free(struct http_server *server)
         return;
     http_server_stop(server, 0);
     watcher_free(server->watcher);
+    pool_free(server->upload_pool);
     pool_free(server->pool);
     auth_free(server->auth);
     tls_free(server->tls);
@@ -399,6 +406,7 @@ void http_server_stop(struct http_server *server, int64_t grace_ms)
         wait_idle(server, grace_ms);
         force_all(server);
         /* Its end also resumes what waits for receive(). */
+        pool_stop(server->upload_pool);
         pool_stop(server->pool);
         force_all(server);
         wait_idle(server, FLUSH_MS);

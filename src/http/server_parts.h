@@ -30,7 +30,7 @@ struct http_server {
     struct tls *tls;
     struct clients *clients;
     struct watcher *watcher;
-    struct pool *pool;
+    struct pool *pool, *upload_pool; /* of handlers, of what uploads bring */
     struct auth *auth;
     struct listener listeners[LISTENERS_MAX];
     size_t n_listeners;

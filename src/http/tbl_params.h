@@ -72,7 +72,8 @@ PARAM(http, threads, INT, "threads", "2", 1, 64,
       "Threads that read and write sockets, and as many for TLS where there is some; none of "
       "them ever waits for work.")
 PARAM(http, pool_threads, INT, "threads", "4", 1, 256,
-      "Threads for the handlers that wait for the disk or the database.")
+      "Threads for the handlers that wait for the disk or the database, and as many, of lower "
+      "priority, for what uploads bring.")
 PARAM(http, pool_queue, INT, "requests", "256", 1, 65536,
       "Requests that may wait for those threads; beyond, the answer is 429.")
 PARAM(http, max_connections, INT, "connections", "1000", 4, 100000,

@@ -6,7 +6,9 @@
 
 #include <jansson.h>
 
-#define VERIFY_NICE 19 /* sessions' steps come first */
+/* Sessions' steps come first, and exports before what runs a program as steps do. */
+#define EXPORT_NICE 10
+#define VERIFY_NICE 19
 
 static struct child_task child_of(const struct produce_task *task, const char *what,
                                   const char *const *argv, const char *input,
@@ -18,6 +20,7 @@ static struct child_task child_of(const struct produce_task *task, const char *w
                                .input = input,
                                .begun_ms = begun_ms,
                                .timeout_ms = task->timeout_ms,
+                               .nice = EXPORT_NICE,
                                .stop_fd = task->stop_fd,
                                .progress = task->progress,
                                .ctx = task->ctx};

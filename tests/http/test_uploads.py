@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import http.client
 import os
+import pathlib
 import random
 import shutil
 import threading
@@ -16,7 +17,6 @@ from exporting import (check_errors, export, finish, gate, models_of, sha256, su
 from harness import SEED, Daemon, main, until
 from uploading import (FILES, empty_models, ids, in_folder, manifest, publish, put, staged, upload,
                        url)
-
 
 
 def repr_digest(data):
@@ -176,6 +176,18 @@ def story_limits_answer_before_the_body():
         reply = raw.reply()
         assert reply.status == 507 and reply.problem == "no-space", reply
         assert staged(models) == []
+
+
+def story_the_threads_that_take_uploads_come_after_those_that_answer():
+    def niceness(name):
+        tasks = pathlib.Path(f"/proc/{d.process.pid}/task")
+        return {int((task / "stat").read_text().rsplit(")", 1)[1].split()[16]) for task in tasks.iterdir()
+                if (task / "comm").read_text().strip() == name}
+
+    with Daemon("--set", "http.pool_threads=2") as d:
+        own = os.nice(0)
+        assert niceness("pt2-pool") == {own}
+        until(lambda: niceness("pt2-uploads") == {min(own + 10, 19)}, "the threads' niceness")
 
 
 def story_a_directory_that_is_not_ours_takes_nothing():
