@@ -209,8 +209,8 @@ START_TEST(test_programs_in_use_stay)
     bool is_new, found;
     char path[PATH_MAX];
 
-    OK(programs_pin(programs, id, err));
-    OK(programs_pin(programs, id, err));
+    OK(programs_pin(programs, id, WHOLE_WAIT, err));
+    OK(programs_pin(programs, id, WHOLE_WAIT, err));
     FAILS(IN_USE, programs_delete(programs, id, err));
     programs_unpin(programs, id);
     FAILS(IN_USE, programs_delete(programs, id, err));
@@ -224,7 +224,7 @@ START_TEST(test_programs_in_use_stay)
     OK(programs_delete(programs, id, err));
     ck_assert_int_ne(access(path, F_OK), 0);
     FAILS(NOT_FOUND, programs_delete(programs, id, err));
-    FAILS(NOT_FOUND, programs_pin(programs, id, err));
+    FAILS(NOT_FOUND, programs_pin(programs, id, WHOLE_WAIT, err));
     FAILS(NOT_FOUND, programs_get(programs, id, false, &(json_t *){NULL}, err));
     add(32, &is_new);
     ck_assert(is_new);
@@ -419,14 +419,14 @@ START_TEST(test_programs_are_read_after_a_crash)
     start();
     ck_assert_str_eq(integrity(bad), "whole"); /* an end that was one */
     restart_after_a_crash();
-    FAILS(PROGRAM_DAMAGED, programs_pin(programs, bad, err)); /* it may not have been read yet */
+    FAILS(PROGRAM_DAMAGED, programs_pin(programs, bad, WHOLE_WAIT, err)); /* it may not have been read yet */
     FAILS(PROGRAM_DAMAGED, programs_open_file(programs, bad, &fd, &bytes, err));
     FAILS(PROGRAM_DAMAGED, programs_graph(programs, bad, &text, err));
     ck_assert_str_eq(integrity(bad), "damaged");
     OK(builds_db_find(store, bad, &found, &(struct build){0}, err));
     ck_assert(!found);
     wait_for_integrity(good, "whole"); /* with nobody asking for it */
-    OK(programs_pin(programs, good, err));
+    OK(programs_pin(programs, good, WHOLE_WAIT, err));
     programs_unpin(programs, good);
     stop();
     start();
@@ -477,7 +477,7 @@ START_TEST(test_programs_stay_doubted_until_they_are_read)
     ck_assert(!found);
     OK(whole_start(&whole, store, objects, err)); /* the one before had no end */
     whole_stop(&whole);
-    FAILS(CANCELLED, whole_check(&whole, id, err));
+    FAILS(CANCELLED, whole_check(&whole, id, WHOLE_WAIT, err));
     OK(programs_db_doubted(store, doubted, &found, err));
     ck_assert(found);
     whole_done(&whole); /* stopped well, with that program not read */
@@ -485,7 +485,7 @@ START_TEST(test_programs_stay_doubted_until_they_are_read)
     OK(programs_db_doubted(store, doubted, &found, err));
     ck_assert(found);
     ck_assert_str_eq(doubted, id);
-    OK(whole_check(&whole, id, err));
+    OK(whole_check(&whole, id, WHOLE_WAIT, err));
     OK(programs_db_doubted(store, doubted, &found, err));
     ck_assert(!found);
     whole_done(&whole);

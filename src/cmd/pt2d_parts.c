@@ -66,6 +66,11 @@ static int start_uploads(struct app *app, struct pt2_err *err)
     return uploads_new(app->models, app->store, &limits, &app->uploads, err);
 }
 
+static void give_up_uploads(struct app *app)
+{
+    uploads_stop(app->uploads);
+}
+
 static void done_uploads(struct app *app)
 {
     uploads_free(app->uploads);
@@ -92,6 +97,11 @@ static int start_programs(struct app *app, struct pt2_err *err)
     };
 
     return programs_new(app->store, app->objects, &options, &app->programs, err);
+}
+
+static void give_up_programs(struct app *app)
+{
+    programs_stop(app->programs);
 }
 
 static void done_programs(struct app *app)
@@ -218,8 +228,14 @@ static const struct part parts[] = {
     {.name = "store", .start = start_store, .done = done_store},
     {.name = "objects", .start = start_objects, .done = done_objects},
     {.name = "models", .start = start_models, .done = done_models},
-    {.name = "uploads", .start = start_uploads, .done = done_uploads},
-    {.name = "programs", .start = start_programs, .done = done_programs},
+    {.name = "uploads",
+     .start = start_uploads,
+     .give_up = give_up_uploads,
+     .done = done_uploads},
+    {.name = "programs",
+     .start = start_programs,
+     .give_up = give_up_programs,
+     .done = done_programs},
     {.name = "jobs",
      .start = start_jobs,
      .drain = drain_jobs,
@@ -273,6 +289,9 @@ void parts_touch(const struct app *app)
 
 void parts_stop(struct app *app)
 {
+    for (size_t i = 0; i < n_started; i++)
+        if (parts[i].give_up)
+            parts[i].give_up(app);
     for (size_t i = n_started; i-- > 0;)
         if (parts[i].stop)
             parts[i].stop(app);

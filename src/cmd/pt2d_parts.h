@@ -5,6 +5,7 @@
  *
  *     start   in the table's order; app->config and the parts before it stand
  *     drain   begin to stop: take up no more work; must not wait
+ *     give_up what may take long comes to its end at once, before anything is stopped
  *     stop    end what still runs: in the reverse order, after the grace time or once
  *             everything is idle; every request that the part holds has to be replied
  *     done    release it: in the reverse order, when no handler runs any more and no
@@ -21,6 +22,7 @@ struct part {
     int (*start)(struct app *app, struct pt2_err *err);
     void (*drain)(struct app *app);         /* may be NULL, as the following */
     bool (*is_idle)(const struct app *app); /* nothing runs that the grace time is for */
+    void (*give_up)(struct app *app);
     void (*stop)(struct app *app);
     void (*done)(struct app *app);
 };

@@ -69,7 +69,7 @@ static int find_program(struct open_context *c, const char *name, const char *wh
                         struct pt2_err *err)
 {
     if (programs_resolve(c->programs, name, who, c->program, NULL, err) < 0 ||
-        programs_pin(c->programs, c->program, err) < 0)
+        programs_pin(c->programs, c->program, WHOLE_BE_SHORT, err) < 0)
         return -1;
     c->is_pinned = true;
     programs_path(c->programs, c->program, c->path);

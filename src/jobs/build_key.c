@@ -154,8 +154,9 @@ void build_identity(const struct pt2_checkpoint *checkpoint,
     sha256_to_hex(digest, ret_identity);
 }
 
-int build_find(const struct jobs_parts *parts, const char key[SHA256_HEX], bool *ret_found,
-               struct build *ret_build, struct pt2_err *err)
+int build_find(const struct jobs_parts *parts, const char key[SHA256_HEX],
+               enum whole_wait wait, bool *ret_found, struct build *ret_build,
+               struct pt2_err *err)
 {
     struct build build;
     bool is_damaged = false;
@@ -164,7 +165,7 @@ int build_find(const struct jobs_parts *parts, const char key[SHA256_HEX], bool 
         return -1;
     if (!*ret_found)
         return 0;
-    if (programs_settle(parts->programs, build.program, &is_damaged, err) < 0) {
+    if (programs_settle(parts->programs, build.program, wait, &is_damaged, err) < 0) {
         build_done(&build);
         return -1;
     }

@@ -33,8 +33,10 @@ void build_identity(const struct pt2_checkpoint *checkpoint,
                     char ret_identity[SHA256_HEX]);
 
 /* The build of that key, of a program that is whole: one that is doubted is read first.
- * *ret_build is written only where *ret_found: build_done.  Errors: IO, NO_SPACE, NOMEM. */
+ * *ret_build is written only where *ret_found: build_done.  Errors: those of whole_check, but
+ * for NOT_FOUND and PROGRAM_DAMAGED. */
 MUST_USE int build_find(const struct jobs_parts *parts, const char key[SHA256_HEX],
-                        bool *ret_found, struct build *ret_build, struct pt2_err *err);
+                        enum whole_wait wait, bool *ret_found, struct build *ret_build,
+                        struct pt2_err *err);
 
 #endif

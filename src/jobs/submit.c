@@ -66,7 +66,7 @@ static int find_build(struct submission *s, struct pt2_err *err)
         s->key[0] = '\0';
         return 0;
     }
-    if (build_find(&s->jobs->parts, s->key, &found, &build, err) < 0)
+    if (build_find(&s->jobs->parts, s->key, WHOLE_BE_SHORT, &found, &build, err) < 0)
         return -1;
     if (!found)
         return 0;

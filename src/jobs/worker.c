@@ -203,7 +203,7 @@ static int settle_build(struct attempt *a, const char *key, struct pt2_err *err)
 {
     struct build build = {0};
     bool found;
-    int r = build_find(&a->jobs->parts, key, &found, &build, err);
+    int r = build_find(&a->jobs->parts, key, WHOLE_WAIT, &found, &build, err);
 
     build_done(&build);
     return r;
@@ -402,7 +402,7 @@ static enum ending find_or_make(struct attempt *a)
                   a, key, &err) < 0)
         return err.code == PT2_ERR_CANCELLED ? stopped(a) : failed(a, &err);
     if (settle_build(a, key, &err) < 0)
-        return failed(a, &err);
+        return err.code == PT2_ERR_CANCELLED ? stopped(a) : failed(a, &err);
     pthread_mutex_lock(&a->jobs->change);
     r = use_build(a, key, &found, &err);
     if (r == 0 && !found)

@@ -8,7 +8,7 @@ static int opened(void *context, const char *id, const char *owner, const char *
 {
     struct ledger *ledger = context;
 
-    if (programs_pin(ledger->programs, program, err) < 0)
+    if (programs_pin(ledger->programs, program, WHOLE_WAIT, err) < 0)
         return -1;
     if (sessions_db_add(ledger->store, id, owner, err) == 0)
         return 0;
@@ -22,7 +22,7 @@ static int returned(void *context, const char *id, const char *owner, const char
     struct ledger *ledger = context;
     struct pt2_err why = {0};
 
-    if (programs_pin(ledger->programs, program, err) < 0)
+    if (programs_pin(ledger->programs, program, WHOLE_WAIT, err) < 0)
         return -1;
     /* What the row tells is how a session ended: no reason to lose one. */
     if (sessions_db_add(ledger->store, id, owner, &why) < 0)

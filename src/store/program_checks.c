@@ -12,6 +12,7 @@
 #define REASON_SIZE   480
 #define RETRY_AFTER_S 5 /* the database did not answer */
 #define VERSION_SIZE  128
+#define MOST_WAITING  2 /* threads, which others need too */
 
 struct program_checks {
     struct store *store;
@@ -22,6 +23,7 @@ struct program_checks {
     char passing[VERSION_SIZE + 32]; /* of verdicts that hold until the next start */
     pthread_t thread;
     bool is_started;
+    atomic_int n_waiting;
     pthread_mutex_t mutex; /* guards what follows */
     pthread_cond_t changed;
     bool is_stopping, has_work;
@@ -130,7 +132,7 @@ static int check_is_whole(struct program_checks *checks, const char *id, bool *r
 {
     struct pt2_err why = {0};
 
-    *ret_is_whole = whole_check(checks->whole, id, &why) == 0;
+    *ret_is_whole = whole_check(checks->whole, id, WHOLE_WAIT, &why) == 0;
     if (*ret_is_whole || why.code == PT2_ERR_PROGRAM_DAMAGED ||
         why.code == PT2_ERR_NOT_FOUND)
         return 0;
@@ -220,15 +222,20 @@ int program_checks_new(struct store *store, struct objects *objects,
     return 0;
 }
 
+void program_checks_stop(struct program_checks *checks)
+{
+    pthread_mutex_lock(&checks->mutex);
+    checks->is_stopping = true;
+    pthread_cond_broadcast(&checks->changed);
+    pthread_mutex_unlock(&checks->mutex);
+}
+
 void program_checks_free(struct program_checks *checks)
 {
     if (!checks)
         return;
     if (checks->is_started) {
-        pthread_mutex_lock(&checks->mutex);
-        checks->is_stopping = true;
-        pthread_cond_broadcast(&checks->changed);
-        pthread_mutex_unlock(&checks->mutex);
+        program_checks_stop(checks);
         pthread_join(checks->thread, NULL);
     }
     pthread_cond_destroy(&checks->changed);
@@ -263,9 +270,9 @@ static bool has_verdict(struct program_checks *checks, const char *id)
     return !found || row.whole == DAMAGED || is_current(checks, &row);
 }
 
-void program_checks_wait(struct program_checks *checks, const char *id, int64_t ms)
+static void wait_for_verdict(struct program_checks *checks, const char *id, int64_t ms)
 {
-    int64_t until = clock_unix_ms() + ms, left;
+    int64_t until = clock_mono_ms() + ms, left;
     uint64_t n_done;
 
     for (;;) {
@@ -276,13 +283,22 @@ void program_checks_wait(struct program_checks *checks, const char *id, int64_t 
             return;
         pthread_mutex_lock(&checks->mutex);
         while (n_done == checks->n_done && !checks->is_stopping &&
-               (left = until - clock_unix_ms()) > 0)
+               (left = until - clock_mono_ms()) > 0)
             wait_locked(checks, left);
-        left = checks->is_stopping ? 0 : until - clock_unix_ms();
+        left = checks->is_stopping ? 0 : until - clock_mono_ms();
         pthread_mutex_unlock(&checks->mutex);
         if (left <= 0)
             return;
     }
+}
+
+void program_checks_wait(struct program_checks *checks, const char *id, int64_t ms)
+{
+    if (has_verdict(checks, id))
+        return;
+    if (atomic_fetch_add(&checks->n_waiting, 1) < MOST_WAITING)
+        wait_for_verdict(checks, id, ms);
+    atomic_fetch_sub(&checks->n_waiting, 1);
 }
 
 json_t *program_checks_json(const struct program_checks *checks,

@@ -21,11 +21,14 @@ MUST_USE int program_checks_new(struct store *store, struct objects *objects,
                                 struct whole_state *whole,
                                 const struct programs_options *options,
                                 struct program_checks **ret_checks, struct pt2_err *err);
+/* Nobody waits any more, and the thread ends after the check that runs. */
+void program_checks_stop(struct program_checks *checks);
 void program_checks_free(struct program_checks *checks);
 
 /* There is a new program. */
 void program_checks_wake(struct program_checks *checks);
-/* Wait until there may be a verdict on the program, no longer than that. */
+/* Wait until there may be a verdict on the program, no longer than that; not at all where two
+ * threads wait already. */
 void program_checks_wait(struct program_checks *checks, const char *id, int64_t ms);
 
 /* {"native": {ok, reason}, "aten": {ok, reason}} of a row; where there is no verdict of

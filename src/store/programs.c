@@ -73,6 +73,12 @@ int programs_new(struct store *store, struct objects *objects,
     return 0;
 }
 
+void programs_stop(struct programs *programs)
+{
+    whole_stop(&programs->whole);
+    program_checks_stop(programs->checks);
+}
+
 void programs_free(struct programs *programs)
 {
     if (!programs)
@@ -254,13 +260,14 @@ static void use(struct programs *programs, const char *id)
     (void)!programs_db_use(programs->store, id, clock_unix_ms(), USE_EVERY_MS, NULL);
 }
 
-int programs_pin(struct programs *programs, const char *id, struct pt2_err *err)
+int programs_pin(struct programs *programs, const char *id, enum whole_wait wait,
+                 struct pt2_err *err)
 {
     if (strlen(id) >= PROGRAM_ID_SIZE)
         return not_found(id, err);
     if (count_pin(programs, id, err) < 0)
         return -1;
-    if (whole_check(&programs->whole, id, err) == 0) {
+    if (whole_check(&programs->whole, id, wait, err) == 0) {
         use(programs, id);
         return 0;
     }
@@ -411,7 +418,7 @@ int programs_list(struct programs *programs, int64_t limit, int64_t after,
 int programs_open_file(struct programs *programs, const char *id, int *ret_fd,
                        uint64_t *ret_bytes, struct pt2_err *err)
 {
-    if (whole_check(&programs->whole, id, err) < 0)
+    if (whole_check(&programs->whole, id, WHOLE_BE_SHORT, err) < 0)
         return -1;
     use(programs, id);
     return objects_open_file(programs->objects, id, ret_fd, ret_bytes, err);
@@ -422,7 +429,7 @@ int programs_open_pte(struct programs *programs, const char *id, const char *sha
 {
     bool has = false;
 
-    if (whole_check(&programs->whole, id, err) < 0 ||
+    if (whole_check(&programs->whole, id, WHOLE_BE_SHORT, err) < 0 ||
         ptes_db_has(programs->store, sha256, &has, err) < 0)
         return -1;
     if (!has)
@@ -579,13 +586,13 @@ static int keep(struct programs *programs, struct temp_file *temp,
     return r;
 }
 
-int programs_settle(struct programs *programs, const char *id, bool *ret_is_damaged,
-                    struct pt2_err *err)
+int programs_settle(struct programs *programs, const char *id, enum whole_wait wait,
+                    bool *ret_is_damaged, struct pt2_err *err)
 {
     struct pt2_err why = {0};
 
     *ret_is_damaged = false;
-    if (whole_check(&programs->whole, id, &why) == 0) {
+    if (whole_check(&programs->whole, id, wait, &why) == 0) {
         use(programs, id);
         return 0;
     }
@@ -636,7 +643,9 @@ int programs_add(struct programs *programs, struct temp_file *temp,
     row.model = model;
     if (temp_file_sync(temp, OBJECT_MODE, err) < 0 ||
         (source->pte && temp_file_sync(source->pte, OBJECT_MODE, err) < 0) ||
-        programs_settle(programs, row.id, &is_damaged, err) < 0 ||
+        programs_settle(programs, row.id,
+                        source->origin == PROGRAM_UPLOAD ? WHOLE_BE_SHORT : WHOLE_WAIT,
+                        &is_damaged, err) < 0 ||
         check_new_room(programs, &row, source, err) < 0)
         return -1;
     row.whole = is_damaged ? DAMAGED : WHOLE; /* of what is there */

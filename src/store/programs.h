@@ -16,6 +16,8 @@
 #include "store/objects.h"
 #include "store/store.h"
 
+#include "store/whole.h"
+
 #include <jansson.h>
 #include <pt2/engine.h>
 
@@ -39,6 +41,8 @@ struct programs_options {
 MUST_USE int programs_new(struct store *store, struct objects *objects,
                           const struct programs_options *options,
                           struct programs **ret_programs, struct pt2_err *err);
+/* What reads or waits gives up, so that the daemon's end does not wait for it. */
+void programs_stop(struct programs *programs);
 void programs_free(struct programs *programs);
 DEFINE_AUTO(programs)
 
@@ -61,8 +65,10 @@ void programs_packed_path(const struct programs *programs, const char *id,
                           char ret_path[PATH_MAX]);
 
 /* Count one more user of a full id, whose file is whole (whole.h: it may have to be read for
- * that); unpin as often.  Errors: NOT_FOUND, PROGRAM_DAMAGED, IO, NOMEM. */
-MUST_USE int programs_pin(struct programs *programs, const char *id, struct pt2_err *err);
+ * that); unpin as often.  Errors: NOT_FOUND, PROGRAM_DAMAGED, NOT_IN_TIME, CANCELLED, IO,
+ * NOMEM. */
+MUST_USE int programs_pin(struct programs *programs, const char *id, enum whole_wait wait,
+                          struct pt2_err *err);
 void programs_unpin(struct programs *programs, const char *id);
 /* An engine has reason to doubt its file: read it, and if it is damaged serve it no more.
  * Errors: NOT_FOUND, PROGRAM_DAMAGED, CANCELLED, IO, NOMEM. */
@@ -102,10 +108,10 @@ MUST_USE int programs_count(struct programs *programs, int64_t *ret_n,
                             struct pt2_err *err);
 /* Read it where it is doubted.  One that is not there is not damaged.
  * Errors: IO, NO_SPACE, NOMEM. */
-MUST_USE int programs_settle(struct programs *programs, const char *id, bool *ret_is_damaged,
-                             struct pt2_err *err);
+MUST_USE int programs_settle(struct programs *programs, const char *id, enum whole_wait wait,
+                             bool *ret_is_damaged, struct pt2_err *err);
 /* Its file, once it is known to be whole, or the .pte of that digest that was made of it.
- * *ret_fd is new (close it).  Errors: NOT_FOUND, PROGRAM_DAMAGED, IO, NOMEM. */
+ * *ret_fd is new (close it).  Errors: NOT_FOUND, PROGRAM_DAMAGED, NOT_IN_TIME, IO, NOMEM. */
 MUST_USE int programs_open_file(struct programs *programs, const char *id, int *ret_fd,
                                 uint64_t *ret_bytes, struct pt2_err *err);
 MUST_USE int programs_open_pte(struct programs *programs, const char *id,

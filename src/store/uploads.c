@@ -200,6 +200,11 @@ int uploads_new(struct models *models, struct store *store,
     return 0;
 }
 
+void uploads_stop(struct uploads *uploads)
+{
+    atomic_store(&uploads->is_stopping, true);
+}
+
 void uploads_free(struct uploads *uploads)
 {
     if (!uploads)
@@ -295,8 +300,8 @@ static int digest_all(struct upload *upload, uint8_t ret_sha256[SHA256_BYTES],
     }
     if (lseek(upload->temp.fd, 0, SEEK_SET) < 0)
         return pt2_err_errno(err, PT2_ERR_IO, "%s", upload->temp.path);
-    return sha256_of_file(upload->temp.fd, upload->temp.path, /* stop= */ NULL,
-                          ret_sha256, err);
+    return sha256_of_file(upload->temp.fd, upload->temp.path,
+                          &upload->uploads->is_stopping, ret_sha256, err);
 }
 
 int upload_finish(struct upload *upload, const uint8_t *expected,

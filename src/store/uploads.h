@@ -37,6 +37,8 @@ struct uploads_limits {
 MUST_USE int uploads_new(struct models *models, struct store *store,
                          const struct uploads_limits *limits,
                          struct uploads **ret_uploads, struct pt2_err *err);
+/* What reads files gives up (CANCELLED), so that the daemon's end does not wait for it. */
+void uploads_stop(struct uploads *uploads);
 void uploads_free(struct uploads *uploads);
 
 /* ---- a file ---- */

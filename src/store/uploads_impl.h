@@ -21,6 +21,7 @@ struct uploads {
     pthread_mutex_t mutex;
     int lock_fd; /* -1: nothing was uploaded yet */
     struct temp_folder temp;
+    atomic_bool is_stopping;
     struct upload *writers; /* the resumed ones that are under way; borrowed */
 };
 

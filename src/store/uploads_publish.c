@@ -59,7 +59,7 @@ static int look_at_published(struct publication *p, size_t i, bool *ret_is_it,
     if (files_db_find(store, &p->seen[i], sha256, &found, err) < 0)
         return -1;
     if (!found &&
-        (sha256_of_file(fd, path, NULL, sha256, err) < 0 ||
+        (sha256_of_file(fd, path, &p->uploads->is_stopping, sha256, err) < 0 ||
          files_db_remember(store, &p->seen[i], sha256, read_ms, err) < 0))
         return -1;
     sha256_to_hex(sha256, hex);

@@ -7,8 +7,11 @@
 #include "store/ptes_db.h"
 #include "store/sql.h"
 
+#include <errno.h>
 #include <limits.h>
 #include <sys/stat.h>
+
+#define MOST_SHORT 2 /* threads that read or wait, where one that must be short asks */
 
 const char *whole_name(enum whole whole)
 {
@@ -138,14 +141,14 @@ static int note(struct whole_state *state, const char *id, enum whole whole,
 
 /* ---- checking ---- */
 
-/* A file of another length is doubted, whatever was known of it. */
-static bool has_other_length(const struct whole_state *state, const struct program_row *row)
+/* A file of another length, or none, is doubted, whatever was known of it. */
+static bool has_changed(const struct whole_state *state, const struct program_row *row)
 {
     char path[PATH_MAX];
     struct stat st;
 
     objects_path(state->objects, row->id, path);
-    return lstat(path, &st) == 0 && st.st_size != (off_t)row->bytes;
+    return lstat(path, &st) < 0 ? errno == ENOENT : st.st_size != (off_t)row->bytes;
 }
 
 static int find(struct whole_state *state, const char *id, enum whole *ret_whole,
@@ -158,7 +161,7 @@ static int find(struct whole_state *state, const char *id, enum whole *ret_whole
         return -1;
     if (!found)
         return pt2_err_set(err, PT2_ERR_NOT_FOUND, "there is no program '%s'", id);
-    *ret_whole = row.whole == WHOLE && has_other_length(state, &row) ? DOUBTED : row.whole;
+    *ret_whole = row.whole == WHOLE && has_changed(state, &row) ? DOUBTED : row.whole;
     return 0;
 }
 
@@ -227,25 +230,39 @@ static int doubt(struct whole_state *state, const char *id, struct pt2_err *err)
 
 int whole_suspect(struct whole_state *state, const char *id, struct pt2_err *err)
 {
-    return doubt(state, id, err) < 0 ? -1 : whole_check(state, id, err);
+    return doubt(state, id, err) < 0 ? -1 : whole_check(state, id, WHOLE_WAIT, err);
 }
 
-int whole_check(struct whole_state *state, const char *id, struct pt2_err *err)
+/* *whole is DOUBTED. */
+static int wait_and_read(struct whole_state *state, const char *id, enum whole_wait wait,
+                         enum whole *whole, struct pt2_err *err)
+{
+    int r;
+
+    if (atomic_fetch_add(&state->n_reading, 1) >= MOST_SHORT && wait == WHOLE_BE_SHORT) {
+        atomic_fetch_sub(&state->n_reading, 1);
+        return pt2_err_set(err, PT2_ERR_NOT_IN_TIME,
+                           "the file of program '%s' is to be read first, and others are "
+                           "before it",
+                           id);
+    }
+    pthread_mutex_lock(&state->reading);
+    r = find(state, id, whole, err); /* another one may have read it */
+    if (r == 0 && *whole == DOUBTED)
+        r = read_doubted(state, id, whole, err);
+    pthread_mutex_unlock(&state->reading);
+    atomic_fetch_sub(&state->n_reading, 1);
+    return r;
+}
+
+int whole_check(struct whole_state *state, const char *id, enum whole_wait wait,
+                struct pt2_err *err)
 {
     enum whole whole = DOUBTED;
 
     if (find(state, id, &whole, err) < 0)
         return -1;
-    if (whole == DOUBTED) {
-        int r;
-
-        pthread_mutex_lock(&state->reading);
-        r = find(state, id, &whole, err); /* another one may have read it */
-        if (r == 0 && whole == DOUBTED)
-            r = read_doubted(state, id, &whole, err);
-        pthread_mutex_unlock(&state->reading);
-        if (r < 0)
-            return -1;
-    }
+    if (whole == DOUBTED && wait_and_read(state, id, wait, &whole, err) < 0)
+        return -1;
     return whole == DAMAGED ? damaged(id, err) : 0;
 }

@@ -24,6 +24,7 @@ struct whole_state {
     struct store *store;     /* borrowed, as objects */
     struct objects *objects;
     pthread_mutex_t reading; /* held while files are read */
+    atomic_int n_reading;    /* who has it, and who waits for it */
     atomic_bool is_stopping;
     bool is_started;
 };
@@ -31,15 +32,22 @@ struct whole_state {
 /* The daemon runs from now on.  Errors: IO, NO_SPACE. */
 MUST_USE int whole_start(struct whole_state *state, struct store *store,
                          struct objects *objects, struct pt2_err *err);
-/* Calls that read give up: CANCELLED. */
+/* Calls that read give up: CANCELLED.  Any thread, as soon as the daemon has to end. */
 void whole_stop(struct whole_state *state);
 /* The daemon has come to its end. */
 void whole_done(struct whole_state *state);
 
+/* For how long may a thread wait?  Those that answer requests are few. */
+enum whole_wait {
+    WHOLE_WAIT,    /* until all have been read that others want */
+    WHOLE_BE_SHORT /* NOT_IN_TIME where two threads are at it already */
+};
+
 /* Is the program of that full id whole?  Reads it where it is doubted, or its file has another
- * length than it had.
- * Errors: NOT_FOUND, PROGRAM_DAMAGED, CANCELLED (whole_stop), IO, NO_SPACE, NOMEM. */
-MUST_USE int whole_check(struct whole_state *state, const char *id, struct pt2_err *err);
+ * length than it had, or is gone.
+ * Errors: NOT_FOUND, PROGRAM_DAMAGED, CANCELLED (whole_stop), NOT_IN_TIME, IO, NO_SPACE, NOMEM. */
+MUST_USE int whole_check(struct whole_state *state, const char *id, enum whole_wait wait,
+                         struct pt2_err *err);
 
 /* The same of one that somebody has a reason to doubt: it is read even if it was whole. */
 MUST_USE int whole_suspect(struct whole_state *state, const char *id, struct pt2_err *err);

@@ -110,6 +110,24 @@ def story_a_cut_that_raises_no_signal_is_seen():
 
 
 @only("native")
+def story_a_file_that_is_gone_is_damaged():
+    with Daemon(*FLAGS) as d:
+        p = program(d)
+        good, path = read(file_of(d, p)), file_of(d, p)
+        os.unlink(path)
+        assert d.get(f"/v1/programs/{p}/file", expect=500).problem == "program-damaged"
+        assert integrity(d, p) == "damaged"
+        assert d.post("/v1/sessions", {"program": p}, expect=500).problem == "program-damaged"
+        assert program(d) == p and read(path) == good  # an export makes it again
+        assert integrity(d, p) == "whole"
+        os.unlink(path)
+        job = d.get("/v1/exports", expect=200).json["data"][0]["id"]
+        assert d.get(f"/v1/exports/{job}/file", expect=500).problem == "program-damaged"
+        upload(d, good)
+        assert d.get(f"/v1/programs/{p}/file", expect=200).body == good
+
+
+@only("native")
 def story_a_cut_file_is_found_before_anybody_steps():
     with Daemon(*FLAGS) as d:
         p = program(d)
