@@ -15,7 +15,7 @@ int admit_origin(struct http_exchange *x, struct pt2_err *err)
 
     if (guard_check(http_header(&x->req, "Host"), http_header(&x->req, "Origin"),
                     x->server->hosts, x->server->origins, x->fd,
-                    /* is_tls= */ x->link->tls != NULL, &reason, err) == 0)
+                    x->is_tls, &reason, err) == 0)
         return 0;
     metrics_add(METRIC_HTTP_REFUSED, 1, METRICS_LABELS(reason));
     return -1;

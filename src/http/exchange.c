@@ -25,6 +25,7 @@ struct http_exchange *exchange_new(struct http_server *server, struct http_link 
     x->req.app = server->app;
     x->server = server;
     x->link = link;
+    x->is_tls = link->tls != NULL;
     x->fd = fd;
     x->client = client_ref(link->client);
     x->started_ms = http_now_ms();
@@ -129,13 +130,17 @@ bool exchange_reply(struct http_exchange *x, unsigned status,
 
 void exchange_force(struct http_exchange *x)
 {
+    bool is_working;
+
     pthread_mutex_lock(&x->lock);
     if (x->stream.begun) {
         x->stream.ended = true;
         exchange_resume_locked(x);
     }
+    is_working = x->n_working > 0;
     pthread_mutex_unlock(&x->lock);
-    http_reply_problem(&x->req, PT2_ERR_DRAINING, "the daemon is stopping");
+    if (!is_working)
+        http_reply_problem(&x->req, PT2_ERR_DRAINING, "the daemon is stopping");
 }
 
 static enum MHD_Result queue(struct http_exchange *x)
@@ -199,6 +204,24 @@ void exchange_call(void (*fn)(struct http_request *req), struct http_request *re
     log_set_request(NULL);
 }
 
+void exchange_work(void (*fn)(struct http_request *req), struct http_request *req)
+{
+    struct http_exchange *x = exchange_of(req);
+    bool is_late;
+
+    pthread_mutex_lock(&x->lock);
+    is_late = x->replied;
+    if (!is_late)
+        x->n_working++;
+    pthread_mutex_unlock(&x->lock);
+    if (is_late)
+        return;
+    exchange_call(fn, req);
+    pthread_mutex_lock(&x->lock);
+    x->n_working--;
+    pthread_mutex_unlock(&x->lock);
+}
+
 static void run_on_pool(void *arg, bool is_stopping)
 {
     struct http_exchange *x = arg;
@@ -206,7 +229,7 @@ static void run_on_pool(void *arg, bool is_stopping)
     if (is_stopping)
         exchange_force(x);
     else
-        exchange_call(x->req.route->handler, &x->req);
+        exchange_work(x->req.route->handler, &x->req);
     handler_returned(x);
     exchange_unref(x);
 }

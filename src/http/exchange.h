@@ -69,6 +69,7 @@ struct http_exchange {
     struct http_server *server;
     struct http_link *link;
     int fd; /* of the connection; valid until it has ended */
+    bool is_tls;
     struct client *client; /* whose bytes these are; a reference */
 
     /* the request, read by intake.c */
@@ -100,6 +101,7 @@ struct http_exchange {
 
     pthread_mutex_t lock; /* guards what follows */
     bool returned;        /* the handler has */
+    unsigned n_working;   /* on the pool: nobody else answers meanwhile */
     bool replied;         /* somebody's reply came first */
     bool ready;           /* and can be sent: status, response */
     bool suspended;       /* libmicrohttpd waits for us to resume */
@@ -149,6 +151,9 @@ void exchange_resume_locked(struct http_exchange *x);
 enum MHD_Result exchange_answer(struct http_exchange *x);
 /* fn(req); what it logs bears the request's id. */
 void exchange_call(void (*fn)(struct http_request *req), struct http_request *req);
+/* The same on the pool, unless there is a reply already.  What the handler does, it answers:
+ * exchange_force leaves it alone. */
+void exchange_work(void (*fn)(struct http_request *req), struct http_request *req);
 /* Call the route's handler, here or on the pool, and see to the answer.  [HTTP] */
 enum MHD_Result exchange_serve(struct http_exchange *x);
 /* The end: by libmicrohttpd's callback.  [HTTP]  The caller drops the core's reference.

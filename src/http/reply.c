@@ -248,6 +248,11 @@ void http_reply_err_with(struct http_request *req, const struct pt2_err *err,
     if (err->code == PT2_ERR_NONE) {
         pt2_err_set(&none, PT2_ERR_INTERNAL, "failed without saying why");
         err = &none;
+    } else if (err->code == PT2_ERR_CANCELLED &&
+               http_server_state(exchange_of(req)->server) == HTTP_DRAINING) {
+        /* What reads files gives up for the daemon's end. */
+        pt2_err_set(&none, PT2_ERR_DRAINING, "the daemon is stopping");
+        err = &none;
     }
     if (pt2_error_status(err->code) == 500 || pt2_error_status(err->code) == 507)
         log_with(LOG_LEVEL_ERROR, LOG_REQUEST(req->id), "%s '%s': %s",

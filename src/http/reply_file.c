@@ -65,7 +65,7 @@ static void reply_part(struct http_request *req, unsigned status,
         http_reply_bytes(req, status, file->content_type, NULL, 0);
         return;
     }
-    if (x->link->tls || pace_is_needed(x)) {
+    if (x->is_tls || pace_is_needed(x)) {
         /* Over TLS libmicrohttpd 0.9.75 would read 4 KiB at a time, each a record of its own. */
         response = pace_response_of_file(x, file->fd, first, len);
     } else {

@@ -128,7 +128,7 @@ static void run_blocking(void *arg, bool is_stopping)
     if (is_stopping)
         exchange_force(exchange_of(b->req));
     else
-        exchange_call(b->fn, b->req);
+        exchange_work(b->fn, b->req);
     http_request_unref(b->req);
     free(b);
 }
