@@ -153,6 +153,7 @@ struct serve {
     pthread_cond_t spilled;     /* n_spill_ends rose, or a session is asked to leave */
     uint64_t spill_bytes;       /* that files take, or were promised */
     unsigned n_away, n_leaving; /* sessions; the latter: asked or being put away */
+    unsigned n_returning;       /* those that make room for themselves to come back */
     uint64_t n_spill_ends, n_spill_failures;
     int64_t spill_warned_ns; /* the last warning; monotonic */
     atomic_bool is_late;     /* no lock: a stop's time is over, what is not saved is lost */

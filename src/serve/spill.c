@@ -74,6 +74,10 @@ static int reserve_file_locked(struct serve *serve, uint64_t bytes, struct pt2_e
 {
     uint64_t max = serve->options.spill_bytes;
 
+    /* One that comes back gives its file up: without room beyond the budget for the one that
+     * makes way for it, sessions could not take turns where both budgets are full. */
+    if (serve->n_returning > 0 && serve->spill_bytes <= max)
+        max = serve->spill_bytes + bytes;
     if (bytes > max - MIN(max, serve->spill_bytes))
         return pt2_err_set(err, PT2_ERR_NO_SPACE,
                            "a cache of %llu bytes finds no room in the %llu that spilled "
@@ -283,8 +287,16 @@ int spill_bring_back(struct runner *r, struct session *s, struct pt2_err *err)
 {
     struct pt2_cache *cache = NULL;
     struct pt2_err why = {0};
+    int ret;
 
-    if (make_cache(r, s, &cache, &why) == 0 &&
+    pthread_mutex_lock(&r->serve->lock);
+    r->serve->n_returning++;
+    pthread_mutex_unlock(&r->serve->lock);
+    ret = make_cache(r, s, &cache, &why);
+    pthread_mutex_lock(&r->serve->lock);
+    r->serve->n_returning--;
+    pthread_mutex_unlock(&r->serve->lock);
+    if (ret == 0 &&
         saved_read(&r->serve->saved, s->id, s->is_kept, &s->image, cache, &why) == 0 &&
         spill_unkeep(r, s, &why) == 0) {
         settle(r, s, cache);

@@ -187,6 +187,25 @@ def story_the_disk_has_a_budget_too():
 
 
 @only("native")
+def story_sessions_take_turns_where_both_budgets_are_full():
+    with Daemon(*SMALL, "--set", "sessions.spill_bytes=1 MiB", "--set", "sessions.max_waiting=1000") as d:
+        p, readers = program(d), []
+        while True:
+            reader = Reader(d, len(readers), p)
+            reader.step(30, expect=(200, 429))
+            if not reader.at:
+                break
+            readers.append(reader)
+            assert len(readers) < 500
+        reader.session.delete()
+        assert d.metric("pt2d_sessions_spilled") > 2
+        for _ in range(2):
+            for reader in readers:  # the oldest is away
+                reader.step(1)
+        assert d.metric("pt2d_session_spilled_bytes") <= 2 << 20
+
+
+@only("native")
 def story_a_damaged_file_is_a_lost_session():
     with Daemon(*SMALL) as d:
         p = program(d, length=128)
