@@ -14,7 +14,9 @@
 #include "store/store.h"
 #include "store/uploads.h"
 
+#include <errno.h>
 #include <limits.h>
+#include <sys/stat.h>
 
 /* ---- store ---- */
 
@@ -39,12 +41,29 @@ static void done_objects(struct app *app)
     objects_free(app->objects);
 }
 
+/* One that is not there may come later: the first upload makes it. */
+static int check_models_dir(const char *dir, struct pt2_err *err)
+{
+    struct stat st;
+
+    if (stat(dir, &st) == 0)
+        return S_ISDIR(st.st_mode)
+                   ? 0
+                   : pt2_err_set(err, PT2_ERR_INVALID, "'%s' is no directory", dir);
+    if (errno != ENOENT)
+        return pt2_err_errno(err, PT2_ERR_INVALID, "'%s'", dir);
+    log_warning("there is no models directory '%s' yet", dir);
+    return 0;
+}
+
 /* Without a models directory of its own: the state's, and the bundled models. */
 static int start_models(struct app *app, struct pt2_err *err)
 {
     const char *dir = config_get_text(app->config, "daemon.models_dir");
     char path[PATH_MAX];
 
+    if (*dir && check_models_dir(dir, err) < 0)
+        return -1;
     if (*dir)
         return models_new(dir, NULL, &app->models, err);
     snprintf(path, sizeof(path), "%.*s/models", PATH_MAX - 8, store_dir(app->store));

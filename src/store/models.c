@@ -286,18 +286,35 @@ int models_not_found(const char *id, struct pt2_err *err)
                        id);
 }
 
+/* What lies in a model's folder is its own: no list has it as ORG/NAME. */
+static int lies_in_model(const char *root, const char *id, bool *ret_lies, struct pt2_err *err)
+{
+    const char *slash = strchr(id, '/');
+    char org[MODEL_ID_SIZE], path[PATH_MAX];
+
+    *ret_lies = false;
+    if (!slash)
+        return 0;
+    snprintf(org, sizeof(org), "%.*s", (int)(slash - id), id);
+    if (!models_resolve(root, root, org, path))
+        return 0;
+    return models_is_model(root, path, "", ret_lies, err);
+}
+
 /* The models directory wins over the bundled models. */
 static int find(struct models *models, const char *id, char ret_path[PATH_MAX],
                 struct folder *ret_folder, struct pt2_err *err)
 {
     char root[PATH_MAX];
+    bool lies_in;
 
     for (size_t i = 0; i < models->n_dirs && model_id_is_valid(id); i++) {
         if (!realpath(models->dirs[i], root) || !models_resolve(root, root, id, ret_path))
             continue;
-        if (look_into(root, ret_path, id, ret_folder, err) < 0)
+        if (lies_in_model(root, id, &lies_in, err) < 0 ||
+            look_into(root, ret_path, id, ret_folder, err) < 0)
             return -1;
-        if (ret_folder->is_model)
+        if (ret_folder->is_model && !lies_in)
             return 0;
     }
     return models_not_found(id, err);

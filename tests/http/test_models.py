@@ -4,10 +4,11 @@
 import contextlib
 import os
 import shutil
+import tempfile
 
 from exporting import (change_config, copy_demo, export, finish, gate, in_state, models_of, pages,
                        submit)
-from harness import MODELS, Daemon, main
+from harness import MODELS, TIMEOUT, Daemon, main
 
 GGUF = os.path.join(os.path.dirname(__file__), "../data/gguf/llama.gguf")
 MEMBERS = ["id", "model_type", "architecture", "dtype", "parameters", "bytes",
@@ -45,6 +46,29 @@ def story_models_are_found_one_or_two_levels_deep():
         for name in ("..%2Fone", "org%2F..%2Fone", "..%2F..%2Fetc"):
             d.get(f"/v1/models/{name}", expect=(400, 404), label=name)
         assert export(d, model="org/two")["model"] == "org/two"
+
+
+def story_what_lies_in_a_model_is_no_other():
+    with models_of("org", "org/mod", "else/mod") as models, Daemon(models=models) as d:
+        assert [m["id"] for m in d.get("/v1/models", expect=200).json["data"]] == ["else/mod", "org"]
+        assert d.get("/v1/models/org%2Fmod", expect=404).problem == "not-found"
+        d.post("/v1/exports", {"model": "org/mod"}, expect=404)
+        d.get("/v1/models/else%2Fmod", expect=200)
+
+
+def story_a_models_directory_that_is_a_file_is_no_start():
+    with tempfile.NamedTemporaryFile() as f:
+        d = Daemon(models=f.name)
+        try:
+            d.start()
+            assert False, "it started"
+        except RuntimeError as e:
+            assert "is no directory" in str(e), e
+        assert d.process.wait(TIMEOUT) == 1
+        d.process = None
+    with Daemon(models="/nonexistent/models") as d:
+        assert "there is no models directory" in d.log()
+        assert d.get("/v1/models", expect=200).json["data"] == []
 
 
 def story_the_list_follows_the_directory():
