@@ -99,10 +99,15 @@ static int on_progress(void *arg, curl_off_t down_total, curl_off_t down,
 
 /* ---- the server ---- */
 
+const char *ctl_server(const struct ctl *ctl)
+{
+    return ctl->server && *ctl->server ? ctl->server : DEFAULT_SERVER;
+}
+
 /* "unix:/run/x" is a socket and a URL of no meaning; "host:port" lacks its scheme. */
 static int set_url(struct ctl *ctl, const char *path)
 {
-    const char *server = ctl->server && *ctl->server ? ctl->server : DEFAULT_SERVER;
+    const char *server = ctl_server(ctl);
     const char *file = after_prefix(server, "unix:");
     char url[4096];
     size_t len;
@@ -260,8 +265,9 @@ static int fail_problem(struct ctl *ctl, const struct ctl_request *request,
 static int fail_transfer(struct ctl *ctl, struct transfer *t, CURLcode code,
                          const char *why)
 {
-    const char *server = ctl->server && *ctl->server ? ctl->server : DEFAULT_SERVER;
+    const char *server = ctl_server(ctl);
     const char *url = t->request->url;
+    long number = 0;
 
     if (ctl_interrupted)
         return ctl_fail(ctl, CTL_INTERRUPTED, "interrupted");
@@ -274,6 +280,10 @@ static int fail_transfer(struct ctl *ctl, struct transfer *t, CURLcode code,
     if (url) /* without its query, which may be a signature */
         return ctl_fail(ctl, CTL_UNREACHABLE, "%.*s: %s", (int)strcspn(url, "?"), url,
                         *why ? why : curl_easy_strerror(code));
+    if (code == CURLE_COULDNT_CONNECT && after_prefix(server, "unix:")) {
+        curl_easy_getinfo(ctl->curl, CURLINFO_OS_ERRNO, &number); /* why has a port */
+        why = number ? strerror((int)number) : "can't be connected to";
+    }
     return ctl_fail(ctl, CTL_UNREACHABLE, "the daemon at %s: %s", server,
                     *why ? why : curl_easy_strerror(code));
 }

@@ -40,6 +40,9 @@ struct ctl_reply {
     char retry_after[32];
 };
 
+/* The daemon's address as it was given, or the default. */
+const char *ctl_server(const struct ctl *ctl);
+
 /* Do it.  0 where the answer is 2xx; *ret_reply is always to be released by
  * ctl_reply_done. */
 MUST_USE int ctl_http(struct ctl *ctl, const struct ctl_request *request,

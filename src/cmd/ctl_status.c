@@ -26,8 +26,6 @@ int ctl_cmd_status(struct ctl *ctl, int argc, char **argv)
             "Ask the daemon for its version, whether it is ready, and what it holds.\n"
             "Exits with 3 where none answers, with 4 where it is not ready."};
     json_auto_t *status = json_object(), *version = NULL;
-    const char *server =
-        ctl->server && *ctl->server ? ctl->server : "http://127.0.0.1:8250";
     int n;
 
     if (ctl_options(ctl, argc, argv, &usage, NULL, &n) < 0)
@@ -43,7 +41,7 @@ int ctl_cmd_status(struct ctl *ctl, int argc, char **argv)
             return -1;
     if (ctl->json)
         return show_json(ctl, status);
-    show_line("daemon", "%s, ready", server);
+    show_line("daemon", "%s, ready", ctl_server(ctl));
     for (void *at = json_object_iter(status); at; at = json_object_iter_next(status, at))
         show_member(status, json_object_iter_key(at));
     return 0;

@@ -132,7 +132,7 @@ static int write_port_file(const char *path, const struct http_server *server,
             r = pt2_err_errno(err, PT2_ERR_IO, "'%s'", path);
     }
     output_done(&output);
-    return r < 0 ? pt2_err_prefix(err, "port file: ") : 0;
+    return r < 0 ? pt2_err_prefix(err, "port file") : 0;
 }
 
 /* At the end; a device or a pipe stays. */

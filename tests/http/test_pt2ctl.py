@@ -365,7 +365,7 @@ def story_usage(d):
 
 
 def story_status(d):
-    ctl(d, "status")
+    assert d.address in ctl(d, "status", "--server", f"http://{d.address}").out  # not the default one's
     assert ctl_json(d, "status")
     assert ctl(f"http://{d.address}/", "--server", d.address, "models").out
 
@@ -374,10 +374,10 @@ def story_nobody_is_there():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))  # bound, and nobody listens
         address = f"127.0.0.1:{s.getsockname()[1]}"
+        assert "No such file" in ctl("unix:/nonexistent/socket", "models", expect=UNREACHABLE).err
         for args in (["models"], ["status"], ["export", "demo"], ["generate", "p", "--text", "x"]):
             assert address in ctl(address, *args, expect=UNREACHABLE).err
         json.loads(ctl(address, "--json", "models", expect=UNREACHABLE).err)
-    ctl("unix:/nonexistent/socket", "models", expect=UNREACHABLE)
 
 
 @contextlib.contextmanager
