@@ -289,6 +289,9 @@ bool json_get_array(struct json_obj *o, const char *name, size_t min_len, size_t
         return false;
     if (!json_is_array(v))
         return bad(o, name, "must be an array");
+    if (json_array_size(v) < min_len && max_len == SIZE_MAX)
+        return bad(o, name, "must have at least %zu item%s, not %zu", min_len,
+                   min_len == 1 ? "" : "s", json_array_size(v));
     if (json_array_size(v) < min_len || json_array_size(v) > max_len)
         return bad(o, name, "must have %zu to %zu items, not %zu", min_len, max_len,
                    json_array_size(v));

@@ -76,6 +76,17 @@ struct reading {
     struct pt2_err *err;
 };
 
+/* A name up to ']'; what has none is left to inih. */
+static bool is_section(const char *text)
+{
+    size_t n = strcspn(text, "]");
+    bool is = text[n] == '\0';
+
+    for (size_t i = 0; i < N_PARAMS; i++)
+        is |= strlen(params[i].section) == n && strncmp(params[i].section, text, n) == 0;
+    return is;
+}
+
 /* inih asks for a line at a time; so this knows the line's number. */
 static char *read_line(char *to, int size, void *context)
 {
@@ -96,21 +107,21 @@ static char *read_line(char *to, int size, void *context)
                     r->path, r->line, size - 2);
         return NULL;
     }
+    /* To inih an indented line would go on with the one before it. */
+    memmove(to, to + strspn(to, " \t"), strlen(to + strspn(to, " \t")) + 1);
+    if (*to == '[' && !is_section(to + 1)) {
+        pt2_err_set(r->err, PT2_ERR_INVALID, "%s:%d: there is no section %.*s", r->path,
+                    r->line, (int)strcspn(to, "\r\n"), to);
+        return NULL;
+    }
     return to;
 }
 
 static int unknown(struct reading *r, const char *section, const char *key)
 {
-    bool has_section = false;
-
-    for (size_t i = 0; i < N_PARAMS; i++)
-        has_section |= streq(params[i].section, section);
     if (!*section)
         pt2_err_set(r->err, PT2_ERR_INVALID, "%s:%d: '%s' stands before any [section]",
                     r->path, r->line, key);
-    else if (!has_section)
-        pt2_err_set(r->err, PT2_ERR_INVALID, "%s:%d: there is no section [%s]", r->path,
-                    r->line, section);
     else
         pt2_err_set(r->err, PT2_ERR_INVALID, "%s:%d: section [%s] has no key '%s'",
                     r->path, r->line, section, key);

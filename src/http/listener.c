@@ -112,8 +112,9 @@ static int split_address(char *text, char **ret_host, char **ret_port,
         colon[-1] = '\0';
         *ret_host = text + 1;
     } else if (strchr(text, ':')) {
-        return pt2_err_set(err, PT2_ERR_INVALID, "'%s': write an IPv6 address as [%s]",
-                           text, text);
+        return pt2_err_set(err, PT2_ERR_INVALID,
+                           "'%s:%s': an IPv6 address stands in brackets, as [::1]:8250",
+                           text, colon + 1);
     }
     return 0;
 }

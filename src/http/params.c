@@ -93,15 +93,15 @@ void param_describe(const struct param *p, char *ret, size_t size)
 
 static int wrong(const struct param *p, const char *text, struct pt2_err *err)
 {
-    static const char *const examples[] = {
-        [PARAM_INT] = "",           [PARAM_SIZE] = ", as 64 MiB",
-        [PARAM_TIME] = ", as 30 s", [PARAM_BOOL] = "",
-        [PARAM_TEXT] = "",          [PARAM_CHOICE] = ""};
+    const char *example = "";
     char takes[200];
 
+    if (p->type == PARAM_SIZE && p->min <= 64 << 20 && p->max >= 64 << 20)
+        example = ", as 64 MiB";
+    if (p->type == PARAM_TIME && p->min <= 30000 && p->max >= 30000)
+        example = ", as 30 s";
     param_describe(p, takes, sizeof(takes));
-    return pt2_err_set(err, PT2_ERR_INVALID, "takes %s%s, not '%s'", takes,
-                       examples[p->type], text);
+    return pt2_err_set(err, PT2_ERR_INVALID, "takes %s%s, not '%s'", takes, example, text);
 }
 
 static int parse_number(const struct param *p, const char *text, int64_t *ret,
