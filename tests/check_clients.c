@@ -161,6 +161,43 @@ START_TEST(test_clients_who_owe_are_remembered)
 }
 END_TEST
 
+START_TEST(test_clients_hold_half_of_what_there_is)
+{
+    const struct clients_options options = {.max = {[HOLD_BODIES] = 9, [HOLD_UPLOADS] = 1}};
+    struct clients *clients;
+    struct client *a, *b, *local;
+    bool is_full;
+
+    ck_assert_int_eq(clients_new(&options, &clients, NULL), 0);
+    a = from(clients, "203.0.113.9", &is_full);
+    b = from(clients, "203.0.113.10", &is_full);
+    local = from(clients, "127.0.0.1", &is_full);
+    ck_assert_uint_eq(client_share(a, HOLD_BODIES), 5);
+    ck_assert_int_eq(client_hold(a, HOLD_BODIES, 6), HELD_SHARE);
+    ck_assert_int_eq(client_hold(a, HOLD_BODIES, 4), HELD);
+    ck_assert_int_eq(client_hold(a, HOLD_BODIES, 2), HELD_SHARE);
+    ck_assert_int_eq(client_hold(a, HOLD_BODIES, UINT64_MAX), HELD_ALL);
+    ck_assert_int_eq(client_hold(a, HOLD_BODIES, 1), HELD);
+    ck_assert_int_eq(client_hold(b, HOLD_BODIES, 5), HELD_ALL);
+    ck_assert_int_eq(client_hold(b, HOLD_BODIES, 4), HELD);
+    client_let_go(a, HOLD_BODIES, 5);
+    client_let_go(b, HOLD_BODIES, 4);
+    ck_assert_uint_eq(client_share(local, HOLD_BODIES), 9);
+    ck_assert_int_eq(client_hold(local, HOLD_BODIES, 9), HELD);
+    client_let_go(local, HOLD_BODIES, 9);
+    /* One is enough for one; what has no bound is anybody's. */
+    ck_assert_int_eq(client_hold(a, HOLD_UPLOADS, 1), HELD);
+    ck_assert_int_eq(client_hold(b, HOLD_UPLOADS, 1), HELD_ALL);
+    client_let_go(a, HOLD_UPLOADS, 1);
+    ck_assert_int_eq(client_hold(a, HOLD_FOLLOWERS, UINT64_MAX), HELD);
+    client_let_go(a, HOLD_FOLLOWERS, UINT64_MAX);
+    client_disconnect(a);
+    client_disconnect(b);
+    client_disconnect(local);
+    clients_free(clients);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("clients");
@@ -171,6 +208,7 @@ int main(void)
     tcase_add_test(limits, test_bucket_holds_no_more_than_a_second);
     tcase_add_test(limits, test_bucket_survives_odd_times_and_sizes);
     tcase_add_test(limits, test_clients_have_their_share_of_connections);
+    tcase_add_test(limits, test_clients_hold_half_of_what_there_is);
     tcase_add_test(limits, test_clients_who_owe_are_remembered);
     suite_add_tcase(suite, core);
     suite_add_tcase(suite, limits);

@@ -41,7 +41,8 @@ METRIC(HTTP_BODIES_REFUSED, COUNTER, "pt2d_http_bodies_refused_total", "why",
        "Requests answered 429 for their body: memory, uploads (too many at once)")
 METRIC(HTTP_REFUSED, COUNTER, "pt2d_http_refused_total", "reason",
        "Requests refused for who sent them: host, origin, token, certificate, scope, or a limit "
-       "of one client (connections, rate, sessions, exports, idempotency-keys)")
+       "of one client (connections, rate, sessions, exports, idempotency-keys, body-memory, "
+       "uploads, followers, calls, unfinished-uploads)")
 METRIC(TLS_HANDSHAKES, COUNTER, "pt2d_tls_handshakes_total", "result",
        "Connections to TLS addresses that ended, by their handshake: ok, failed, or refused for "
        "the client's certificate")

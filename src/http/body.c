@@ -2,13 +2,12 @@
 #include "http/exchange.h"
 
 #include "base/log.h"
-#include "base/metrics.h"
 #include "http/pool.h"
 #include "http/server_parts.h"
 #include "http/watcher.h"
 
 #define SLICE   (256 << 10) /* what receive() gets at once */
-#define RESERVE (64 << 10)  /* how a body of unknown length takes from the budget */
+#define RESERVE (64 << 10)  /* how a body takes from the budget, as it comes */
 
 /* A file on its way through: one slice fills on the HTTP thread while receive() has the
  * other one on the pool of uploads, whose threads have a lower priority than those that
@@ -26,36 +25,25 @@ struct upload {
 
 /* ---- memory ---- */
 
-static int reserve(struct http_exchange *x, uint64_t bytes, struct pt2_err *err)
+/* Room for n bytes.  What a client only says that it will send takes none. */
+static int reserve(struct http_exchange *x, uint64_t n, struct pt2_err *err)
 {
-    struct http_server *server = x->server;
-    uint64_t now = atomic_fetch_add(&server->body_bytes, bytes) + bytes;
+    while (x->held[HOLD_BODIES] < n) {
+        uint64_t left = x->content_length - x->held[HOLD_BODIES]; /* or any number */
 
-    x->body_reserved += bytes;
-    metrics_add(METRIC_HTTP_BODY_BYTES, (double)bytes, NULL);
-    if (now <= server->limits.max_body_memory)
-        return 0;
-    metrics_add(METRIC_HTTP_BODIES_REFUSED, 1, METRICS_LABELS("memory"));
-    return pt2_err_set(err, PT2_ERR_BUDGET,
-                       "the bodies of all requests together may have %llu bytes",
-                       (unsigned long long)server->limits.max_body_memory);
+        if (share_take(x, HOLD_BODIES, MIN(RESERVE, left), err) < 0)
+            return -1;
+    }
+    return 0;
 }
 
 static int begin_upload(struct http_exchange *x, struct pt2_err *err)
 {
-    int64_t max = x->server->limits.max_uploads;
-    bool is_too_many;
-
+    if (share_take(x, HOLD_UPLOADS, 1, err) < 0)
+        return -1;
     x->upload = calloc(1, sizeof(*x->upload));
     if (!x->upload)
         return pt2_err_set(err, PT2_ERR_NOMEM, "upload");
-    is_too_many = atomic_fetch_add(&x->server->n_uploads, 1) >= max;
-    metrics_add(METRIC_HTTP_UPLOADS, 1, NULL);
-    if (is_too_many) {
-        metrics_add(METRIC_HTTP_BODIES_REFUSED, 1, METRICS_LABELS("uploads"));
-        return pt2_err_set(err, PT2_ERR_QUEUE_FULL, "%lld of %lld uploads run already",
-                           (long long)max, (long long)max);
-    }
     x->upload->filling = malloc(SLICE);
     x->upload->working = malloc(SLICE);
     if (!x->upload->filling || !x->upload->working)
@@ -70,8 +58,9 @@ static uint64_t max_body(const struct http_exchange *x)
                                    : x->server->limits.max_request_bytes;
 
     /* what is kept in memory must have room there, however long one waits */
-    return route->body == HTTP_BODY_STREAM ? max
-                                           : MIN(max, x->server->limits.max_body_memory);
+    return route->body == HTTP_BODY_STREAM
+               ? max
+               : MIN(max, client_share(x->client, HOLD_BODIES));
 }
 
 static int too_large(const struct http_exchange *x, struct pt2_err *err)
@@ -94,26 +83,16 @@ int body_begin(struct http_exchange *x, struct pt2_err *err)
     if (x->req.route->body == HTTP_BODY_STREAM)
         return begin_upload(x, err);
     buf_init(&x->body, max_body(x));
-    if (reserve(x, is_known ? x->content_length : RESERVE, err) < 0)
-        return -1;
-    if (is_known && !buf_room(&x->body, x->content_length))
-        return pt2_err_set(err, PT2_ERR_NOMEM, "request body");
-    return 0;
+    return reserve(x, MIN(x->content_length, 1), err);
 }
 
 void body_done(struct http_exchange *x)
 {
     buf_done(&x->body);
-    if (x->body_reserved) {
-        atomic_fetch_sub(&x->server->body_bytes, x->body_reserved);
-        metrics_add(METRIC_HTTP_BODY_BYTES, -(double)x->body_reserved, NULL);
-    }
     if (x->upload) {
         free(x->upload->filling);
         free(x->upload->working);
         free(x->upload);
-        atomic_fetch_sub(&x->server->n_uploads, 1);
-        metrics_add(METRIC_HTTP_UPLOADS, -1, NULL);
     }
 }
 
@@ -261,9 +240,8 @@ static enum handed stream_take(struct http_exchange *x, const char *data, size_t
 static int memory_take(struct http_exchange *x, const char *data, size_t len,
                        struct pt2_err *err)
 {
-    while (x->body.len + len > x->body_reserved)
-        if (reserve(x, RESERVE, err) < 0)
-            return -1;
+    if (reserve(x, x->body.len + len, err) < 0)
+        return -1;
     buf_add(&x->body, data, len);
     if (buf_failed(&x->body))
         return pt2_err_set(err, PT2_ERR_NOMEM, "request body");
@@ -340,14 +318,15 @@ enum MHD_Result body_take(struct http_exchange *x, const char *data, size_t *len
 static int reserve_tree(struct http_exchange *x, const char *text, struct pt2_err *err)
 {
     uint64_t bytes = json_tree_bytes(text, x->body.len);
-    uint64_t max = x->server->limits.max_body_memory;
+    uint64_t max = client_share(x->client, HOLD_BODIES), has = x->held[HOLD_BODIES];
 
-    if (bytes > max)
+    if (has > max || bytes > max - has)
         return pt2_err_set(err, PT2_ERR_TOO_LARGE,
-                           "the body's values take %llu bytes of memory, and all bodies "
-                           "together may have %llu",
-                           (unsigned long long)bytes, (unsigned long long)max);
-    return reserve(x, bytes, err);
+                           "the body's text and values take %llu bytes of memory, and the "
+                           "bodies of '%s' may have %llu",
+                           (unsigned long long)(has + bytes), client_name(x->client),
+                           (unsigned long long)max);
+    return share_take(x, HOLD_BODIES, bytes, err);
 }
 
 static int parse_json(struct http_exchange *x, struct pt2_err *err)

@@ -17,6 +17,7 @@ struct client {
     bool is_local;            /* constant, as name is */
     struct bucket buckets[2]; /* enum direction */
     uint64_t rates[2];        /* the last ones that were asked for */
+    uint64_t held[N_HOLDINGS];
     char name[CLIENT_NAME_SIZE];
 };
 
@@ -25,6 +26,7 @@ struct clients {
     pthread_mutex_t lock; /* guards what follows */
     struct client *chains[N_CHAINS];
     size_t n;
+    uint64_t held[N_HOLDINGS]; /* of all */
 };
 
 int clients_new(const struct clients_options *options, struct clients **ret_clients,
@@ -270,6 +272,51 @@ const char *client_name(const struct client *client)
 bool client_is_limited(const struct client *client)
 {
     return !client->is_local || client->clients->options.limit_local;
+}
+
+/* ---- what they hold ---- */
+
+static uint64_t max_of_all(const struct client *client, enum holding what)
+{
+    uint64_t max = client->clients->options.max[what];
+
+    return max ? max : UINT64_MAX;
+}
+
+uint64_t client_share(const struct client *client, enum holding what)
+{
+    uint64_t max = max_of_all(client, what);
+
+    return max < UINT64_MAX && client_is_limited(client) ? max - max / 2 : max;
+}
+
+enum held client_hold(struct client *client, enum holding what, uint64_t n)
+{
+    struct clients *clients = client->clients;
+    uint64_t max = max_of_all(client, what), share = client_share(client, what);
+    enum held held = HELD;
+
+    pthread_mutex_lock(&clients->lock);
+    if (n > max - clients->held[what]) {
+        held = HELD_ALL;
+    } else if (n > share - client->held[what]) {
+        held = HELD_SHARE;
+    } else {
+        clients->held[what] += n;
+        client->held[what] += n;
+    }
+    pthread_mutex_unlock(&clients->lock);
+    return held;
+}
+
+void client_let_go(struct client *client, enum holding what, uint64_t n)
+{
+    struct clients *clients = client->clients;
+
+    pthread_mutex_lock(&clients->lock);
+    clients->held[what] -= n;
+    client->held[what] -= n;
+    pthread_mutex_unlock(&clients->lock);
 }
 
 size_t clients_count(struct clients *clients)

@@ -1,4 +1,5 @@
-/* clients.h - who uses the daemon now: their connections, and the bytes that pass.
+/* clients.h - who uses the daemon now: their connections, the bytes that pass, and what they
+ * hold of what there is a bounded amount of.
  *
  * A client is the name of a token where it sent one; otherwise the address that a
  * connection came from (of IPv6 the first 64 bits, which are one site's to use), the user
@@ -23,12 +24,17 @@ struct client;
 
 enum direction { CLIENT_UPLOAD, CLIENT_DOWNLOAD };
 
-/* max_connections of one address; rates of one client in bytes a second; 0: any.
- * Connections from this machine itself count where limit_local. */
+/* What all clients together may hold so much of, and one of them half: memory for bodies,
+ * uploads at once, followers of exports. */
+enum holding { HOLD_BODIES, HOLD_UPLOADS, HOLD_FOLLOWERS, N_HOLDINGS };
+
+/* max_connections of one address; rates of one client in bytes a second; max of all clients
+ * together; 0: any.  Connections from this machine itself count where limit_local. */
 struct clients_options {
     size_t max_connections;
     bool limit_local;
     uint64_t rates[2]; /* enum direction */
+    uint64_t max[N_HOLDINGS];
 };
 
 MUST_USE int clients_new(const struct clients_options *options,
@@ -60,6 +66,15 @@ int64_t client_wait_ms(struct client *client, enum direction direction, uint64_t
 /* Is there a rate at all? */
 bool client_is_paced(const struct client *client, enum direction direction,
                      uint64_t rate);
+
+enum held { HELD, HELD_ALL, HELD_SHARE }; /* it may; all is taken; its share is */
+
+/* It holds n more from now on, where it may. */
+MUST_USE enum held client_hold(struct client *client, enum holding what, uint64_t n);
+void client_let_go(struct client *client, enum holding what, uint64_t n);
+/* The most that it may hold: half of what there is, at least one; of what limits do not hold
+ * for, all. */
+uint64_t client_share(const struct client *client, enum holding what);
 
 /* How many are known. */
 size_t clients_count(struct clients *clients);

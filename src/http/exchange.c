@@ -65,6 +65,7 @@ void exchange_unref(struct http_exchange *x)
     json_decref(x->req.json);
     free_out_headers(x->out_headers);
     buf_done(&x->stream.pending);
+    share_done(x);
     client_unref(x->client);
     pthread_mutex_destroy(&x->lock);
     free(x->headers);

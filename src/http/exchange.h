@@ -18,6 +18,7 @@
 #include "base/buf.h"
 #include "http/audit.h"
 #include "http/auth.h"
+#include "http/clients.h"
 #include "http/reply.h"
 #include "http/routes.h"
 
@@ -27,7 +28,6 @@
 #include <stdatomic.h>
 #include <time.h>
 
-struct client;
 struct http_server;
 struct http_link;
 struct upload;
@@ -94,7 +94,7 @@ struct http_exchange {
     bool lingers;        /* the client may still be sending when we close */
     unsigned raw_status; /* sent by refuse.c itself */
     struct buf body;
-    uint64_t body_seen, body_reserved; /* bytes */
+    uint64_t body_seen; /* bytes */
     int64_t body_began_ms, body_paused_ms;
     bool body_is_paused;
     struct upload *upload; /* HTTP_BODY_STREAM */
@@ -118,6 +118,7 @@ struct http_exchange {
     void *on_reply_ctx;
     int64_t deadline_ms; /* monotonic; INT64_MAX: none */
     struct stream stream;
+    uint64_t held[N_HOLDINGS]; /* of its client's share */
     atomic_bool gone;
 };
 
@@ -188,6 +189,14 @@ MUST_USE int admit_caller(struct http_exchange *x, const struct route *route,
 /* The header is there: match, check, prepare.  Replies, or makes ready for the body.
  * [HTTP] */
 enum MHD_Result intake(struct http_exchange *x, const char *method, const char *version);
+
+/* ---- share.c ---- */
+
+/* Hold n more of its client's share, until the request ends.  Errors: BUDGET, QUEUE_FULL,
+ * TOKEN_LIMIT.  Any thread. */
+MUST_USE int share_take(struct http_exchange *x, enum holding what, uint64_t n,
+                        struct pt2_err *err);
+void share_done(struct http_exchange *x); /* the request ends */
 
 /* ---- body.c ---- */
 

@@ -1,12 +1,6 @@
 #include "http/job_follow.h"
 
-#include "base/metrics.h"
-#include "http/config.h"
 #include "http/reply.h"
-
-#include <stdatomic.h>
-
-static atomic_int_fast64_t n_followers;
 
 static void job_follow_free(void *context)
 {
@@ -14,8 +8,6 @@ static void job_follow_free(void *context)
 
     if (!f)
         return;
-    atomic_fetch_sub(&n_followers, 1);
-    metrics_add(METRIC_HTTP_FOLLOWERS, -1, NULL);
     pthread_mutex_destroy(&f->mutex);
     free(f->latest);
     free(f);
@@ -81,15 +73,12 @@ bool job_follow_new(struct http_request *req,
                                      const struct jobs_event *event),
                     void (*on_cancel)(struct job_follow *f))
 {
-    int64_t max = config_get_int(req->app->config, "http.max_followers");
+    struct pt2_err err = {0};
     struct job_follow *f;
 
-    if (atomic_load(&n_followers) >= max) {
-        metrics_add(METRIC_HTTP_FOLLOWERS_REFUSED, 1, NULL);
+    if (http_follow(req, &err) < 0) {
         http_reply_header(req, "Retry-After", "5");
-        http_reply_problem(req, PT2_ERR_QUEUE_FULL,
-                           "%lld of %lld requests wait for exports' news already",
-                           (long long)max, (long long)max);
+        http_reply_err(req, &err);
         return false;
     }
     f = calloc(1, sizeof(*f));
@@ -97,8 +86,6 @@ bool job_follow_new(struct http_request *req,
         http_reply_problem(req, PT2_ERR_NOMEM, "a waiting request");
         return false;
     }
-    atomic_fetch_add(&n_followers, 1);
-    metrics_add(METRIC_HTTP_FOLLOWERS, 1, NULL);
     pthread_mutex_init(&f->mutex, NULL);
     f->req = req;
     f->watch.changed = changed;

@@ -103,6 +103,10 @@ typedef void http_reply_fn(void *ctx, struct http_request *req, unsigned status,
                            const char *location, const json_t *json);
 void http_on_reply(struct http_request *req, http_reply_fn *fn, void *ctx);
 
+/* It follows something, until it ends: counted among those of its client, and of all.
+ * Errors: QUEUE_FULL, TOKEN_LIMIT. */
+MUST_USE int http_follow(struct http_request *req, struct pt2_err *err);
+
 /* Run fn(req) on the pool, where it may block; for handlers that decide late.  Takes its
  * own reference.  Replies 429 itself where the pool's queue is full, and 503 while
  * stopping. */

@@ -224,15 +224,12 @@ static void read_limits(struct http_limits *l, const struct config *config)
 {
     l->max_header_bytes = config_get_size(config, "http.max_header_bytes");
     l->max_request_bytes = config_get_size(config, "http.max_request_bytes");
-    l->max_body_memory = config_get_size(config, "http.max_body_memory");
     l->min_body_rate = config_get_size(config, "http.min_body_rate");
     l->header_timeout_ms = config_get_ms(config, "http.header_timeout");
     l->idle_timeout_ms = config_get_ms(config, "http.idle_timeout");
     l->body_timeout_ms = config_get_ms(config, "http.body_timeout");
     l->max_sessions = (unsigned)config_get_int(config, "sessions.max_per_client");
     l->max_exports = (unsigned)config_get_int(config, "exports.max_per_client");
-    metrics_set(METRIC_HTTP_BODY_LIMIT, (double)l->max_body_memory, NULL);
-    l->max_uploads = config_get_int(config, "http.max_uploads");
 }
 
 /* Who is beyond this machine is let in by a token or a certificate, or because the
@@ -290,7 +287,10 @@ static int start_parts(struct http_server *server, struct pt2_err *err)
             (size_t)config_get_int(config, "http.max_connections_per_client"),
         .limit_local = config_get_bool(config, "http.limit_local"),
         .rates = {[CLIENT_UPLOAD] = config_get_size(config, "http.upload_rate"),
-                  [CLIENT_DOWNLOAD] = config_get_size(config, "http.download_rate")}};
+                  [CLIENT_DOWNLOAD] = config_get_size(config, "http.download_rate")},
+        .max = {[HOLD_BODIES] = config_get_size(config, "http.max_body_memory"),
+                [HOLD_UPLOADS] = (uint64_t)config_get_int(config, "http.max_uploads"),
+                [HOLD_FOLLOWERS] = (uint64_t)config_get_int(config, "http.max_followers")}};
     const struct pool_options pool = {
         .name = "pt2-pool",
         .n_threads = (unsigned)config_get_int(config, "http.pool_threads"),
@@ -309,6 +309,7 @@ static int start_parts(struct http_server *server, struct pt2_err *err)
         return -1;
     if (read_tls(server, err) < 0 || check_exposure(server, err) < 0)
         return -1;
+    metrics_set(METRIC_HTTP_BODY_LIMIT, (double)clients.max[HOLD_BODIES], NULL);
     if (clients_new(&clients, &server->clients, err) < 0 ||
         watcher_new(server->listeners, server->n_listeners,
                     (size_t)config_get_int(config, "http.max_connections"),

@@ -16,9 +16,9 @@ struct watcher;
 
 /* From the configuration, read once. */
 struct http_limits {
-    uint64_t max_header_bytes, max_request_bytes, max_body_memory, min_body_rate;
+    uint64_t max_header_bytes, max_request_bytes, min_body_rate;
     unsigned max_sessions, max_exports; /* of one client; 0: any number */
-    int64_t header_timeout_ms, idle_timeout_ms, body_timeout_ms, max_uploads;
+    int64_t header_timeout_ms, idle_timeout_ms, body_timeout_ms;
 };
 
 struct http_server {
@@ -37,8 +37,7 @@ struct http_server {
     char id_prefix[20]; /* of the request ids made here */
     atomic_uint_fast64_t next_id;
     atomic_int state; /* enum http_server_state */
-    atomic_int_fast64_t n_active, n_uploads;
-    atomic_uint_fast64_t body_bytes; /* of all requests */
+    atomic_int_fast64_t n_active;
 };
 
 #endif

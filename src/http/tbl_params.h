@@ -85,7 +85,8 @@ PARAM(http, max_connections_per_client, INT, "connections", "256", 0, 100000,
       "addresses, unix sockets) count only with limit_local, since a proxy's come so.")
 PARAM(http, limit_local, BOOL, "", "no", 0, 0,
       "Hold this machine's own addresses and users to max_connections_per_client, "
-      "sessions.max_per_client and exports.max_per_client too where they send no token.")
+      "sessions.max_per_client, exports.max_per_client and to one client's half of other bounds "
+      "too where they send no token.")
 PARAM(http, upload_rate, SIZE, "bytes a second", "0", 0, 1099511627776,
       "How fast one client may send bodies, over all its connections; a faster one is read "
       "no faster.  A client is a token's name, otherwise an address (IPv6: a /64) or a unix "
@@ -98,12 +99,14 @@ PARAM(
 PARAM(http, max_request_bytes, SIZE, "bytes", "8 MiB", 1024, 1073741824,
       "The largest JSON body.")
 PARAM(http, max_body_memory, SIZE, "bytes", "128 MiB", 1048576, 1099511627776,
-      "Memory for the bodies of all requests together, and for what JSON in them becomes; "
-      "beyond, the answer is 429.")
+      "Memory for the bodies of all requests together, and for what JSON in them becomes, and "
+      "half of it for those of one client; beyond, the answer is 429, and 413 to a body that "
+      "alone is more than that.")
 PARAM(http, max_uploads, INT, "requests", "32", 1, 10000,
-      "File uploads at once; beyond, the answer is 429.")
+      "File uploads at once, and half of them of one client; beyond, the answer is 429.")
 PARAM(http, max_followers, INT, "requests", "128", 1, 100000,
-      "Long polls (?wait=) and event streams of exports at once; beyond, the answer is 429.  "
+      "Long polls (?wait=) and event streams of exports at once, and half of them of one "
+      "client; beyond, the answer is 429.  "
       "A stream that its client does not read holds up to 1 MiB.")
 PARAM(http, max_idempotency_keys, INT, "keys", "50000", 2, 100000000,
       "Idempotency keys whose answers are kept, for 24 hours, and half of them for one token's "
@@ -186,7 +189,8 @@ PARAM(sessions, persist, BOOL, "", "no", 0, 0,
 PARAM(sessions, max_waiting, INT, "calls", "16", 1, 10000,
       "Calls that may wait for one session; beyond, the answer is 429.")
 PARAM(sessions, max_waiting_all, INT, "calls", "1024", 1, 1000000,
-      "Calls that may wait for all sessions together; beyond, the answer is 429.")
+      "Calls that may wait for all sessions together, and half of them of one client; beyond, "
+      "the answer is 429.")
 PARAM(sessions, max_wait, TIME, "", "5 min", 100, 86400000,
       "How long a call may wait for its turn; then the answer is 503, and nothing was done.")
 PARAM(sessions, max_answer_bytes, SIZE, "bytes", "64 MiB", 65536, 17179869184,

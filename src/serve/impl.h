@@ -6,7 +6,7 @@
  *   turns.c    the thread of an open program: whose turn it is, which steps run together
  *   work.c     what that thread does for each kind of call
  *   budget.c   the memory of all caches
- *   holders.c  how many sessions each owner has
+ *   holders.c  how many sessions and waiting calls each owner has
  *   spill.c    idle sessions' caches, put on the disk where memory is short, and back
  *   keep.c     all sessions, saved at a stop and taken up by the next start
  *   figures.c  what metrics and statistics say of all this
@@ -137,7 +137,7 @@ struct serve {
     uint64_t last_number;
     unsigned n_sessions;  /* with those to be made */
     unsigned n_waiting;   /* calls in queues */
-    struct holder *holders; /* of these sessions; holders.c */
+    struct holder *holders; /* of these sessions and calls; holders.c */
     uint64_t cache_bytes; /* that all caches hold, or were promised */
     struct runner *runners;
     struct runner *finished; /* to be joined */
@@ -269,6 +269,9 @@ void budget_settle_locked(struct runner *r);
 /* The session's cache is about to go. */
 void budget_give_back_locked(struct session *s);
 
+/* A call has begun, or is given up: it is in no queue any more. */
+void serve_waits_no_more_locked(struct serve *serve, const struct serve_call *call);
+
 /* ---- holders.c ---- */
 
 /* As whose a session that the call makes counts. */
@@ -280,6 +283,10 @@ MUST_USE int holders_add_locked(struct serve *serve, const char *owner, unsigned
                                 struct pt2_err *err);
 /* One that was counted is gone, or came to nothing. */
 void holders_remove_locked(struct serve *serve, const char *owner);
+/* The same for his calls that wait, of which he may have half of what there may be. */
+MUST_USE int holders_wait_locked(struct serve *serve, const char *owner,
+                                 struct pt2_err *err);
+void holders_wait_no_more_locked(struct serve *serve, const char *owner);
 void holders_done(struct serve *serve); /* those of sessions that the end found open */
 
 /* The runner's caches held that much less than before: after one was dropped. */

@@ -49,16 +49,22 @@ static void give_up_locked(struct serve_call *call, enum pt2_error code, const c
     call->runner = NULL;
 }
 
+void serve_waits_no_more_locked(struct serve *serve, const struct serve_call *call)
+{
+    serve->n_waiting--;
+    holders_wait_no_more_locked(serve, holders_of(call));
+    metrics_add(METRIC_CALLS_WAITING, -1, NULL);
+}
+
 /* Unlock, and finish the calls of a list. */
 static void finish_list_unlock(struct serve *serve, struct serve_call *list)
 {
     for (struct serve_call *call = list; call; call = call->next)
-        serve->n_waiting--;
+        serve_waits_no_more_locked(serve, call);
     pthread_mutex_unlock(&serve->lock);
     while (list) {
         struct serve_call *next = list->next;
 
-        metrics_add(METRIC_CALLS_WAITING, -1, NULL);
         serve_finish(serve, list);
         list = next;
     }
@@ -66,15 +72,21 @@ static void finish_list_unlock(struct serve *serve, struct serve_call *list)
 
 /* ---- submitting ---- */
 
-static int check_queue_locked(const struct serve *serve, struct pt2_err *err)
+/* It waits from now on, where there is room for it. */
+static int wait_locked(struct serve *serve, struct serve_call *call)
 {
     unsigned max = serve->options.max_waiting_all;
 
-    if (serve->n_waiting < max)
-        return 0;
-    metrics_add(METRIC_CALLS_REFUSED, 1, METRICS_LABELS("all"));
-    return pt2_err_set(err, PT2_ERR_QUEUE_FULL, "%u of %u calls wait already",
-                       serve->n_waiting, max);
+    if (serve->n_waiting >= max) {
+        metrics_add(METRIC_CALLS_REFUSED, 1, METRICS_LABELS("all"));
+        return pt2_err_set(&call->err, PT2_ERR_QUEUE_FULL, "%u of %u calls wait already",
+                           serve->n_waiting, max);
+    }
+    if (holders_wait_locked(serve, holders_of(call), &call->err) < 0)
+        return -1;
+    serve->n_waiting++;
+    metrics_add(METRIC_CALLS_WAITING, 1, NULL);
+    return 0;
 }
 
 static int enqueue_open_locked(struct serve *serve, struct serve_call *call)
@@ -86,12 +98,15 @@ static int enqueue_open_locked(struct serve *serve, struct serve_call *call)
         return pt2_err_set(&call->err, PT2_ERR_BUDGET, "there are %u sessions already",
                            serve->n_sessions);
     }
-    if (check_queue_locked(serve, &call->err) < 0)
+    if (wait_locked(serve, call) < 0)
         return -1;
-    if (holders_add_locked(serve, holders_of(call), call->max_sessions, &call->err) < 0)
+    if (holders_add_locked(serve, holders_of(call), call->max_sessions, &call->err) < 0) {
+        serve_waits_no_more_locked(serve, call);
         return -1;
+    }
     if (runner_for_locked(serve, call, &r, &call->err) < 0) {
         holders_remove_locked(serve, holders_of(call));
+        serve_waits_no_more_locked(serve, call);
         return -1;
     }
     serve->n_sessions++;
@@ -117,7 +132,7 @@ static int enqueue_locked(struct serve *serve, const char *id, struct serve_call
         return pt2_err_set(&call->err, PT2_ERR_QUEUE_FULL,
                            "%u calls wait for session '%s' already", s->n_waiting, id);
     }
-    if (check_queue_locked(serve, &call->err) < 0)
+    if (wait_locked(serve, call) < 0)
         return -1;
     session_push_locked(s, call);
     runner_returned_locked(s);
@@ -152,10 +167,6 @@ void serve_submit(struct serve *serve, const char *id, struct serve_call *call)
     } else if (!do_at_once_locked(serve, id, call)) {
         call->state = SERVE_WAITING;
         ret = id ? enqueue_locked(serve, id, call) : enqueue_open_locked(serve, call);
-        if (ret == 0) { /* from here on the runner may have it */
-            serve->n_waiting++;
-            metrics_add(METRIC_CALLS_WAITING, 1, NULL);
-        }
     }
     if (ret < 0)
         call->state = SERVE_DONE; /* a cancel comes too late */

@@ -22,8 +22,7 @@ static void begin_locked(struct serve *serve, struct serve_call *call)
     call->state = SERVE_RUNNING;
     call->begun_ns = clock_mono_ns();
     serve->n_busy++;
-    serve->n_waiting--;
-    metrics_add(METRIC_CALLS_WAITING, -1, NULL);
+    serve_waits_no_more_locked(serve, call);
     metrics_add(METRIC_CALLS_RUNNING, 1, NULL);
 }
 

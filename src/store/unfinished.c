@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/folder.h"
+#include "base/metrics.h"
 #include "store/uploads_impl.h"
 
 #include <errno.h>
@@ -22,15 +23,21 @@ static void folder_of(const struct uploads *uploads, const char *id,
              name);
 }
 
+static void hash_owner(const char *owner, char ret_hex[SHA256_HEX])
+{
+    uint8_t digest[SHA256_BYTES];
+
+    sha256_of(owner, strlen(owner), digest);
+    sha256_to_hex(digest, ret_hex);
+}
+
 static void path_of(const struct uploads *uploads, const char *owner, const char *id,
                     const char *name, char ret_path[PATH_MAX])
 {
-    uint8_t digest[SHA256_BYTES];
     char hex[SHA256_HEX];
     size_t n;
 
-    sha256_of(owner, strlen(owner), digest);
-    sha256_to_hex(digest, hex);
+    hash_owner(owner, hex);
     folder_of(uploads, id, ret_path);
     n = strlen(ret_path);
     snprintf(ret_path + n, PATH_MAX - n, "/%s-%s", hex, name);
@@ -107,8 +114,9 @@ static bool find_file(const struct uploads *uploads, const char *path,
 /* Files that nobody writes; expired ones go. */
 struct census {
     struct uploads *uploads;
+    char owner[SHA256_HEX]; /* of whom n_own are; "": of nobody */
     uint64_t bytes;
-    size_t n;
+    size_t n, n_own;
 };
 
 static int count_file(void *ctx, const char *folder, const char *name,
@@ -125,6 +133,7 @@ static int count_file(void *ctx, const char *folder, const char *name,
         return folder_remove(path, err);
     census->bytes += bytes;
     census->n++;
+    census->n_own += *census->owner && after_prefix(name, census->owner);
     return 0;
 }
 
@@ -146,14 +155,13 @@ static int take_census(struct uploads *uploads, struct census *ret, struct pt2_e
 {
     char path[PATH_MAX + 16];
 
-    *ret = (struct census){.uploads = uploads};
     snprintf(path, sizeof(path), "%s/unfinished", uploads->path);
     return folder_each(path, count_folder, ret, err);
 }
 
 int unfinished_expire_locked(struct uploads *uploads, struct pt2_err *err)
 {
-    struct census census;
+    struct census census = {.uploads = uploads};
 
     return take_census(uploads, &census, err);
 }
@@ -162,6 +170,9 @@ int unfinished_expire_locked(struct uploads *uploads, struct pt2_err *err)
 static int take_census_of_others(struct uploads *uploads, const struct upload *upload,
                                  struct census *ret, struct pt2_err *err)
 {
+    *ret = (struct census){.uploads = uploads};
+    if (upload)
+        hash_owner(upload->owner, ret->owner);
     if (take_census(uploads, ret, err) < 0)
         return -1;
     for (const struct upload *u = uploads->writers; u; u = u->next_writer) {
@@ -169,6 +180,7 @@ static int take_census_of_others(struct uploads *uploads, const struct upload *u
             continue;
         ret->bytes += u->reserved_bytes;
         ret->n++;
+        ret->n_own += upload && streq(u->owner, upload->owner);
     }
     return 0;
 }
@@ -201,6 +213,12 @@ static int reserve_locked(struct upload *upload, uint64_t bytes, bool is_new,
         return pt2_err_set(err, PT2_ERR_QUEUE_FULL,
                            "%zu of %d unfinished uploads are there already", census.n,
                            UNFINISHED_MAX);
+    if (is_new && *upload->owner && census.n_own >= UNFINISHED_MAX / 2) {
+        metrics_add(METRIC_HTTP_REFUSED, 1, METRICS_LABELS("unfinished-uploads"));
+        return pt2_err_set(err, PT2_ERR_TOKEN_LIMIT,
+                           "'%s' has %zu unfinished uploads, and may have %d",
+                           upload->owner, census.n_own, UNFINISHED_MAX / 2);
+    }
     /* Its own file is in the census until it is among the writers. */
     others = census.bytes - (upload->is_resumed ? 0 : upload->bytes);
     if (bytes > max || others > max - bytes)

@@ -17,15 +17,15 @@
 
 #include "store/uploads.h"
 
-#define UNFINISHED_MAX 100 /* of all owners and models */
+#define UNFINISHED_MAX 100 /* of all owners and models; half of them of one owner's */
 
 /* Go on with a file at offset; 0 begins one where there is none.  expected_bytes follow
  * (0: it is not known).  *ret_upload, which has no file yet, may not be moved, and is to
  * be dropped also on failure.
  * *ret_offset: -1, or with CONFLICT the offset that would be right (-1: another request
  * writes the file now).
- * Errors: as upload_begin; CONFLICT, QUEUE_FULL (UNFINISHED_MAX), NO_SPACE (also beyond
- * models.max_unfinished_bytes). */
+ * Errors: as upload_begin; CONFLICT, QUEUE_FULL (UNFINISHED_MAX), TOKEN_LIMIT (half of that,
+ * of owner; not of ""), NO_SPACE (also beyond models.max_unfinished_bytes). */
 MUST_USE int upload_resume(struct uploads *uploads, const char *owner, const char *id,
                            const char *name, uint64_t offset, uint64_t expected_bytes,
                            struct upload *ret_upload, int64_t *ret_offset,

@@ -282,6 +282,67 @@ def story_one_address_has_its_share_of_sessions_and_exports():
         d.get(f"/v1/exports/{job}?wait=60", expect=200)
 
 
+def elsewhere(d, head, body=b""):
+    return from_another_address(d).send(f"{head} HTTP/1.1\r\nHost: x\r\n".encode() + body)
+
+
+def story_one_address_has_half_of_the_uploads():
+    with Here("--set", "http.limit_local=yes", "--set", "http.max_uploads=3") as d:
+        held = [d.raw(upload(10) + b"1") for _ in range(2)]
+        until(lambda: d.metric("pt2d_http_uploads_active") == 2, "two of three")
+        reply = refused(d.raw(upload(600_000)).reply(), "token-limit")
+        assert "127.0.0.1" in reply.json["detail"], reply
+        other = from_another_address(d).send(upload(10) + b"1")
+        until(lambda: d.metric("pt2d_http_uploads_active") == 3, "the third is another's")
+        refused(from_another_address(d).send(upload(600_000)).reply(), "queue-full")
+        assert d.metric("pt2d_http_refused_total", reason="uploads") == 1
+        assert d.metric("pt2d_http_bodies_refused_total", why="uploads") == 1
+        for raw in held + [other]:
+            assert raw.send(b"x" * 9).reply().status in (200, 201)
+            raw.close()
+        assert d.metric("pt2d_http_uploads_active") == 0
+
+
+def story_one_address_has_half_of_the_bodies_and_what_is_only_said_takes_none():
+    size = 3 << 20
+    head = (f"POST /v1/exports HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {size}\r\n\r\n").encode()
+    with Daemon("--set", "http.limit_local=yes", "--set", "http.max_body_memory=8 MiB") as d:
+        reply = d.raw(head.replace(str(size).encode(), b"4194305")).reply()
+        assert reply.status == 413 and "4194304" in reply.json["detail"], reply
+        said = [d.raw(head) for _ in range(20)]
+        until(lambda: d.metric("pt2d_http_requests_active") == 21, "all have begun")
+        assert d.metric("pt2d_http_body_bytes") == 20 * 65536
+        full = said[0].send(b" " * (5 << 19))
+        until(lambda: d.metric("pt2d_http_body_bytes") >= 19 * 65536 + (5 << 19), "it came")
+        assert refused(said[1].send(b" " * (5 << 19)).reply(), "memory-budget")
+        assert d.metric("pt2d_http_refused_total", reason="body-memory") == 1
+        other = from_another_address(d).send(head.replace(str(size).encode(), b"1000000") + b" " * 999_998 + b"{}")
+        assert other.reply().status == 422
+        for raw in said + [other]:
+            raw.close()
+        until(lambda: d.metric("pt2d_http_body_bytes") == 0, "given back")
+
+
+def story_one_address_has_half_of_the_followers():
+    with Lab("--set", "http.limit_local=yes", "--set", "http.max_followers=2") as d:
+        job = d.export()
+        path = f"/v1/exports/{job}?wait=60"
+        first = d.ask("GET", path)
+        until(lambda: d.metric("pt2d_http_followers") == 1, "it waits")
+        refused(d.get(path), "token-limit")
+        other = elsewhere(d, f"GET {path}", b"\r\n")
+        until(lambda: d.metric("pt2d_http_followers") == 2, "another one may")
+        refused(d.get(path), "queue-full")
+        assert d.metric("pt2d_http_refused_total", reason="followers") == 1
+        assert d.metric("pt2d_http_followers_refused_total") == 1
+        d.let_exports_go()
+        for raw in (first, other):
+            assert raw.reply().json["state"] == "succeeded"
+            raw.close()
+        assert d.metric("pt2d_http_followers") == 0
+
+
 def story_rows_are_bounded():
     with Lab("--set", "http.max_idempotency_keys=4", "--set", "programs.max_aliases=1",
              "--set", "exports.max_kept=2") as d:
@@ -340,6 +401,38 @@ def story_calls_that_wait_are_bounded_in_number_and_time():
         assert d.get(f"/v1/sessions/{sessions[1]}").json["position"] == 1, "nothing was done"
         reply = d.post(f"/v1/sessions/{sessions[1]}/step", {"input_ids": [[1]]}, expect=200)
         assert reply.json["position"] == 2
+
+
+def story_one_address_has_half_of_the_calls_that_wait():
+    with Lab("--set", "http.limit_local=yes", "--set", "sessions.max_waiting_all=3") as d:
+        program = d.program()
+        session, other = d.session(program), d.session(program)
+        for one in (session, other):
+            d.post(f"/v1/sessions/{one}/step", {"input_ids": [[1]]}, expect=200)
+        with d.frozen_worker():
+            calls = [d.step(session)]
+            until(lambda: d.metric("pt2d_session_calls_running") == 1, "it runs")
+            calls += [d.step(one) for one in (session, other)]
+            until(lambda: d.metric("pt2d_session_calls_waiting") == 2, "two wait")
+            reply = refused(d.post(f"/v1/sessions/{other}/step", {"input_ids": [[1]]}), "token-limit")
+            assert "127.0.0.1" in reply.json["detail"], reply
+            refused(d.post("/v1/sessions", {"program": program, "engine": "aten"}), "token-limit")
+            body = b'{"input_ids": [[1]]}'
+            step = (f"POST /v1/sessions/{other}/step", b"Content-Type: application/json\r\n"
+                    b"Content-Length: %d\r\n\r\n" % len(body) + body)
+            calls.append(elsewhere(d, *step))
+            until(lambda: d.metric("pt2d_session_calls_waiting") == 3, "another one's may")
+            refused(elsewhere(d, *step).reply(), "queue-full")
+            assert d.metric("pt2d_http_refused_total", reason="calls") == 2
+            gone = calls.pop(1)
+            gone.close()
+            until(lambda: d.metric("pt2d_session_calls_waiting") == 2, "its place is free")
+            calls.append(d.step(session))
+            until(lambda: d.metric("pt2d_session_calls_waiting") == 3, "and taken")
+        for raw in calls:
+            assert raw.reply().status == 200
+            raw.close()
+        assert d.metric("pt2d_sessions") == 2
 
 
 def story_bad_clients_of_all_kinds_hold_nobody_up_and_leave_nothing():

@@ -198,6 +198,29 @@ def story_they_are_bounded_in_number():
         connection.close()
 
 
+def story_one_name_has_half_of_them():
+    with tempfile.TemporaryDirectory() as directory, empty_models() as models, \
+            Daemon("--set", "http.token_file=" + token_file(
+                directory, token_line("alice", "a"), token_line("bob", "b")), models=models) as d:
+        connection = d.connection()
+        for n in range(50):
+            d.request("PATCH", url(f"m{n}", FILE), body=b"x", headers={**part(0), **bearer("a")},
+                      expect=204, connection=connection)
+        held = broken(d, "held", b"xx", 0, 1, headers=bearer("b"), how="hold")
+        reply = patch(d, "more", b"x", 0, headers=bearer("a"), expect=429)
+        assert reply.problem == "token-limit" and "'alice'" in reply.json["detail"], reply
+        patch(d, "m7", b"x", 1, headers=bearer("a"))
+        for n in range(49):
+            d.request("PATCH", url(f"m{n}", FILE), body=b"x", headers={**part(0), **bearer("b")},
+                      expect=204, connection=connection)
+        assert patch(d, "more", b"x", 0, headers=bearer("b"), expect=429).problem == "queue-full"
+        patch(d, "m7", b"x", 2, last=True, headers=bearer("a"), expect=201)
+        assert patch(d, "more", b"x", 0, headers=bearer("b"), expect=429).problem == "token-limit"
+        patch(d, "more", b"x", 0, headers=bearer("a"))
+        held.close()
+        connection.close()
+
+
 def story_one_request_at_a_time_writes():
     with empty_models() as models, Daemon(models=models) as d:
         raw = broken(d, "m", DATA, 0, 1000, how="hold")

@@ -1,0 +1,69 @@
+/* share.c - what a request holds of its client's share (clients.h), until it ends. */
+#include "http/exchange.h"
+
+#include "base/metrics.h"
+
+/* Who has his share already is told another problem than where all of it is taken. */
+static const struct kind {
+    enum metric gauge, refused; /* the latter where all is taken, with the label why */
+    const char *why;            /* NULL: it has no labels */
+    const char *reason;         /* of METRIC_HTTP_REFUSED, for one client's share */
+    enum pt2_error all, own;
+    const char *text;           /* "'edge' may have 4 …" */
+} kinds[N_HOLDINGS] = {
+    [HOLD_BODIES] = {METRIC_HTTP_BODY_BYTES, METRIC_HTTP_BODIES_REFUSED, "memory",
+                     "body-memory", PT2_ERR_BUDGET, PT2_ERR_BUDGET,
+                     "bytes of memory for the bodies of requests"},
+    [HOLD_UPLOADS] = {METRIC_HTTP_UPLOADS, METRIC_HTTP_BODIES_REFUSED, "uploads",
+                      "uploads", PT2_ERR_QUEUE_FULL, PT2_ERR_TOKEN_LIMIT, "uploads"},
+    [HOLD_FOLLOWERS] = {METRIC_HTTP_FOLLOWERS, METRIC_HTTP_FOLLOWERS_REFUSED, NULL,
+                        "followers", PT2_ERR_QUEUE_FULL, PT2_ERR_TOKEN_LIMIT,
+                        "requests that wait for exports' news"},
+};
+
+static int refuse_share(struct http_exchange *x, enum holding what, bool is_own,
+                        struct pt2_err *err)
+{
+    const struct kind *kind = &kinds[what];
+    unsigned long long share = client_share(x->client, what);
+
+    if (is_own) {
+        metrics_add(METRIC_HTTP_REFUSED, 1, METRICS_LABELS(kind->reason));
+        return pt2_err_set(err, kind->own, "'%s' may have %llu %s at once",
+                           client_name(x->client), share, kind->text);
+    }
+    metrics_add(kind->refused, 1, kind->why ? METRICS_LABELS(kind->why) : NULL);
+    return pt2_err_set(err, kind->all, "all clients together have all %s that there may be",
+                       kind->text);
+}
+
+int share_take(struct http_exchange *x, enum holding what, uint64_t n,
+               struct pt2_err *err)
+{
+    enum held held;
+
+    pthread_mutex_lock(&x->lock);
+    held = client_hold(x->client, what, n);
+    if (held == HELD)
+        x->held[what] += n;
+    pthread_mutex_unlock(&x->lock);
+    if (held != HELD)
+        return refuse_share(x, what, held == HELD_SHARE, err);
+    metrics_add(kinds[what].gauge, (double)n, NULL);
+    return 0;
+}
+
+void share_done(struct http_exchange *x)
+{
+    for (enum holding what = 0; what < N_HOLDINGS; what++) {
+        if (x->held[what] == 0)
+            continue;
+        client_let_go(x->client, what, x->held[what]);
+        metrics_add(kinds[what].gauge, -(double)x->held[what], NULL);
+    }
+}
+
+int http_follow(struct http_request *req, struct pt2_err *err)
+{
+    return share_take(exchange_of(req), HOLD_FOLLOWERS, 1, err);
+}
