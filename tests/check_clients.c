@@ -163,7 +163,8 @@ END_TEST
 
 START_TEST(test_clients_hold_half_of_what_there_is)
 {
-    const struct clients_options options = {.max = {[HOLD_BODIES] = 9, [HOLD_UPLOADS] = 1}};
+    const struct clients_options options = {
+        .max = {[HOLD_BODIES] = 9, [HOLD_ANSWERS] = 9, [HOLD_UPLOADS] = 1}};
     struct clients *clients;
     struct client *a, *b, *local;
     bool is_full;
@@ -185,6 +186,13 @@ START_TEST(test_clients_hold_half_of_what_there_is)
     ck_assert_uint_eq(client_share(local, HOLD_BODIES), 9);
     ck_assert_int_eq(client_hold(local, HOLD_BODIES, 9), HELD);
     client_let_go(local, HOLD_BODIES, 9);
+    /* One answer may be of any size, but no second one beside it. */
+    ck_assert_int_eq(client_hold(a, HOLD_ANSWERS, 10), HELD_ALL);
+    ck_assert_int_eq(client_hold(a, HOLD_ANSWERS, 7), HELD);
+    ck_assert_int_eq(client_hold(a, HOLD_ANSWERS, 1), HELD_SHARE);
+    ck_assert_int_eq(client_hold(b, HOLD_ANSWERS, 2), HELD);
+    client_let_go(a, HOLD_ANSWERS, 7);
+    client_let_go(b, HOLD_ANSWERS, 2);
     /* One is enough for one; what has no bound is anybody's. */
     ck_assert_int_eq(client_hold(a, HOLD_UPLOADS, 1), HELD);
     ck_assert_int_eq(client_hold(b, HOLD_UPLOADS, 1), HELD_ALL);

@@ -39,10 +39,16 @@ METRIC(HTTP_BODY_LIMIT, GAUGE, "pt2d_http_body_limit_bytes", "",
        "Memory that request bodies may have")
 METRIC(HTTP_BODIES_REFUSED, COUNTER, "pt2d_http_bodies_refused_total", "why",
        "Requests answered 429 for their body: memory, uploads (too many at once)")
+METRIC(HTTP_ANSWER_BYTES, GAUGE, "pt2d_http_answer_bytes", "",
+       "Memory held by answers of 64 KiB and more that are made, or not read yet")
+METRIC(HTTP_ANSWER_LIMIT, GAUGE, "pt2d_http_answer_limit_bytes", "",
+       "Memory that these answers may have")
+METRIC(HTTP_ANSWERS_REFUSED, COUNTER, "pt2d_http_answers_refused_total", "",
+       "Requests answered 429 because the answers of others had all of it")
 METRIC(HTTP_REFUSED, COUNTER, "pt2d_http_refused_total", "reason",
        "Requests refused for who sent them: host, origin, token, certificate, scope, or a limit "
        "of one client (connections, rate, sessions, exports, idempotency-keys, body-memory, "
-       "uploads, followers, calls, unfinished-uploads)")
+       "answer-memory, uploads, followers, calls, unfinished-uploads)")
 METRIC(TLS_HANDSHAKES, COUNTER, "pt2d_tls_handshakes_total", "result",
        "Connections to TLS addresses that ended, by their handshake: ok, failed, or refused for "
        "the client's certificate")

@@ -276,7 +276,7 @@ bool client_is_limited(const struct client *client)
 
 /* ---- what they hold ---- */
 
-static uint64_t max_of_all(const struct client *client, enum holding what)
+uint64_t client_share_of_all(const struct client *client, enum holding what)
 {
     uint64_t max = client->clients->options.max[what];
 
@@ -285,7 +285,7 @@ static uint64_t max_of_all(const struct client *client, enum holding what)
 
 uint64_t client_share(const struct client *client, enum holding what)
 {
-    uint64_t max = max_of_all(client, what);
+    uint64_t max = client_share_of_all(client, what);
 
     return max < UINT64_MAX && client_is_limited(client) ? max - max / 2 : max;
 }
@@ -293,13 +293,16 @@ uint64_t client_share(const struct client *client, enum holding what)
 enum held client_hold(struct client *client, enum holding what, uint64_t n)
 {
     struct clients *clients = client->clients;
-    uint64_t max = max_of_all(client, what), share = client_share(client, what);
+    uint64_t max = client_share_of_all(client, what), share = client_share(client, what);
     enum held held = HELD;
+    bool is_first;
 
     pthread_mutex_lock(&clients->lock);
+    is_first = what == HOLD_ANSWERS && client->held[what] == 0;
     if (n > max - clients->held[what]) {
         held = HELD_ALL;
-    } else if (n > share - client->held[what]) {
+    } else if (!is_first && (client->held[what] > share ||
+                             n > share - client->held[what])) {
         held = HELD_SHARE;
     } else {
         clients->held[what] += n;

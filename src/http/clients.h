@@ -24,9 +24,9 @@ struct client;
 
 enum direction { CLIENT_UPLOAD, CLIENT_DOWNLOAD };
 
-/* What all clients together may hold so much of, and one of them half: memory for bodies,
- * uploads at once, followers of exports. */
-enum holding { HOLD_BODIES, HOLD_UPLOADS, HOLD_FOLLOWERS, N_HOLDINGS };
+/* What all clients together may hold so much of, and one of them half: memory for bodies
+ * and for answers, uploads at once, followers of exports. */
+enum holding { HOLD_BODIES, HOLD_ANSWERS, HOLD_UPLOADS, HOLD_FOLLOWERS, N_HOLDINGS };
 
 /* max_connections of one address; rates of one client in bytes a second; max of all clients
  * together; 0: any.  Connections from this machine itself count where limit_local. */
@@ -69,12 +69,16 @@ bool client_is_paced(const struct client *client, enum direction direction,
 
 enum held { HELD, HELD_ALL, HELD_SHARE }; /* it may; all is taken; its share is */
 
-/* It holds n more from now on, where it may. */
+/* It holds n more from now on, where it may.  One answer alone may have more than half: a
+ * cache is downloaded whole or not. */
 MUST_USE enum held client_hold(struct client *client, enum holding what, uint64_t n);
 void client_let_go(struct client *client, enum holding what, uint64_t n);
-/* The most that it may hold: half of what there is, at least one; of what limits do not hold
- * for, all. */
+/* The most that it may hold: half of what there is, at least one; all where limits do not
+ * hold for it. */
 uint64_t client_share(const struct client *client, enum holding what);
+
+/* What there is of it; UINT64_MAX: any amount. */
+uint64_t client_share_of_all(const struct client *client, enum holding what);
 
 /* How many are known. */
 size_t clients_count(struct clients *clients);

@@ -119,6 +119,7 @@ struct http_exchange {
     int64_t deadline_ms; /* monotonic; INT64_MAX: none */
     struct stream stream;
     uint64_t held[N_HOLDINGS]; /* of its client's share */
+    uint64_t small_answers;    /* bytes reserved for an answer, too few to be counted */
     atomic_bool gone;
 };
 
@@ -196,6 +197,11 @@ enum MHD_Result intake(struct http_exchange *x, const char *method, const char *
  * TOKEN_LIMIT.  Any thread. */
 MUST_USE int share_take(struct http_exchange *x, enum holding what, uint64_t n,
                         struct pt2_err *err);
+/* Its answer has len bytes: what was reserved for it beyond that is given back, and what was
+ * not, taken; where may_refuse is false and there is none left, it is not counted.
+ * Errors: those of http_reserve_answer. */
+MUST_USE int share_answer(struct http_exchange *x, uint64_t len, bool may_refuse,
+                          struct pt2_err *err);
 void share_done(struct http_exchange *x); /* the request ends */
 
 /* ---- body.c ---- */

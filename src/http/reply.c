@@ -79,6 +79,41 @@ bool response_add_headers(struct http_exchange *x, struct MHD_Response *response
     return ok;
 }
 
+/* Those of an answer that is not given after all. */
+static void drop_headers(struct http_exchange *x)
+{
+    pthread_mutex_lock(&x->lock);
+    for (struct out_header **at = &x->out_headers; *at;) {
+        struct out_header *h = *at;
+
+        if (!pthread_equal(h->thread, pthread_self())) {
+            at = &h->next;
+            continue;
+        }
+        *at = h->next;
+        free(h->name);
+        free(h->value);
+        free(h);
+    }
+    pthread_mutex_unlock(&x->lock);
+}
+
+/* Memory for an answer that nobody may read: of so many bytes.  Only what changed nothing is
+ * refused, and not what an operator sees the trouble by.  False: replied. */
+static bool has_room(struct http_exchange *x, unsigned status, size_t len)
+{
+    const struct route *route = x->req.route;
+    bool may_refuse = status < 400 && route && streq(route->method, "GET") &&
+                      !(route->flags & HTTP_QUIET);
+    struct pt2_err err = {0};
+
+    if (share_answer(x, len, may_refuse, &err) == 0)
+        return true;
+    drop_headers(x);
+    http_reply_err(&x->req, &err);
+    return false;
+}
+
 struct MHD_Response *response_of(struct http_exchange *x, const char *content_type,
                                  char *data, size_t len)
 {
@@ -107,7 +142,10 @@ void http_reply_bytes(struct http_request *req, unsigned status, const char *con
 {
     struct http_exchange *x = exchange_of(req);
 
-    exchange_reply(x, status, response_of(x, content_type, data, len), NULL);
+    if (has_room(x, status, len))
+        exchange_reply(x, status, response_of(x, content_type, data, len), NULL);
+    else
+        free(data);
 }
 
 void http_reply_text(struct http_request *req, unsigned status, const char *content_type,
@@ -152,6 +190,10 @@ static void reply_json(struct http_request *req, unsigned status,
     size_t len;
     char *text = print_json(json, &len);
 
+    if (text && !has_room(x, status, len)) {
+        free(text);
+        return;
+    }
     if (text)
         response = response_of(x, content_type, text, len);
     exchange_reply(x, status, response, json);

@@ -107,6 +107,12 @@ void http_on_reply(struct http_request *req, http_reply_fn *fn, void *ctx);
  * Errors: QUEUE_FULL, TOKEN_LIMIT. */
 MUST_USE int http_follow(struct http_request *req, struct pt2_err *err);
 
+/* Memory for its answer, before it is made: n bytes more of its client's share, given back
+ * when the request ends, or what the reply does not need of it with the reply.  What nobody
+ * reserved is taken with the reply, whose request is answered 429 where there is none.
+ * Errors: BUDGET, ANSWER_TOO_LARGE (more than there can be).  Any thread that holds the request. */
+MUST_USE int http_reserve_answer(struct http_request *req, uint64_t n, struct pt2_err *err);
+
 /* Run fn(req) on the pool, where it may block; for handlers that decide late.  Takes its
  * own reference.  Replies 429 itself where the pool's queue is full, and 503 while
  * stopping. */

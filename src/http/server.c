@@ -289,6 +289,7 @@ static int start_parts(struct http_server *server, struct pt2_err *err)
         .rates = {[CLIENT_UPLOAD] = config_get_size(config, "http.upload_rate"),
                   [CLIENT_DOWNLOAD] = config_get_size(config, "http.download_rate")},
         .max = {[HOLD_BODIES] = config_get_size(config, "http.max_body_memory"),
+                [HOLD_ANSWERS] = config_get_size(config, "http.max_answer_memory"),
                 [HOLD_UPLOADS] = (uint64_t)config_get_int(config, "http.max_uploads"),
                 [HOLD_FOLLOWERS] = (uint64_t)config_get_int(config, "http.max_followers")}};
     const struct pool_options pool = {
@@ -309,6 +310,7 @@ static int start_parts(struct http_server *server, struct pt2_err *err)
         return -1;
     if (read_tls(server, err) < 0 || check_exposure(server, err) < 0)
         return -1;
+    metrics_set(METRIC_HTTP_ANSWER_LIMIT, (double)clients.max[HOLD_ANSWERS], NULL);
     metrics_set(METRIC_HTTP_BODY_LIMIT, (double)clients.max[HOLD_BODIES], NULL);
     if (clients_new(&clients, &server->clients, err) < 0 ||
         watcher_new(server->listeners, server->n_listeners,

@@ -73,6 +73,17 @@ static void done(struct serve_call *call)
     http_request_unref(req); /* sc may go with it */
 }
 
+static int reserve(struct serve_call *call, uint64_t bytes, struct pt2_err *err)
+{
+    struct session_call *sc = call->context;
+
+    if (!sc->is_reserved &&
+        http_reserve_answer(sc->req, bytes + sc->answer_bytes, err) < 0)
+        return -1;
+    sc->is_reserved = true;
+    return 0;
+}
+
 void session_call_late(const struct http_request *req, struct serve_call *call)
 {
     if (serve_cancel(req->app->serve, call, PT2_ERR_NOT_IN_TIME,
@@ -156,6 +167,7 @@ struct session_call *session_call_new(struct http_request *req, enum serve_verb 
     }
     serve_call_init(&sc->call, verb, done, sc);
     session_call_of(req, &sc->call);
+    sc->call.reserve = reserve;
     sc->req = req;
     sc->id = verb == SERVE_OPEN ? NULL : req->params[0];
     sc->reply = reply;

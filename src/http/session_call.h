@@ -25,6 +25,8 @@ struct session_call {
     const char *id; /* the session's; NULL for SERVE_OPEN */
     /* Called where the call went well; replies. */
     void (*reply)(struct session_call *sc);
+    uint64_t answer_bytes; /* that reply may take, beside the call's logits or file */
+    bool is_reserved;      /* with these */
     int64_t if_match[SESSION_MAX_IF_MATCH];
     void *extra; /* the handler's, freed by extra_free with the request */
     void (*extra_free)(void *extra);

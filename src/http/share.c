@@ -3,6 +3,8 @@
 
 #include "base/metrics.h"
 
+#define SMALL_ANSWER (64 << 10) /* bytes; smaller ones are not counted: doc/bounds.md */
+
 /* Who has his share already is told another problem than where all of it is taken. */
 static const struct kind {
     enum metric gauge, refused; /* the latter where all is taken, with the label why */
@@ -14,6 +16,9 @@ static const struct kind {
     [HOLD_BODIES] = {METRIC_HTTP_BODY_BYTES, METRIC_HTTP_BODIES_REFUSED, "memory",
                      "body-memory", PT2_ERR_BUDGET, PT2_ERR_BUDGET,
                      "bytes of memory for the bodies of requests"},
+    [HOLD_ANSWERS] = {METRIC_HTTP_ANSWER_BYTES, METRIC_HTTP_ANSWERS_REFUSED, NULL,
+                      "answer-memory", PT2_ERR_BUDGET, PT2_ERR_BUDGET,
+                      "bytes of memory for answers"},
     [HOLD_UPLOADS] = {METRIC_HTTP_UPLOADS, METRIC_HTTP_BODIES_REFUSED, "uploads",
                       "uploads", PT2_ERR_QUEUE_FULL, PT2_ERR_TOKEN_LIMIT, "uploads"},
     [HOLD_FOLLOWERS] = {METRIC_HTTP_FOLLOWERS, METRIC_HTTP_FOLLOWERS_REFUSED, NULL,
@@ -37,8 +42,7 @@ static int refuse_share(struct http_exchange *x, enum holding what, bool is_own,
                        kind->text);
 }
 
-int share_take(struct http_exchange *x, enum holding what, uint64_t n,
-               struct pt2_err *err)
+static enum held hold(struct http_exchange *x, enum holding what, uint64_t n)
 {
     enum held held;
 
@@ -47,11 +51,62 @@ int share_take(struct http_exchange *x, enum holding what, uint64_t n,
     if (held == HELD)
         x->held[what] += n;
     pthread_mutex_unlock(&x->lock);
-    if (held != HELD)
-        return refuse_share(x, what, held == HELD_SHARE, err);
-    metrics_add(kinds[what].gauge, (double)n, NULL);
+    if (held == HELD)
+        metrics_add(kinds[what].gauge, (double)n, NULL);
+    return held;
+}
+
+int share_take(struct http_exchange *x, enum holding what, uint64_t n,
+               struct pt2_err *err)
+{
+    enum held held = hold(x, what, n);
+
+    return held == HELD ? 0 : refuse_share(x, what, held == HELD_SHARE, err);
+}
+
+/* ---- answers ---- */
+
+int http_reserve_answer(struct http_request *req, uint64_t n, struct pt2_err *err)
+{
+    struct http_exchange *x = exchange_of(req);
+    uint64_t max = client_share_of_all(x->client, HOLD_ANSWERS);
+
+    pthread_mutex_lock(&x->lock);
+    x->small_answers += n;
+    n = x->small_answers < SMALL_ANSWER && !x->held[HOLD_ANSWERS] ? 0 : x->small_answers;
+    x->small_answers -= n;
+    pthread_mutex_unlock(&x->lock);
+    if (n > max)
+        return pt2_err_set(err, PT2_ERR_ANSWER_TOO_LARGE,
+                           "the answer takes %llu bytes of memory, and all answers together "
+                           "may have %llu (http.max_answer_memory)",
+                           (unsigned long long)n, (unsigned long long)max);
+    return n ? share_take(x, HOLD_ANSWERS, n, err) : 0;
+}
+
+int share_answer(struct http_exchange *x, uint64_t len, bool may_refuse,
+                 struct pt2_err *err)
+{
+    uint64_t need = len < SMALL_ANSWER ? 0 : len, has, surplus;
+
+    pthread_mutex_lock(&x->lock);
+    has = x->held[HOLD_ANSWERS];
+    surplus = has - MIN(has, need);
+    x->held[HOLD_ANSWERS] -= surplus;
+    if (surplus)
+        client_let_go(x->client, HOLD_ANSWERS, surplus);
+    pthread_mutex_unlock(&x->lock);
+    if (surplus)
+        metrics_add(METRIC_HTTP_ANSWER_BYTES, -(double)surplus, NULL);
+    if (need <= has)
+        return 0;
+    if (may_refuse)
+        return http_reserve_answer(&x->req, need - has, err);
+    (void)hold(x, HOLD_ANSWERS, need - has);
     return 0;
 }
+
+/* ---- the end ---- */
 
 void share_done(struct http_exchange *x)
 {

@@ -59,6 +59,7 @@ static void reply(struct session_call *sc)
         return;
     }
     step_answer_json(&b, &c->body, &c->facts, &sc->call);
+    free(TAKE(sc->call.logits)); /* which the text has now */
     len = b.len;
     if (buf_failed(&b))
         http_reply_problem(sc->req, PT2_ERR_NOMEM, "no memory for the answer");
@@ -129,6 +130,7 @@ void step_post(struct http_request *req)
     c->is_raw = streq(req->accepts, "application/octet-stream");
     if (read_body(req, c) < 0)
         return;
+    sc->answer_bytes = c->is_raw ? 0 : step_answer_bytes(&c->body, &c->facts, false);
     sc->call.step.input_ids = c->body.input_ids;
     sc->call.step.s = c->body.s;
     sc->call.step.start = c->body.start;

@@ -21,6 +21,7 @@ struct item {
     struct step_body body;
     struct serve_facts facts;
     bool is_good; /* to be run */
+    bool is_reserved; /* memory for its result */
     char *text;   /* the result; NULL: out of memory */
 };
 
@@ -113,6 +114,17 @@ static void step_done(struct serve_call *call)
         set_err(item);
     }
     item_is_through(item->steps);
+}
+
+static int reserve(struct serve_call *call, uint64_t bytes, struct pt2_err *err)
+{
+    struct item *item = call->context;
+
+    bytes += step_answer_bytes(&item->body, &item->facts, false);
+    if (!item->is_reserved && http_reserve_answer(item->steps->req, bytes, err) < 0)
+        return -1;
+    item->is_reserved = true;
+    return 0;
 }
 
 static void cancelled(struct http_request *req, enum http_cancel why)
@@ -229,6 +241,7 @@ static struct steps *steps_new(struct http_request *req, const json_t *array)
         item->steps = steps;
         serve_call_init(&item->call, SERVE_STEP, step_done, item);
         session_call_of(req, &item->call);
+        item->call.reserve = reserve;
         read_item(item, json_array_get(array, i), i);
     }
     return steps;

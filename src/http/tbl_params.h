@@ -102,6 +102,10 @@ PARAM(http, max_body_memory, SIZE, "bytes", "128 MiB", 1048576, 1099511627776,
       "Memory for the bodies of all requests together, and for what JSON in them becomes, and "
       "half of it for those of one client; beyond, the answer is 429, and 413 to a body that "
       "alone is more than that.")
+PARAM(http, max_answer_memory, SIZE, "bytes", "512 MiB", 1048576, 1099511627776,
+      "Memory for the answers of 64 KiB and more that are made, or not read yet, together, and "
+      "half of it for those of one client, or one answer of any size; beyond, the answer is 429. "
+      " The largest cache that can be downloaded.")
 PARAM(http, max_uploads, INT, "requests", "32", 1, 10000,
       "File uploads at once, and half of them of one client; beyond, the answer is 429.")
 PARAM(http, max_followers, INT, "requests", "128", 1, 100000,

@@ -81,7 +81,9 @@ static int add_bytes(void *context, size_t i, const struct pt2_cache_buffer *buf
 }
 
 int cache_file_write(struct pt2_cache *cache, const char *program, int64_t position,
-                     char **ret_file, size_t *ret_size, struct pt2_err *err)
+                     int (*reserve)(void *context, uint64_t bytes, struct pt2_err *err),
+                     void *context, char **ret_file, size_t *ret_size,
+                     struct pt2_err *err)
 {
     struct writer w = {.cache = cache,
                        .header = BUF_INIT(CACHE_FILE_MAX_HEADER),
@@ -98,6 +100,10 @@ int cache_file_write(struct pt2_cache *cache, const char *program, int64_t posit
     while (w.header.len % 8 != 0 && !buf_failed(&w.header))
         buf_str(&w.header, " ");
     header_size = w.header.len;
+    if (reserve && reserve(context, 8 + header_size + w.bytes, err) < 0) {
+        buf_done(&w.header);
+        return -1;
+    }
     if (ret == 0 && !buf_failed(&w.header))
         file = malloc(8 + header_size + w.bytes + 1);
     header = buf_take(&w.header);

@@ -15,9 +15,13 @@
 
 #define CACHE_FILE_MAX_HEADER (1 << 20) /* bytes */
 
-/* *ret_file is new, *ret_size bytes.  Errors: NOMEM. */
+/* *ret_file is new, *ret_size bytes, which reserve is asked for before they are taken; NULL:
+ * they are there.  Errors: NOMEM, those of reserve. */
 MUST_USE int cache_file_write(struct pt2_cache *cache, const char *program,
-                              int64_t position, char **ret_file, size_t *ret_size,
+                              int64_t position,
+                              int (*reserve)(void *context, uint64_t bytes,
+                                             struct pt2_err *err),
+                              void *context, char **ret_file, size_t *ret_size,
                               struct pt2_err *err);
 
 /* Check the whole file, then fill the buffers; positions beyond the file's stay as they

@@ -171,6 +171,10 @@ struct serve_call {
     /* Called once: from serve_submit, serve_cancel, serve_delete or the runner. */
     void (*done)(struct serve_call *call);
     void *context; /* the caller's */
+    /* NULL, or asked before a step runs and a SAVE reads the cache, on the runner's thread, no
+     * lock held: may so many bytes be taken for logits or file?  -1 with err: the call fails,
+     * and nothing was done.  Of a step that had to wait again it may be asked again. */
+    int (*reserve)(struct serve_call *call, uint64_t bytes, struct pt2_err *err);
     /* Who calls (base/owner.h): sessions that he does not see are NOT_FOUND, and those
      * that OPEN and FORK make are owner's, who may have max_sessions (0: any number). */
     const char *who, *owner; /* NULL: sees all; nobody's */

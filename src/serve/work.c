@@ -193,10 +193,14 @@ static int prepare_step(struct session *s, struct serve_call *call, bool is_slic
 {
     uint64_t rows = call->step.rows == PT2_ROWS_ALL ? (uint64_t)call->step.s : 1, bytes;
 
-    if (call->step.rows != PT2_ROWS_NONE) {
-        if (!size_mul(rows, (uint64_t)s->facts.batch_size, &rows) ||
-            !size_mul(rows, (uint64_t)s->facts.vocab_size * sizeof(float), &bytes))
-            return pt2_err_set(&call->err, PT2_ERR_NOMEM, "the logits are too many");
+    if (call->step.rows == PT2_ROWS_NONE)
+        rows = 0;
+    if (!size_mul(rows, (uint64_t)s->facts.batch_size, &rows) ||
+        !size_mul(rows, (uint64_t)s->facts.vocab_size * sizeof(float), &bytes))
+        return pt2_err_set(&call->err, PT2_ERR_NOMEM, "the logits are too many");
+    if (call->reserve && call->reserve(call, bytes, &call->err) < 0)
+        return -1;
+    if (bytes > 0) {
         call->logits = malloc(bytes);
         if (!call->logits)
             return pt2_err_set(&call->err, PT2_ERR_NOMEM,
@@ -298,11 +302,18 @@ bool work_slice_done(struct serve_call *call, const struct pt2_step *step)
 
 /* ---- saving and restoring ---- */
 
+static int reserve_file(void *context, uint64_t bytes, struct pt2_err *err)
+{
+    struct serve_call *call = context;
+
+    return call->reserve ? call->reserve(call, bytes, err) : 0;
+}
+
 static void save(struct session *s, struct serve_call *call)
 {
     /* the outcome is in call->err */
-    (void)!cache_file_write(s->cache, s->facts.program, s->position, &call->file,
-                            &call->file_size, &call->err);
+    (void)!cache_file_write(s->cache, s->facts.program, s->position, reserve_file, call,
+                            &call->file, &call->file_size, &call->err);
 }
 
 struct restoring {

@@ -48,7 +48,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         FUZZ_CHECK(err.code && *err.text && memcmp(before, after, 72) == 0);
     } else {
         FUZZ_CHECK(position >= 0 && position <= 8);
-        FUZZ_CHECK(cache_file_write(cache, program, position, &file, &n, NULL) == 0);
+        FUZZ_CHECK(cache_file_write(cache, program, position, NULL, NULL, &file, &n,
+                                    NULL) == 0);
         FUZZ_CHECK(pt2_cache_fork(cache, &other, NULL) == 0);
         FUZZ_CHECK(cache_file_read(file, n, other, program, 8, NULL, NULL, &again,
                                    NULL) == 0);

@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import socket
+import struct
 import sys
 import tempfile
 import time
@@ -341,6 +342,73 @@ def story_one_address_has_half_of_the_followers():
             assert raw.reply().json["state"] == "succeeded"
             raw.close()
         assert d.metric("pt2d_http_followers") == 0
+
+
+def filled(cache, n):
+    """A cache file of one position, with n of them."""
+    size, = struct.unpack("<Q", cache[:8])
+    header, at = json.loads(cache[8:8 + size]), 0
+    header["__metadata__"]["position"] = str(n)
+    for name, tensor in header.items():
+        if name != "__metadata__":
+            tensor["shape"][2] = n
+            bytes = 4
+            for dim in tensor["shape"]:
+                bytes *= dim
+            tensor["data_offsets"] = [at, at + bytes]
+            at += bytes
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text + b"\0" * at
+
+
+def story_answers_that_nobody_reads_are_bounded():
+    with Lab("--set", "http.limit_local=yes", "--set", "http.max_answer_memory=40 MiB") as d:
+        d.let_exports_go()
+        job = d.post("/v1/exports", {"model": "big", "cache": {"max_cache_len": 16384}}, expect=202).json["id"]
+        until(lambda: d.get(f"/v1/exports/{job}?wait=60").json["state"] == "succeeded", "the program")
+        session = d.session(job)
+        d.post(f"/v1/sessions/{session}/step", {"input_ids": [[1]]}, expect=200)
+        path = f"/v1/sessions/{session}/cache"
+        d.request("PUT", path, body=filled(d.get(path, expect=200).body, 16000), expect=200)
+        whole = d.get(path, expect=200).body
+        assert len(whole) > 15 << 20
+        held = lambda: d.metric("pt2d_http_answer_bytes")
+        until(lambda: held() == 0, "it was read")
+        first = d.ask("GET", path)
+        until(lambda: held() == len(whole), "it is not read")
+        for _ in range(8):
+            reply = refused(d.get(path), "memory-budget")
+            assert "127.0.0.1" in reply.json["detail"] and "Content-Disposition" not in reply.headers, reply
+        other = elsewhere(d, f"GET {path}", b"\r\n")
+        until(lambda: held() == 2 * len(whole), "another one's")
+        refused(elsewhere(d, f"GET {path}", b"\r\n").reply(), "memory-budget")
+        d.post(f"/v1/sessions/{session}/step", {"input_ids": [[1]], "logits": False, "top_k": 1}, expect=200)
+        assert d.metric("pt2d_http_refused_total", reason="answer-memory") == 8
+        assert d.metric("pt2d_http_answers_refused_total") == 1
+        assert d.metric("pt2d_http_answer_limit_bytes") == 40 << 20
+        assert first.reply().body == whole
+        until(lambda: held() == len(whole), "one was read")
+        d.get(path, expect=200)
+        other.reset()
+        until(lambda: held() == 0, "the other one's client has gone")
+
+
+def story_a_step_whose_answer_finds_no_memory_does_nothing():
+    with Lab("--set", "http.max_answer_memory=3 MiB") as d:
+        session = d.session(d.program())
+        path = f"/v1/sessions/{session}/step"
+        steps = {"input_ids": [list(range(40))], "rows": "all"}
+        reply = d.post(path, steps, expect=422)
+        assert reply.problem == "answer-too-large" and "max_answer_memory" in reply.json["detail"], reply
+        many = d.post("/v1/steps", {"steps": [{"session": session, **steps}]}, expect=200).json["results"][0]
+        assert many["status"] == 422 and many["body"]["type"] == "/problems/answer-too-large", many
+        assert d.get(f"/v1/sessions/{session}", expect=200).json["position"] == 0, "nothing was done"
+        raw = d.post(path, steps, headers={"Accept": "application/octet-stream"}, expect=200)
+        assert len(raw.body) == 40 * 8192 * 4
+        assert d.post(path, {"input_ids": [[1]]}, expect=200).json["position"] == 41
+        d.post("/v1/steps", {"steps": [{"session": session, "input_ids": [[1]]}]}, expect=200)
+        until(lambda: d.metric("pt2d_http_answer_bytes") == 0, "all of it is given back")
 
 
 def story_rows_are_bounded():

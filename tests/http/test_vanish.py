@@ -135,7 +135,8 @@ class Lab(Daemon):
         """Nothing of a request is left: connections, bodies, descriptors."""
         wanted = {"pt2d_http_connections": 1, "pt2d_http_requests_suspended": 0,
                   "pt2d_http_requests_active": 1, "pt2d_http_uploads_active": 0,
-                  "pt2d_http_body_bytes": 0, "pt2d_session_calls_waiting": 0}
+                  "pt2d_http_body_bytes": 0, "pt2d_http_answer_bytes": 0,
+                  "pt2d_session_calls_waiting": 0}
         self.busy = {name: n for name in wanted if (n := self.metric(name)) != wanted[name]}
         if more := collections.Counter(self.fds()) - collections.Counter(fds):
             self.busy["open"] = dict(more)
