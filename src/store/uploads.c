@@ -45,7 +45,7 @@ struct pt2_checkpoint_file uploads_file_facts(const struct stat *st)
 
 static int failed(const struct uploads *uploads, const char *path, struct pt2_err *err)
 {
-    if (errno == EACCES || errno == EROFS || errno == EPERM)
+    if (errno == EACCES || errno == EROFS || errno == EPERM || errno == ENOTDIR)
         return pt2_err_errno(err, PT2_ERR_FORBIDDEN,
                              "no models are taken: the models directory '%s' can't be "
                              "written",

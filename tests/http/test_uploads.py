@@ -207,12 +207,12 @@ def story_a_directory_that_is_not_ours_takes_nothing():
             shutil.rmtree(os.path.join(models, ".uploads"), ignore_errors=True)
             d.delete(url("m"), expect=403)
             os.chmod(models, 0o700)
-    with empty_models() as models:
+    with empty_models() as models, Daemon(models=models) as d:
         os.rmdir(models)
         with open(models, "w"):
             pass
-        with Daemon(models=models) as d:
-            put(d, "m", "config.json", b"{}", expect=500)
+        put(d, "m", "config.json", b"{}", expect=403)
+        publish(d, "m", FILES, expect=403)
         os.unlink(models)
         os.mkdir(models)
 
