@@ -508,6 +508,26 @@ START_TEST(test_guard_hosts)
 }
 END_TEST
 
+START_TEST(test_guard_config)
+{
+    static const char *const bad_hosts[] = {"http://x/", "x y:80", "a/b", "[::1]", "x,y"};
+    static const char *const bad_origins[] = {"x", "https://", "http://x/", "https://x/page",
+                                              "://x", "https://x:y", "http//x"};
+
+    ck_assert_int_eq(guard_check_config(" pt2d.example  farm_1 10.0.0.1 ::1 ",
+                                        "https://tools.example http://[::1]:80 null "
+                                        "chrome-extension://abc",
+                                        &err),
+                     0);
+    ck_assert_int_eq(guard_check_config("", "", &err), 0);
+    for (size_t i = 0; i < ARRAY_LEN(bad_hosts); i++)
+        ck_assert_msg(guard_check_config(bad_hosts[i], "", NULL) < 0, "%s", bad_hosts[i]);
+    for (size_t i = 0; i < ARRAY_LEN(bad_origins); i++)
+        ck_assert_msg(guard_check_config("", bad_origins[i], NULL) < 0, "%s",
+                      bad_origins[i]);
+}
+END_TEST
+
 START_TEST(test_guard_origins)
 {
     static const char *const good[] = {"http://localhost:8250", "https://LOCALHOST:8250",
@@ -570,6 +590,7 @@ int main(void)
     tcase_add_test(core, test_auth_knows_the_peer);
     tcase_add_test(core, test_auth_knows_the_certificate);
     tcase_add_test(core, test_guard_hosts);
+    tcase_add_test(core, test_guard_config);
     tcase_add_test(core, test_guard_origins);
     tcase_add_checked_fixture(limits, setup, teardown);
     tcase_add_test(limits, test_auth_rate_is_a_bucket_that_a_reload_leaves);

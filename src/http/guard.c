@@ -123,3 +123,59 @@ int guard_check(const char *host, const char *origin, const char *hosts,
                            origin);
     return 0;
 }
+
+/* ---- what the configuration says ---- */
+
+static bool is_host(const char *word, size_t n)
+{
+    char name[HOST_SIZE];
+    struct in6_addr six;
+
+    if (n >= sizeof(name))
+        return false;
+    memcpy(name, word, n);
+    name[n] = '\0';
+    return strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._") ==
+               n ||
+           inet_pton(AF_INET6, name, &six) == 1;
+}
+
+static bool is_origin(const char *word, size_t n)
+{
+    static const char scheme_chars[] = "abcdefghijklmnopqrstuvwxyz0123456789+-.";
+    char origin[2 * HOST_SIZE], name[HOST_SIZE];
+    const char *rest;
+
+    if (n >= sizeof(origin))
+        return false;
+    memcpy(origin, word, n);
+    origin[n] = '\0';
+    rest = strstr(origin, "://");
+    if (!rest) /* that of a page of no origin */
+        return streq(origin, "null");
+    return rest > origin && strspn(origin, scheme_chars) == (size_t)(rest - origin) &&
+           take_name(rest + 3, name) && is_host(name, strlen(name));
+}
+
+static int check_words(const char *list, const char *param,
+                       bool (*is_good)(const char *, size_t), const char *due,
+                       struct pt2_err *err)
+{
+    size_t n;
+
+    for (list += strspn(list, " \t"); *list; list += n, list += strspn(list, " \t")) {
+        n = strcspn(list, " \t");
+        if (!is_good(list, n))
+            return pt2_err_set(err, PT2_ERR_INVALID, "%s: '%.*s' is no %s", param,
+                               (int)MIN(n, (size_t)100), list, due);
+    }
+    return 0;
+}
+
+int guard_check_config(const char *hosts, const char *origins, struct pt2_err *err)
+{
+    return check_words(hosts, "http.hosts", is_host, "host's name without a port", err) < 0
+               ? -1
+               : check_words(origins, "http.origins", is_origin,
+                             "origin, as https://tools.example", err);
+}

@@ -28,4 +28,7 @@ MUST_USE int guard_check(const char *host, const char *origin, const char *hosts
                          const char *origins, int fd, bool is_tls,
                          const char **ret_reason, struct pt2_err *err);
 
+/* Can http.hosts and http.origins be what they say?  Errors: INVALID. */
+MUST_USE int guard_check_config(const char *hosts, const char *origins, struct pt2_err *err);
+
 #endif

@@ -7,6 +7,7 @@
 #include "http/config.h"
 #include "http/epoll.h"
 #include "http/exchange.h"
+#include "http/guard.h"
 #include "http/pool.h"
 #include "http/server_parts.h"
 #include "http/tls_peer.h"
@@ -301,7 +302,8 @@ static int start_parts(struct http_server *server, struct pt2_err *err)
     unsigned mode =
         (unsigned)strtoul(config_get_text(config, "http.socket_mode"), NULL, 8);
 
-    if (auth_new(config_get_text(config, "http.token_file"), &server->auth, err) < 0 ||
+    if (guard_check_config(server->hosts, server->origins, err) < 0 ||
+        auth_new(config_get_text(config, "http.token_file"), &server->auth, err) < 0 ||
         listeners_inherit(server->listeners, &server->n_listeners, err) < 0)
         return -1;
     if (server->n_listeners == 0 &&
