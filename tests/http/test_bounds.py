@@ -301,7 +301,7 @@ def story_one_address_has_half_of_the_uploads():
         for raw in held + [other]:
             assert raw.send(b"x" * 9).reply().status in (200, 201)
             raw.close()
-        assert d.metric("pt2d_http_uploads_active") == 0
+        until(lambda: d.metric("pt2d_http_uploads_active") == 0, "the end of the requests")
 
 
 def story_one_address_has_half_of_the_bodies_and_what_is_only_said_takes_none():
@@ -341,7 +341,7 @@ def story_one_address_has_half_of_the_followers():
         for raw in (first, other):
             assert raw.reply().json["state"] == "succeeded"
             raw.close()
-        assert d.metric("pt2d_http_followers") == 0
+        until(lambda: d.metric("pt2d_http_followers") == 0, "the end of the requests")
 
 
 def filled(cache, n):
