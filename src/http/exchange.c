@@ -28,6 +28,7 @@ struct http_exchange *exchange_new(struct http_server *server, struct http_link 
     x->is_tls = link->tls != NULL;
     x->fd = fd;
     x->client = client_ref(link->client);
+    x->target_len = strlen(target);
     x->started_ms = http_now_ms();
     x->deadline_ms = INT64_MAX;
     buf_init(&x->stream.pending, HTTP_STREAM_MAX);

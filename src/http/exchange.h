@@ -74,6 +74,8 @@ struct http_exchange {
 
     /* the request, read by intake.c */
     char *target; /* raw; cut into path and query */
+    const char *target_at; /* where libmicrohttpd has it */
+    size_t target_len;
     char method[16];
     char accepts[80];
     char *text; /* headers, params and query, decoded */
@@ -88,6 +90,8 @@ struct http_exchange {
 
     /* [HTTP] */
     struct MHD_Connection *conn;
+    struct http_exchange *arriving_next, **arriving_at; /* arriving.c's */
+    pthread_t arriving_thread;
     enum phase phase;
     bool is_handed;      /* to the handler: the body is whole */
     bool counted;        /* among the server's active ones */
@@ -174,6 +178,8 @@ void exchange_force(struct http_exchange *x);
  * problem at once and close, reading on for a while so that the answer is not lost.
  * What to return from the access handler.  [HTTP] */
 enum MHD_Result refuse(struct http_exchange *x, const struct pt2_err *err);
+/* The second way, whatever the body. */
+enum MHD_Result refuse_now(struct http_exchange *x, const struct pt2_err *err);
 
 /* ---- admit.c ---- */
 
@@ -190,6 +196,9 @@ MUST_USE int admit_caller(struct http_exchange *x, const struct route *route,
 /* The header is there: match, check, prepare.  Replies, or makes ready for the body.
  * [HTTP] */
 enum MHD_Result intake(struct http_exchange *x, const char *method, const char *version);
+/* libmicrohttpd is about to refuse the request with that status, in its own words and twice
+ * (arriving.h): answer in its place.  [HTTP] */
+void intake_refuse(struct http_exchange *x, unsigned status);
 
 /* ---- share.c ---- */
 

@@ -1,5 +1,6 @@
 /* intake.c - everything that can be said about a request before its body. */
 #include "http/exchange.h"
+#include "http/header_lines.h"
 #include "http/negotiate.h"
 #include "http/server_parts.h"
 #include "http/url.h"
@@ -7,59 +8,9 @@
 
 #include <ctype.h>
 #include <strings.h>
+#include <sys/socket.h>
 
 /* ---- a copy of the header ---- */
-
-struct copying {
-    struct http_exchange *x;
-    char *to; /* NULL: only count */
-    size_t n, bytes;
-};
-
-static enum MHD_Result copy_header(void *context, enum MHD_ValueKind kind,
-                                   const char *name, const char *value)
-{
-    struct copying *c = context;
-    size_t n = strlen(name) + 1, m = value ? strlen(value) + 1 : 1;
-
-    if (c->to) {
-        char *at = c->to + c->bytes;
-
-        memcpy(at, name, n);
-        memcpy(at + n, value ? value : "", m);
-        c->x->headers[c->n] = (struct pair){at, at + n};
-    }
-    c->n++;
-    c->bytes += n + m;
-    return MHD_YES;
-}
-
-/* Copies of all headers, with room for the decoded path and query behind them: endpoints
- * may look at them from any thread. */
-static int copy_headers(struct http_exchange *x, char **ret_room, struct pt2_err *err)
-{
-    struct copying c = {.x = x};
-    /* libmicrohttpd splits the query too, but decodes its parts alike, so it is done
-     * again below from the target as it came. */
-    size_t room = strlen(x->target) * 2 + 16;
-
-    MHD_get_connection_values(x->conn, MHD_HEADER_KIND, copy_header, &c);
-    x->headers = calloc(c.n + 1, sizeof(*x->headers));
-    x->text = malloc(c.bytes + room);
-    if (!x->headers || !x->text)
-        return pt2_err_set(err, PT2_ERR_NOMEM, "request header");
-    c = (struct copying){.x = x, .to = x->text};
-    MHD_get_connection_values(x->conn, MHD_HEADER_KIND, copy_header, &c);
-    x->n_headers = c.n;
-    *ret_room = x->text + c.bytes;
-    /* Names, values and the ": " and line ends between them; the request line. */
-    if (c.bytes + 2 * c.n + strlen(x->target) + strlen(x->method) + 12 >
-        x->server->limits.max_header_bytes)
-        return pt2_err_set(err, PT2_ERR_HEADERS_TOO_LARGE,
-                           "the request line and headers have more than %llu bytes",
-                           (unsigned long long)x->server->limits.max_header_bytes);
-    return 0;
-}
 
 static size_t count_headers(const struct http_exchange *x, const char *name)
 {
@@ -86,6 +37,92 @@ static void choose_id(struct http_exchange *x)
              (unsigned long long)atomic_fetch_add(&x->server->next_id, 1));
 }
 
+struct copying {
+    struct http_exchange *x;
+    char *to; /* NULL: only count */
+    const char **fields; /* names and values where libmicrohttpd has them */
+    size_t n, bytes;
+};
+
+static enum MHD_Result copy_header(void *context, enum MHD_ValueKind kind,
+                                   const char *name, const char *value)
+{
+    struct copying *c = context;
+    size_t n = strlen(name) + 1, m = value ? strlen(value) + 1 : 1;
+
+    if (c->to) {
+        char *at = c->to + c->bytes;
+
+        c->fields[2 * c->n] = name;
+        c->fields[2 * c->n + 1] = value ? value : "";
+        memcpy(at, name, n);
+        memcpy(at + n, value ? value : "", m);
+        /* RFC 9110, section 5.5: white space around a value is no part of it. */
+        for (size_t i = m - 1; i-- > 0 && (at[n + i] == ' ' || at[n + i] == '\t');)
+            at[n + i] = '\0';
+        c->x->headers[c->n] = (struct pair){at, at + n};
+    }
+    c->n++;
+    c->bytes += n + m;
+    return MHD_YES;
+}
+
+/* As they came: see header_lines.h. */
+static int check_lines(struct http_exchange *x, const char *method, const char *version,
+                       const struct copying *c, struct pt2_err *err)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(x->conn, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE);
+    const struct header_lines lines = {.method = method,
+                                       .target = x->target_at,
+                                       .version = version,
+                                       .target_len = x->target_len,
+                                       .end = method + (info ? info->header_size : 0),
+                                       .fields = c->fields,
+                                       .n_fields = c->n};
+
+    x->must_close = true;
+    if (!info || !x->target_at)
+        return pt2_err_set(err, PT2_ERR_BAD_REQUEST, "the request has no target");
+    if (header_lines_check(&lines, err) < 0)
+        return -1;
+    x->must_close = false;
+    return 0;
+}
+
+/* Copies of all headers, with room for the decoded path and query behind them: endpoints
+ * may look at them from any thread. */
+static int copy_headers(struct http_exchange *x, const char *method, const char *version,
+                        char **ret_room, struct pt2_err *err)
+{
+    AUTO_PTR const char **fields = NULL;
+    struct copying c = {.x = x};
+    /* libmicrohttpd splits the query too, but decodes its parts alike, so it is done
+     * again below from the target as it came. */
+    size_t room = strlen(x->target) * 2 + 16;
+
+    MHD_get_connection_values(x->conn, MHD_HEADER_KIND, copy_header, &c);
+    x->headers = calloc(c.n + 1, sizeof(*x->headers));
+    x->text = malloc(c.bytes + room);
+    fields = calloc(2 * c.n + 1, sizeof(*fields));
+    if (!x->headers || !x->text || !fields)
+        return pt2_err_set(err, PT2_ERR_NOMEM, "request header");
+    c = (struct copying){.x = x, .to = x->text, .fields = fields};
+    MHD_get_connection_values(x->conn, MHD_HEADER_KIND, copy_header, &c);
+    x->n_headers = c.n;
+    *ret_room = x->text + c.bytes;
+    choose_id(x);
+    if (version && check_lines(x, method, version, &c, err) < 0)
+        return -1;
+    /* Names, values and the ": " and line ends between them; the request line. */
+    if (c.bytes + 2 * c.n + strlen(x->target) + strlen(x->method) + 12 >
+        x->server->limits.max_header_bytes)
+        return pt2_err_set(err, PT2_ERR_HEADERS_TOO_LARGE,
+                           "the request line and headers have more than %llu bytes",
+                           (unsigned long long)x->server->limits.max_header_bytes);
+    return 0;
+}
+
 /* ---- framing ---- */
 
 /* What libmicrohttpd takes although readers of HTTP may disagree about it is refused, so
@@ -96,6 +133,8 @@ static int check_framing(struct http_exchange *x, const char *version,
     const char *encoding = http_header(&x->req, "Transfer-Encoding");
     const char *length = http_header(&x->req, "Content-Length");
     const char *expect = http_header(&x->req, "Expect");
+    static const char *const single[] = {"Content-Length", "Origin", "Authorization",
+                                         "Content-Type"};
 
     x->content_length = 0;
     if (length)
@@ -108,13 +147,18 @@ static int check_framing(struct http_exchange *x, const char *version,
     if (encoding && length)
         return pt2_err_set(err, PT2_ERR_BAD_REQUEST,
                            "Content-Length and Transfer-Encoding exclude each other");
+    /* libmicrohttpd compares it with what stands behind it, too. */
     if (encoding && (strcasecmp(encoding, "chunked") != 0 ||
+                     strcasecmp(encoding, MHD_lookup_connection_value(
+                                              x->conn, MHD_HEADER_KIND,
+                                              "Transfer-Encoding")) != 0 ||
                      count_headers(x, "Transfer-Encoding") > 1))
         return pt2_err_set(err, PT2_ERR_BAD_REQUEST,
                            "the one Transfer-Encoding taken is chunked, not '%s'",
                            encoding);
-    if (count_headers(x, "Content-Length") > 1)
-        return pt2_err_set(err, PT2_ERR_BAD_REQUEST, "there are two Content-Length");
+    for (size_t i = 0; i < ARRAY_LEN(single); i++)
+        if (count_headers(x, single[i]) > 1)
+            return pt2_err_set(err, PT2_ERR_BAD_REQUEST, "there are two %s", single[i]);
     x->must_close = false;
     if (streq(version, "HTTP/1.1") && count_headers(x, "Host") != 1)
         return pt2_err_set(err, PT2_ERR_BAD_REQUEST,
@@ -285,13 +329,13 @@ static int check_media_type(const struct http_exchange *x, struct pt2_err *err)
 
 /* ---- all of it ---- */
 
-static int examine(struct http_exchange *x, const char *version, struct pt2_err *err)
+static int examine(struct http_exchange *x, const char *method, const char *version,
+                   struct pt2_err *err)
 {
     char *room = NULL, *path, *query;
 
-    if (copy_headers(x, &room, err) < 0)
+    if (copy_headers(x, method, version, &room, err) < 0)
         return -1;
-    choose_id(x);
     if (check_framing(x, version, err) < 0)
         return -1;
     if (!url_split(x->target, &path, &query))
@@ -312,7 +356,7 @@ enum MHD_Result intake(struct http_exchange *x, const char *method, const char *
     snprintf(x->method, sizeof(x->method), "%s", method);
     x->req.is_head = streq(method, "HEAD");
     link_expect_nothing(x->link);
-    if (examine(x, version, &err) < 0) {
+    if (examine(x, method, version, &err) < 0) {
         if (!x->req.id[0])
             choose_id(x);
         return refuse(x, &err);
@@ -324,4 +368,31 @@ enum MHD_Result intake(struct http_exchange *x, const char *method, const char *
                     x->body_began_ms + x->server->limits.body_timeout_ms);
     }
     return MHD_YES;
+}
+
+void intake_refuse(struct http_exchange *x, unsigned status)
+{
+    struct pt2_err err = {0};
+    char *room;
+
+    snprintf(x->method, sizeof(x->method), "%s", "-");
+    link_expect_nothing(x->link);
+    x->must_close = true;
+    if (copy_headers(x, /* method= */ NULL, /* version= */ NULL, &room, &err) == 0) {
+        const char *length = http_header(&x->req, "Content-Length");
+
+        if (status == 400 && length)
+            pt2_err_set(&err, PT2_ERR_BAD_REQUEST,
+                        "Content-Length must be digits alone, not '%.100s'", length);
+        else if (status == 413 && length)
+            pt2_err_set(&err, PT2_ERR_TOO_LARGE,
+                        "Content-Length is %.100s, more than any body may have", length);
+        else
+            pt2_err_set(&err, PT2_ERR_HEADERS_TOO_LARGE, "the headers are too large");
+    }
+    if (!x->req.id[0])
+        choose_id(x);
+    refuse_now(x, &err);
+    /* So that its own answer does not get there. */
+    shutdown(x->fd, SHUT_WR);
 }

@@ -23,7 +23,7 @@ static bool send_now(struct http_exchange *x, const char *data, size_t len)
  * not queue a reply in the middle of a body; nothing else has been sent for this request
  * but perhaps a 100 Continue, and replies before it are through.  An answer of a few
  * hundred bytes fits into the socket's buffer. */
-static enum MHD_Result send_raw(struct http_exchange *x, const struct pt2_err *err)
+enum MHD_Result refuse_now(struct http_exchange *x, const struct pt2_err *err)
 {
     AUTO_BUF answer = BUF_INIT(16 << 10);
     json_t *json = problem_json(err, NULL);
@@ -64,8 +64,8 @@ enum MHD_Result refuse(struct http_exchange *x, const struct pt2_err *err)
                     x->content_length - x->body_seen <= HTTP_SWALLOW &&
                     !x->expects_continue && !x->must_close;
 
-    if (x->has_body && !is_short)
-        return send_raw(x, err);
+    if (x->must_close || (x->has_body && !is_short))
+        return refuse_now(x, err);
     http_reply_err(&x->req, err);
     x->phase = x->has_body ? PHASE_DISCARD : PHASE_SERVED;
     if (x->has_body) /* it may never come */

@@ -2,6 +2,7 @@
 
 #include "base/log.h"
 #include "base/metrics.h"
+#include "http/arriving.h"
 #include "http/auth.h"
 #include "http/clients.h"
 #include "http/config.h"
@@ -74,17 +75,24 @@ static void *request_begun(void *context, const char *target, struct MHD_Connect
 {
     struct http_server *server = context;
     struct http_link *link = link_of(conn);
+    struct http_exchange *x;
 
     if (!link)
         return NULL;
     link_expect(link, LINK_HEADER, http_now_ms() + server->limits.header_timeout_ms);
-    return exchange_new(server, link, link->fd, target ? target : "");
+    x = exchange_new(server, link, link->fd, target ? target : "");
+    if (!x)
+        return NULL;
+    x->conn = conn;
+    x->target_at = target;
+    arriving_begin(x);
+    return x;
 }
 
-static enum MHD_Result begin(struct http_exchange *x, struct MHD_Connection *conn,
-                             const char *method, const char *version)
+static enum MHD_Result begin(struct http_exchange *x, const char *method,
+                             const char *version)
 {
-    x->conn = conn;
+    arriving_end(x);
     x->counted = true;
     atomic_fetch_add(&x->server->n_active, 1);
     metrics_add(METRIC_HTTP_ACTIVE, 1, NULL);
@@ -99,12 +107,13 @@ static enum MHD_Result access_request(void *context, struct MHD_Connection *conn
     struct http_exchange *x = *request_context;
 
     (void)context;
+    (void)conn;
     (void)url;
     if (!x)
         return MHD_NO; /* no memory */
     switch (x->phase) {
     case PHASE_NEW:
-        return begin(x, conn, method, version);
+        return begin(x, method, version);
     case PHASE_BODY:
         return *len > 0 ? body_take(x, data, len) : body_end(x);
     case PHASE_DISCARD:
@@ -133,6 +142,7 @@ static void request_ended(void *context, struct MHD_Connection *conn,
     *request_context = NULL;
     if (!x)
         return;
+    arriving_end(x);
     exchange_ended(x);
     link_expect(x->link, LINK_IDLE, http_now_ms() + server->limits.idle_timeout_ms);
     exchange_unref(x);
@@ -149,11 +159,20 @@ static size_t leave_escaped(void *context, struct MHD_Connection *conn, char *te
 static void log_mhd(void *context, const char *fmt, va_list ap)
 {
     char line[400];
+    struct http_exchange *x;
+    unsigned status;
 
     (void)context;
     vsnprintf(line, sizeof(line), fmt, ap);
     line[strcspn(line, "\n")] = '\0';
     log_debug("libmicrohttpd: %s", line);
+    if (!arriving_is_refusal(line, &status))
+        return;
+    x = arriving_whole();
+    if (x) {
+        arriving_end(x);
+        intake_refuse(x, status);
+    }
 }
 
 /* ---- making it ---- */
