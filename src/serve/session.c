@@ -247,6 +247,11 @@ int session_check_match(const struct session *s, const struct serve_call *call,
             return 0;
     if (call->n_if_match == 0)
         return 0;
+    if (call->if_match[0] < 0)
+        return pt2_err_set(err, PT2_ERR_PRECONDITION,
+                           "the session is at position %" PRId64
+                           ", If-Match has tags that no session has",
+                           s->position);
     return pt2_err_set(err, PT2_ERR_PRECONDITION,
                        "the session is at position %" PRId64 ", If-Match says %" PRId64,
                        s->position, call->if_match[0]);

@@ -118,7 +118,8 @@ def story_if_match_says_which_position_is_meant(d):
     for odd in ("3", '"5', '"5" "6"', ",", '"5",'):
         s.step([1], headers={"If-Match": odd}, expect=400, label=f"If-Match: {odd}")
     for other in ('W/"5"', '"x"', '""', '"-5"', '"05x"', '"99999999999999999999"'):
-        s.step([1], headers={"If-Match": other}, expect=412, label=f"If-Match: {other}")
+        reply = s.step([1], headers={"If-Match": other}, expect=412, label=f"If-Match: {other}")
+        assert "-1" not in reply.json["detail"], reply
     assert s.position == 5
     s.rewind(4, headers={"If-Match": '"4"'}, expect=412)
     s.rewind(4, headers={"If-Match": '"5"'})
