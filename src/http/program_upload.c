@@ -1,6 +1,7 @@
 #include "http/program_upload.h"
 
 #include "http/config.h"
+#include "http/digest_header.h"
 #include "http/program_reply.h"
 #include "http/reply.h"
 
@@ -9,6 +10,8 @@
 struct upload {
     struct temp_file temp;
     struct sha256 hash;
+    bool has_digest; /* Repr-Digest said it */
+    uint8_t digest[SHA256_BYTES];
     uint64_t expected_bytes; /* Content-Length; 0: not said */
 };
 
@@ -37,6 +40,12 @@ int program_upload_prepare(struct http_request *req, struct pt2_err *err)
     sha256_start(&upload->hash);
     req->context = upload;
     req->context_free = upload_free;
+    if (http_header(req, "Content-Range"))
+        return pt2_err_set(err, PT2_ERR_BAD_REQUEST,
+                           "a program comes whole: Content-Range is not taken");
+    if (digest_header_parse(http_header(req, "Repr-Digest"), upload->digest,
+                            &upload->has_digest, err) < 0)
+        return -1;
     return programs_check_room_quick(req->app->programs, upload->expected_bytes, err);
 }
 
@@ -54,6 +63,7 @@ int program_upload_receive(struct http_request *req, const void *data, size_t le
 
 int program_upload_finish(struct http_request *req, uint8_t ret_sha256[SHA256_BYTES])
 {
+    char hex[SHA256_HEX], expected_hex[SHA256_HEX];
     struct upload *upload = req->context;
 
     if (upload->temp.fd < 0) {
@@ -62,6 +72,14 @@ int program_upload_finish(struct http_request *req, uint8_t ret_sha256[SHA256_BY
         return -1;
     }
     sha256_finish(&upload->hash, ret_sha256);
+    if (upload->has_digest && memcmp(upload->digest, ret_sha256, SHA256_BYTES) != 0) {
+        sha256_to_hex(ret_sha256, hex);
+        sha256_to_hex(upload->digest, expected_hex);
+        http_reply_problem(req, PT2_ERR_DIGEST_MISMATCH,
+                           "the body's SHA-256 is %s, Repr-Digest says %s", hex,
+                           expected_hex);
+        return -1;
+    }
     return 0;
 }
 

@@ -15,7 +15,8 @@ MUST_USE int program_upload_prepare(struct http_request *req, struct pt2_err *er
 MUST_USE int program_upload_receive(struct http_request *req, const void *data,
                                     size_t len, struct pt2_err *err);
 
-/* All bytes are there: their digest.  -1 where there were none: replied. */
+/* All bytes are there: their digest.  -1 where there were none, or Repr-Digest says
+ * another: replied. */
 MUST_USE int program_upload_finish(struct http_request *req,
                                    uint8_t ret_sha256[SHA256_BYTES]);
 /* Check and keep it, and reply. */
