@@ -9,11 +9,12 @@
 
 /* ---- whence it comes ---- */
 
-int admit_origin(struct http_exchange *x, struct pt2_err *err)
+int admit_origin(struct http_exchange *x, const char *authority, struct pt2_err *err)
 {
     const char *reason;
 
-    if (guard_check(http_header(&x->req, "Host"), http_header(&x->req, "Origin"),
+    if (guard_check(authority ? authority : http_header(&x->req, "Host"),
+                    http_header(&x->req, "Origin"),
                     x->server->hosts, x->server->origins, x->fd,
                     x->is_tls, &reason, err) == 0)
         return 0;

@@ -183,8 +183,10 @@ enum MHD_Result refuse_now(struct http_exchange *x, const struct pt2_err *err);
 
 /* ---- admit.c ---- */
 
-/* Host and Origin.  Errors: FORBIDDEN.  [HTTP] */
-MUST_USE int admit_origin(struct http_exchange *x, struct pt2_err *err);
+/* Host, or the target's authority where it has one (RFC 9112, section 3.2.2), and Origin.
+ * Errors: FORBIDDEN.  [HTTP] */
+MUST_USE int admit_origin(struct http_exchange *x, const char *authority,
+                          struct pt2_err *err);
 /* The token or peer, into x->req.caller, its rate, and the scope of route (NULL: there is
  * none at this path); adds the headers of a refusal.  Errors: UNAUTHORIZED, SCOPE,
  * RATE_LIMITED.  [HTTP] */

@@ -67,6 +67,32 @@ static enum MHD_Result copy_header(void *context, enum MHD_ValueKind kind,
     return MHD_YES;
 }
 
+/* Headers that are lists: several lines are one (RFC 9110, section 5.3).  The first has all
+ * then. */
+static char *join_lists(struct http_exchange *x, char *room)
+{
+    static const char *const lists[] = {"Accept", "If-Match", "If-None-Match",
+                                        "Repr-Digest"};
+
+    for (size_t i = 0; i < ARRAY_LEN(lists); i++) {
+        struct pair *first = NULL;
+
+        if (count_headers(x, lists[i]) < 2)
+            continue;
+        for (struct pair *p = x->headers; p < x->headers + x->n_headers; p++) {
+            if (strcasecmp(p->name, lists[i]) != 0)
+                continue;
+            room += sprintf(room, first ? ", %s" : "%s", p->value);
+            if (!first) {
+                first = p;
+                first->value = room - strlen(p->value);
+            }
+        }
+        room++;
+    }
+    return room;
+}
+
 /* As they came: see header_lines.h. */
 static int check_lines(struct http_exchange *x, const char *method, const char *version,
                        const struct copying *c, struct pt2_err *err)
@@ -103,14 +129,14 @@ static int copy_headers(struct http_exchange *x, const char *method, const char 
 
     MHD_get_connection_values(x->conn, MHD_HEADER_KIND, copy_header, &c);
     x->headers = calloc(c.n + 1, sizeof(*x->headers));
-    x->text = malloc(c.bytes + room);
+    x->text = malloc(2 * c.bytes + room); /* lists are joined there */
     fields = calloc(2 * c.n + 1, sizeof(*fields));
     if (!x->headers || !x->text || !fields)
         return pt2_err_set(err, PT2_ERR_NOMEM, "request header");
     c = (struct copying){.x = x, .to = x->text, .fields = fields};
     MHD_get_connection_values(x->conn, MHD_HEADER_KIND, copy_header, &c);
     x->n_headers = c.n;
-    *ret_room = x->text + c.bytes;
+    *ret_room = join_lists(x, x->text + c.bytes);
     choose_id(x);
     if (version && check_lines(x, method, version, &c, err) < 0)
         return -1;
@@ -332,15 +358,18 @@ static int check_media_type(const struct http_exchange *x, struct pt2_err *err)
 static int examine(struct http_exchange *x, const char *method, const char *version,
                    struct pt2_err *err)
 {
-    char *room = NULL, *path, *query;
+    char *room = NULL, *authority, *query;
+    const char *path;
 
     if (copy_headers(x, method, version, &room, err) < 0)
         return -1;
     if (check_framing(x, version, err) < 0)
         return -1;
-    if (!url_split(x->target, &path, &query))
+    authority = room;
+    if (!url_split(x->target, authority, &path, &query))
         return pt2_err_set(err, PT2_ERR_BAD_REQUEST, "the request target is no path");
-    if (admit_origin(x, err) < 0 || find_route(x, path, &room, err) < 0 ||
+    room += strlen(authority) + 1;
+    if (admit_origin(x, *authority ? authority : NULL, err) < 0 || find_route(x, path, &room, err) < 0 ||
         check_state(x, err) < 0 || take_query(x, query, &room, err) < 0 ||
         check_accept(x, err) < 0 || check_media_type(x, err) < 0)
         return -1;

@@ -50,21 +50,36 @@ bool url_decode(const char *text, size_t len, bool plus, char *to, const char **
     return true;
 }
 
-bool url_split(char *target, char **ret_path, char **ret_query)
+/* What follows "http://" or "https://"; NULL: neither. */
+static char *after_scheme(char *target)
 {
-    char *mark = strchr(target, '?');
+    if (strncasecmp(target, "http://", 7) == 0)
+        return target + 7;
+    return strncasecmp(target, "https://", 8) == 0 ? target + 8 : NULL;
+}
+
+bool url_split(char *target, char *ret_authority, const char **ret_path, char **ret_query)
+{
+    char *mark = strchr(target, '?'), *authority = after_scheme(target);
+    const char *path = target;
 
     if (mark)
         *mark++ = '\0';
-    if (strncasecmp(target, "http://", 7) == 0) {
-        /* RFC 9112, section 3.2.2: servers must take the absolute form. */
-        target = strchr(target + 7, '/');
-        if (!target)
+    *ret_authority = '\0';
+    if (authority) {
+        /* RFC 9112, section 3.2.2: servers must take the absolute form; RFC 9110, 4.2.4:
+         * and nobody's name within it. */
+        size_t n = strcspn(authority, "/");
+
+        if (n == 0 || memchr(authority, '@', n))
             return false;
+        memcpy(ret_authority, authority, n);
+        ret_authority[n] = '\0';
+        path = authority[n] ? authority + n : "/";
     }
-    if (*target != '/')
+    if (*path != '/')
         return false;
-    *ret_path = target;
+    *ret_path = path;
     *ret_query = mark;
     return true;
 }

@@ -12,8 +12,11 @@
 MUST_USE bool url_decode(const char *text, size_t len, bool plus, char *to,
                          const char **ret_why);
 
-/* Split a request target ("/a/b?c=d", "http://host/a") at its end of path: *ret_path and
- * *ret_query (NULL: none) point into target, which is cut.  False where it is neither. */
-MUST_USE bool url_split(char *target, char **ret_path, char **ret_query);
+/* Split a request target ("/a/b?c=d", "http://host/a", "https://host") at its end of path:
+ * *ret_path (where there is none: "/") and *ret_query (NULL: none) point into target, which
+ * is cut; ret_authority (room for strlen(target) + 1) gets "host", or "".  False where it is
+ * neither. */
+MUST_USE bool url_split(char *target, char *ret_authority, const char **ret_path,
+                        char **ret_query);
 
 #endif

@@ -14,12 +14,16 @@ static const char etag[] = "0123456789abcdef";
 
 static void check_target(char *target)
 {
-    char *path = NULL, *query = NULL, *decoded;
+    AUTO_PTR char *authority = malloc(strlen(target) + 1);
+    const char *path = NULL;
+    char *query = NULL, *decoded;
     const char *why = NULL, *end = target + strlen(target);
 
-    if (!url_split(target, &path, &query))
+    FUZZ_CHECK(authority);
+    if (!url_split(target, authority, &path, &query))
         return;
-    FUZZ_CHECK(path >= target && path <= end);
+    FUZZ_CHECK(streq(path, "/") || (path >= target && path <= end));
+    FUZZ_CHECK(!strpbrk(authority, "/@"));
     FUZZ_CHECK(!query || (query > target && query <= end));
     for (int plus = 0; plus < 2; plus++) {
         const char *text = query ? query : path;

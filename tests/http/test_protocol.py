@@ -244,6 +244,12 @@ def story_white_space_behind_a_value_does_not_count(d):
     assert raw.reply().status == 400, "libmicrohttpd would read on until the end"
 
 
+def story_lists_on_several_lines_are_one(d):
+    head = "GET /healthz HTTP/1.1\r\nHost: x\r\nAccept: image/png\r\n"
+    assert d.raw(head + "\r\n").reply().status == 406
+    assert d.raw(head + "Accept: text/x\r\nAccept: application/json\r\n\r\n").reply().status == 200
+
+
 def story_two_of_what_there_is_one_of_are_refused(d):
     for name, value in (("Origin", "http://x"), ("Authorization", "Bearer x"), ("Content-Type", "text/plain")):
         reply = d.raw(f"GET /healthz HTTP/1.1\r\nHost: x\r\n{name}: {value}\r\n{name}: {value}\r\n\r\n").reply()
@@ -318,10 +324,15 @@ def story_request_lines_of_any_kind_are_survived(d):
 
     assert ask("GET /healthz HTTP/1.0\r\n\r\n") == [200], "HTTP/1.0 needs no Host"
     assert ask("GET http://x/healthz HTTP/1.1\r\nHost: x\r\n\r\n") == [200], "the absolute form"
+    for target in ("http://localhost/healthz", "HTTPS://localhost:80/healthz", "http://x", "http://x?"):
+        assert ask(f"GET {target} HTTP/1.1\r\nHost: evil.example\r\n\r\n") == [200], "the target's host counts"
+    for target in ("http://evil.example/healthz", "http://evil.example"):
+        assert ask(f"GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n") == [403], target
     assert ask("\r\nGET /healthz HTTP/1.1\r\nHost: x\r\n\r\n") in ([200], [400])
     for data in ("GET /healthz HTTP/1.1\r\n\r\n", "GET /healthz HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
                  "GET * HTTP/1.1\r\nHost: x\r\n\r\n", "OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n",
-                 "GET healthz HTTP/1.1\r\nHost: x\r\n\r\n", "GET http://x HTTP/1.1\r\nHost: x\r\n\r\n",
+                 "GET healthz HTTP/1.1\r\nHost: x\r\n\r\n", "GET http:///healthz HTTP/1.1\r\nHost: x\r\n\r\n",
+                 "GET http://a@x/healthz HTTP/1.1\r\nHost: x\r\n\r\n",
                  "CONNECT x:443 HTTP/1.1\r\nHost: x\r\n\r\n"):
         assert ask(data) == [400], data
     for data in ("GET\r\n\r\n", "GET /healthz\r\n\r\n", "GET /healthz HTTP/9.9\r\nHost: x\r\n\r\n",
