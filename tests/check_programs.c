@@ -185,7 +185,7 @@ START_TEST(test_programs_resolve_names_in_order)
     ck_assert_str_eq(resolve(prefix, &by_alias), id);
     prefix[7] = '\0';
     FAILS(NOT_FOUND, programs_resolve(programs, prefix, NULL, out, NULL, err));
-    OK(aliases_db_put(store, "prod", other, 100, &is_new, err));
+    OK(aliases_db_put(store, "prod", other, 100, ALIAS_IF_ANY, &is_new, err));
     ck_assert_str_eq(resolve("prod", &by_alias), other);
     ck_assert(by_alias);
     add_job("exp_1", JOB_SUCCEEDED, id);
@@ -215,7 +215,7 @@ START_TEST(test_programs_in_use_stay)
     programs_unpin(programs, id);
     FAILS(IN_USE, programs_delete(programs, id, err));
     programs_unpin(programs, id);
-    OK(aliases_db_put(store, "prod", id, 100, &is_new, err));
+    OK(aliases_db_put(store, "prod", id, 100, ALIAS_IF_ANY, &is_new, err));
     FAILS(IN_USE, programs_delete(programs, id, err));
     OK(aliases_db_delete(store, "prod", &found, err));
     FAILS(NOT_FOUND, programs_delete(programs, "abcd", err));

@@ -217,13 +217,17 @@ START_TEST(test_aliases_db_move_and_go)
     struct alias alias;
     bool found, is_new;
 
-    FAILS(NOT_FOUND, aliases_db_put(store, "prod", hex("aa"), 100, &is_new, err));
+    FAILS(NOT_FOUND, aliases_db_put(store, "prod", hex("aa"), 100, ALIAS_IF_ANY, &is_new, err));
     add_program(hex("aa"));
     add_program(hex("bb"));
-    OK(aliases_db_put(store, "prod", hex("aa"), 100, &is_new, err));
+    OK(aliases_db_put(store, "prod", hex("aa"), 100, ALIAS_IF_ANY, &is_new, err));
     ck_assert(is_new);
-    FAILS(QUEUE_FULL, aliases_db_put(store, "other", hex("bb"), 1, &is_new, err));
-    OK(aliases_db_put(store, "prod", hex("bb"), 1, &is_new, err));
+    FAILS(PRECONDITION,
+          aliases_db_put(store, "prod", hex("bb"), 100, ALIAS_IF_NEW, &is_new, err));
+    FAILS(PRECONDITION,
+          aliases_db_put(store, "other", hex("bb"), 100, ALIAS_IF_THERE, &is_new, err));
+    FAILS(QUEUE_FULL, aliases_db_put(store, "other", hex("bb"), 1, ALIAS_IF_ANY, &is_new, err));
+    OK(aliases_db_put(store, "prod", hex("bb"), 1, ALIAS_IF_ANY, &is_new, err));
     ck_assert(!is_new);
     OK(aliases_db_find(store, "prod", &found, &alias, err));
     ck_assert(found);

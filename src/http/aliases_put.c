@@ -35,12 +35,27 @@ static void reply_put(struct http_request *req, bool is_new)
     }
 }
 
+/* An alias has no tag, so that "*" alone can fit it.  False: nothing fits. */
+static bool read_condition(const struct http_request *req, enum alias_if *ret)
+{
+    const char *match = http_header(req, "If-Match");
+    const char *none_match = http_header(req, "If-None-Match");
+
+    *ret = ALIAS_IF_ANY;
+    if (match)
+        *ret = ALIAS_IF_THERE;
+    else if (none_match && streq(none_match, "*"))
+        *ret = ALIAS_IF_NEW;
+    return !match || streq(match, "*");
+}
+
 void aliases_put(struct http_request *req)
 {
     int64_t max = config_get_int(req->app->config, "programs.max_aliases");
     const char *name = req->params[0], *program = NULL;
     char id[PROGRAM_ID_SIZE];
     struct pt2_err err = {0};
+    enum alias_if condition;
     bool is_new = false;
 
     if (alias_check_name(name, &err) < 0) {
@@ -52,7 +67,11 @@ void aliases_put(struct http_request *req)
         http_reply_err_with(req, &err,
                             json_pack("{s:[{s:s, s:s}]}", "errors", "pointer", "/program",
                                       "detail", err.text));
-    } else if (aliases_db_put(req->app->store, name, id, max, &is_new, &err) < 0) {
+    } else if (!read_condition(req, &condition)) {
+        http_reply_problem(req, PT2_ERR_PRECONDITION,
+                           "an alias has no ETag: If-Match can be * alone");
+    } else if (aliases_db_put(req->app->store, name, id, max, condition, &is_new, &err) <
+               0) {
         http_reply_err(req, &err);
     } else {
         programs_look_again(req->app->programs);

@@ -4,24 +4,36 @@
 
 /* ---- conditions ---- */
 
-bool etag_is_listed(const char *list, const char *etag)
+static bool is_listed(const char *list, const char *etag, bool is_strong)
 {
-    size_t n = strlen(etag);
+    size_t n = etag ? strlen(etag) : 0;
+    bool is_weak;
 
     while (*list) {
         list += strspn(list, " \t,");
         if (*list == '*')
             return true;
-        if (strncmp(list, "W/", 2) == 0)
+        is_weak = strncmp(list, "W/", 2) == 0;
+        if (is_weak)
             list += 2;
         if (*list != '"')
             return false;
-        if (strncmp(list + 1, etag, n) == 0 && list[n + 1] == '"')
+        if (etag && !(is_weak && is_strong) && strncmp(list + 1, etag, n) == 0 && list[n + 1] == '"')
             return true;
         list += 1 + strcspn(list + 1, "\"");
         list += *list == '"';
     }
     return false;
+}
+
+bool etag_is_listed(const char *list, const char *etag)
+{
+    return is_listed(list, etag, /* is_strong= */ false);
+}
+
+bool etag_matches(const char *list, const char *etag)
+{
+    return is_listed(list, etag, /* is_strong= */ true);
 }
 
 bool if_range_holds(const char *if_range, const char *etag)

@@ -10,6 +10,9 @@
 /* Is the tag (without its quotes) among those of an If-None-Match?  Weak comparison. */
 bool etag_is_listed(const char *list, const char *etag);
 
+/* The same of an If-Match: strong comparison.  etag may be NULL: then "*" alone fits. */
+bool etag_matches(const char *list, const char *etag);
+
 /* Does If-Range (NULL: there is none) let the Range count?  A date never does: we have no
  * Last-Modified.  etag may be NULL. */
 bool if_range_holds(const char *if_range, const char *etag);

@@ -82,15 +82,23 @@ static void reply_part(struct http_request *req, unsigned status,
 
 void http_reply_file(struct http_request *req, const struct http_file *file)
 {
+    const char *match = http_header(req, "If-Match");
     const char *none_match = http_header(req, "If-None-Match");
     const char *range = http_header(req, "Range");
     uint64_t first = 0, last = 0;
     enum range kind = RANGE_NONE;
 
-    if (none_match && file->etag && etag_is_listed(none_match, file->etag)) {
+    if (match && !etag_matches(match, file->etag)) {
         close(file->fd);
+        http_reply_problem(req, PT2_ERR_PRECONDITION,
+                           "the file's tag is \"%s\", If-Match: %.200s leaves it out",
+                           file->etag ? file->etag : "", match);
+        return;
+    }
+    if (none_match && file->etag && etag_is_listed(none_match, file->etag)) {
+        /* With the length of what a 200 would have (RFC 9110, section 8.6). */
         http_reply_header(req, "ETag", "\"%s\"", file->etag);
-        http_reply_empty(req, 304);
+        reply_part(req, 304, file, 0, file->bytes);
         return;
     }
     /* Range is defined for GET alone. */

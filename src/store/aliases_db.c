@@ -72,7 +72,8 @@ static int check_room(struct store *store, int64_t max, struct pt2_err *err)
 }
 
 static int put_within(struct store *store, const char *name, const char *program,
-                      int64_t max, bool *ret_is_new, struct pt2_err *err)
+                      int64_t max, enum alias_if condition, bool *ret_is_new,
+                   struct pt2_err *err)
 {
     struct alias old;
     struct sql q;
@@ -84,6 +85,9 @@ static int put_within(struct store *store, const char *name, const char *program
         return pt2_err_set(err, PT2_ERR_NOT_FOUND, "there is no program '%s'", program);
     if (aliases_db_find(store, name, &found, &old, err) < 0)
         return -1;
+    if (condition != ALIAS_IF_ANY && found != (condition == ALIAS_IF_THERE))
+        return pt2_err_set(err, PT2_ERR_PRECONDITION, "there is %s alias '%s'",
+                           found ? "an" : "no", name);
     if (!found && check_room(store, max, err) < 0)
         return -1;
     *ret_is_new = !found;
@@ -97,11 +101,12 @@ static int put_within(struct store *store, const char *name, const char *program
 }
 
 int aliases_db_put(struct store *store, const char *name, const char *program,
-                   int64_t max, bool *ret_is_new, struct pt2_err *err)
+                   int64_t max, enum alias_if condition, bool *ret_is_new,
+                   struct pt2_err *err)
 {
     if (store_begin(store, err) < 0)
         return -1;
-    if (put_within(store, name, program, max, ret_is_new, err) < 0) {
+    if (put_within(store, name, program, max, condition, ret_is_new, err) < 0) {
         store_rollback(store);
         return -1;
     }

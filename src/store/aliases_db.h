@@ -20,10 +20,14 @@ MUST_USE int alias_check_name(const char *name, struct pt2_err *err);
 
 MUST_USE int aliases_db_find(struct store *store, const char *name, bool *ret_found,
                              struct alias *ret_alias, struct pt2_err *err);
-/* Point it there, at once.  Errors: NOT_FOUND (the program), QUEUE_FULL (it would be new,
- * and there are max). */
+/* What must hold of the name, so that it is pointed elsewhere. */
+enum alias_if { ALIAS_IF_ANY, ALIAS_IF_NEW, ALIAS_IF_THERE };
+
+/* Point it there, at once.  Errors: NOT_FOUND (the program), PRECONDITION (condition),
+ * QUEUE_FULL (it would be new, and there are max). */
 MUST_USE int aliases_db_put(struct store *store, const char *name, const char *program,
-                            int64_t max, bool *ret_is_new, struct pt2_err *err);
+                            int64_t max, enum alias_if condition, bool *ret_is_new,
+                            struct pt2_err *err);
 MUST_USE int aliases_db_count(struct store *store, int64_t *ret_n, struct pt2_err *err);
 MUST_USE int aliases_db_delete(struct store *store, const char *name, bool *ret_found,
                                struct pt2_err *err);

@@ -265,6 +265,33 @@ def story_programs_are_listed_by_pages(d):
     d.get("/v1/programs?limit=0", expect=422)
 
 
+def story_aliases_take_conditions(d):
+    body, path = {"program": stored(d)}, "/v1/aliases/conditional"
+    d.put(path, body, headers={"If-Match": "*"}, expect=412, label="there is none")
+    d.put(path, body, headers={"If-None-Match": "*"}, expect=201)
+    reply = d.put(path, body, headers={"If-None-Match": "*"}, expect=412)
+    assert reply.problem == "precondition-failed", reply
+    d.put(path, body, headers={"If-None-Match": '"x"'}, expect=200, label="an alias has no tag")
+    d.put(path, body, headers={"If-Match": '"x"'}, expect=412)
+    d.put(path, body, headers={"If-Match": "*"}, expect=200)
+    d.delete(path, expect=204)
+
+
+def story_uploads_are_held_to_what_they_say(d):
+    data = archive(d)
+    kind = {"Content-Type": "application/octet-stream"}
+
+    def said(of):
+        return {**kind, "Repr-Digest": f"sha-256=:{base64.b64encode(hashlib.sha256(of).digest()).decode()}:"}
+
+    for method, path in (("POST", "/v1/programs"), ("PUT", f"/v1/programs/{hashlib.sha256(data).hexdigest()}")):
+        reply = d.request(method, path, body=data, headers=said(data + b"x"), expect=422)
+        assert reply.problem == "digest-mismatch" and "Repr-Digest" in reply.json["detail"], reply
+        d.request(method, path, body=data, headers={**kind, "Repr-Digest": "sha-256=x"}, expect=400)
+        d.request(method, path, body=data, headers={**kind, "Content-Range": "bytes 0-4/5"}, expect=400)
+        d.request(method, path, body=data, headers=said(data), expect=(200, 201))
+
+
 # ---- files ----
 
 def story_files_come_with_their_digest(d):
@@ -322,6 +349,16 @@ def story_conditions_spare_the_body(d):
     for value in ('"x"', f'"{program[:-1]}"', program, ""):
         d.get(path, headers={"If-None-Match": value}, expect=200, label=f"If-None-Match: {value}")
     d.get(path, headers={"If-None-Match": etag, "Range": "bytes=0-4"}, expect=304)
+    reply = d.get(path, headers={"If-None-Match": etag}, expect=304)
+    assert reply.headers["Content-Length"] == str(len(data)), "that of the file, or none"
+    raw = d.raw(f'GET {path} HTTP/1.1\r\nHost: x\r\nIf-None-Match: "x"\r\nIf-None-Match: {etag}\r\n\r\n')
+    assert raw.reply().status == 304, "two lines are one list"
+    assert raw.send("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").reply().status == 200, "no byte of it came"
+    for value in (etag, "*", f'"x", {etag}'):
+        assert d.get(path, headers={"If-Match": value}, expect=200).body == data
+    for value in ('"x"', f"W/{etag}", ""):
+        assert d.get(path, headers={"If-Match": value}, expect=412).problem == "precondition-failed"
+        d.head(path, headers={"If-Match": value}, expect=412)
     ranged = {"Range": "bytes=1-4"}
     assert d.get(path, headers={**ranged, "If-Range": etag}, expect=206).body == data[1:5]
     for value in (f"W/{etag}", '"x"', program, "Wed, 21 Oct 2015 07:28:00 GMT"):
