@@ -318,6 +318,8 @@ static int sum_up(const struct pt2_program *p, const struct caches *caches,
     if (n == caches->n_rings) /* then no buffer says how far positions go */
         d->max_cache_len = MAX(d->max_cache_len, p->max_context_len);
     d->max_cache_len = MIN(d->max_cache_len, caches->shortest);
+    if (d->max_cache_len < 1)
+        return refuse(err, "one of the caches has room for no position");
     d->n_layers = (n + 1) / 2;
     if (d->seq_len > d->max_cache_len)
         return refuse(err,
