@@ -34,9 +34,9 @@ def kill_workers(d):
                 os.close(fd)
 
 
-def goes_on(s, p, tokens):
+def goes_on(s, p, tokens, twin=None):
     """Its next step answers what one of a session answers that took these tokens in peace."""
-    twin = Session(s.d, p)
+    twin = twin or Session(s.d, p)
     if tokens:
         twin.step(tokens, logits=False)
     assert_close(s.logits(TEXT[60:63], rows="all"), twin.logits(TEXT[60:63], rows="all"), "afterwards")
@@ -169,8 +169,11 @@ def story_a_program_whose_file_is_deleted_is_used_on():
         p = program(d)
         s = Session(d, p)
         s.step(TEXT[:10], logits=False)
+        twin = Session(d, p)
         os.unlink(program_file(d, p))
-        goes_on(s, p, TEXT[:10])
+        goes_on(s, p, TEXT[:10], twin)
+        body = {"program": p, "engine": s.engine}
+        assert d.post("/v1/sessions", body, expect=500, label="a new one").problem == "program-damaged"
         with frozen(d):
             step = s.ask([1])
             until_running(d)
