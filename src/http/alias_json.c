@@ -12,7 +12,8 @@ json_t *alias_to_json(const struct alias *alias)
                      "changed", changed);
 }
 
-void alias_read(const json_t *body, const char **ret_program, struct json_problems *problems)
+void alias_read(const json_t *body, const char **ret_program,
+                struct json_problems *problems)
 {
     struct json_obj o;
 

@@ -11,6 +11,7 @@ json_t *alias_to_json(const struct alias *alias);
 
 /* *ret_program (an id, a part of one, or an alias) is borrowed from body.  What is wrong is
  * in problems. */
-void alias_read(const json_t *body, const char **ret_program, struct json_problems *problems);
+void alias_read(const json_t *body, const char **ret_program,
+                struct json_problems *problems);
 
 #endif

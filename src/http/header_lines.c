@@ -51,7 +51,7 @@ static int check_field(const char *name, const char *value, const char *next,
                            "'%.60s' is no name of a header: it must be letters, digits and "
                            "-, with the colon right behind it",
                            name);
-    if (!is_gap(name + n, value) || 
+    if (!is_gap(name + n, value) ||
         !(next ? is_line_end(value_end, next) : is_block_end(value_end, end)))
         return pt2_err_set(err, PT2_ERR_BAD_REQUEST,
                            "the header %.60s holds a NUL, or goes on in a second line", name);

@@ -369,7 +369,8 @@ static int examine(struct http_exchange *x, const char *method, const char *vers
     if (!url_split(x->target, authority, &path, &query))
         return pt2_err_set(err, PT2_ERR_BAD_REQUEST, "the request target is no path");
     room += strlen(authority) + 1;
-    if (admit_origin(x, *authority ? authority : NULL, err) < 0 || find_route(x, path, &room, err) < 0 ||
+    if (admit_origin(x, *authority ? authority : NULL, err) < 0 ||
+        find_route(x, path, &room, err) < 0 ||
         check_state(x, err) < 0 || take_query(x, query, &room, err) < 0 ||
         check_accept(x, err) < 0 || check_media_type(x, err) < 0)
         return -1;

@@ -43,7 +43,8 @@ static void *work(void *arg)
 
     pthread_setname_np(pthread_self(), pool->options.name);
     if (pool->options.nice) /* on Linux a thread's own; one that can't be nice works too */
-        (void)!setpriority(PRIO_PROCESS, 0, getpriority(PRIO_PROCESS, 0) + pool->options.nice);
+        (void)!setpriority(PRIO_PROCESS, 0,
+                           getpriority(PRIO_PROCESS, 0) + pool->options.nice);
     pthread_mutex_lock(&pool->lock);
     for (;;) {
         struct job *job = next_locked(pool);

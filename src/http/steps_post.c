@@ -20,9 +20,9 @@ struct item {
     const char *session; /* NULL: not even that was said */
     struct step_body body;
     struct serve_facts facts;
-    bool is_good; /* to be run */
+    bool is_good;     /* to be run */
     bool is_reserved; /* memory for its result */
-    char *text;   /* the result; NULL: out of memory */
+    char *text;       /* the result; NULL: out of memory */
 };
 
 struct steps {

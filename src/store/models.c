@@ -287,7 +287,8 @@ int models_not_found(const char *id, struct pt2_err *err)
 }
 
 /* What lies in a model's folder is its own: no list has it as ORG/NAME. */
-static int lies_in_model(const char *root, const char *id, bool *ret_lies, struct pt2_err *err)
+static int lies_in_model(const char *root, const char *id, bool *ret_lies,
+                         struct pt2_err *err)
 {
     const char *slash = strchr(id, '/');
     char org[MODEL_ID_SIZE], path[PATH_MAX];
