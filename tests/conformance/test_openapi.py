@@ -30,7 +30,7 @@ enabled = true
 # 412: If-Match names another position.  The others are the default.
 expected-statuses = ["2xx", "3xx", 401, 403, 404, 409, 412, 429]
 [checks.negative_data_rejection]
-expected-statuses = [400, 401, 403, 404, 405, 406, 409, 412, 415, 416, 422, 429]
+expected-statuses = [400, 401, 403, 404, 405, 406, 409, 412, 413, 415, 416, 422, 429]
 
 [dictionaries.ids]
 values = {ids}
