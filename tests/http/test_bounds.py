@@ -363,7 +363,8 @@ def filled(cache, n):
 
 
 def story_answers_that_nobody_reads_are_bounded():
-    with Lab("--set", "http.limit_local=yes", "--set", "http.max_answer_memory=40 MiB") as d:
+    with Lab("--set", "http.limit_local=yes", "--set", "http.max_answer_memory=40 MiB",
+             "--set", "engine.threads=1") as d:
         d.let_exports_go()
         job = d.post("/v1/exports", {"model": "big", "cache": {"max_cache_len": 16384}}, expect=202).json["id"]
         until(lambda: d.get(f"/v1/exports/{job}?wait=60").json["state"] == "succeeded", "the program")
@@ -395,7 +396,7 @@ def story_answers_that_nobody_reads_are_bounded():
 
 
 def story_a_step_whose_answer_finds_no_memory_does_nothing():
-    with Lab("--set", "http.max_answer_memory=3 MiB") as d:
+    with Lab("--set", "http.max_answer_memory=3 MiB", "--set", "engine.threads=1") as d:
         session = d.session(d.program())
         path = f"/v1/sessions/{session}/step"
         steps = {"input_ids": [list(range(40))], "rows": "all"}
