@@ -40,14 +40,19 @@ void exchange_ref(struct http_exchange *x)
     atomic_fetch_add(&x->refs, 1);
 }
 
+void out_header_free(struct out_header *h)
+{
+    free(h->name);
+    free(h->value);
+    free(h);
+}
+
 static void free_out_headers(struct out_header *h)
 {
     while (h) {
         struct out_header *next = h->next;
 
-        free(h->name);
-        free(h->value);
-        free(h);
+        out_header_free(h);
         h = next;
     }
 }

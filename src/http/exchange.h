@@ -56,6 +56,7 @@ struct out_header {
     pthread_t thread;
     char *name, *value;
 };
+void out_header_free(struct out_header *h);
 
 struct stream {
     struct buf pending; /* written, not yet sent */

@@ -35,9 +35,7 @@ void http_reply_header(struct http_request *req, const char *name, const char *f
     h->name = strdup(name);
     h->thread = pthread_self();
     if (!h->name || !h->value || !is_printable(h->value)) {
-        free(h->name);
-        free(h->value);
-        free(h);
+        out_header_free(h);
         return;
     }
     pthread_mutex_lock(&x->lock);
@@ -91,9 +89,7 @@ static void drop_headers(struct http_exchange *x)
             continue;
         }
         *at = h->next;
-        free(h->name);
-        free(h->value);
-        free(h);
+        out_header_free(h);
     }
     pthread_mutex_unlock(&x->lock);
 }

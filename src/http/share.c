@@ -64,6 +64,15 @@ int share_take(struct http_exchange *x, enum holding what, uint64_t n,
     return held == HELD ? 0 : refuse_share(x, what, held == HELD_SHARE, err);
 }
 
+/* What x->held has no more. */
+static void let_go(struct http_exchange *x, enum holding what, uint64_t n)
+{
+    if (n == 0)
+        return;
+    client_let_go(x->client, what, n);
+    metrics_add(kinds[what].gauge, -(double)n, NULL);
+}
+
 /* ---- answers ---- */
 
 int http_reserve_answer(struct http_request *req, uint64_t n, struct pt2_err *err)
@@ -93,11 +102,8 @@ int share_answer(struct http_exchange *x, uint64_t len, bool may_refuse,
     has = x->held[HOLD_ANSWERS];
     surplus = has - MIN(has, need);
     x->held[HOLD_ANSWERS] -= surplus;
-    if (surplus)
-        client_let_go(x->client, HOLD_ANSWERS, surplus);
     pthread_mutex_unlock(&x->lock);
-    if (surplus)
-        metrics_add(METRIC_HTTP_ANSWER_BYTES, -(double)surplus, NULL);
+    let_go(x, HOLD_ANSWERS, surplus);
     if (need <= has)
         return 0;
     if (may_refuse)
@@ -110,12 +116,8 @@ int share_answer(struct http_exchange *x, uint64_t len, bool may_refuse,
 
 void share_done(struct http_exchange *x)
 {
-    for (enum holding what = 0; what < N_HOLDINGS; what++) {
-        if (x->held[what] == 0)
-            continue;
-        client_let_go(x->client, what, x->held[what]);
-        metrics_add(kinds[what].gauge, -(double)x->held[what], NULL);
-    }
+    for (enum holding what = 0; what < N_HOLDINGS; what++)
+        let_go(x, what, x->held[what]);
 }
 
 int http_follow(struct http_request *req, struct pt2_err *err)

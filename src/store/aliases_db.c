@@ -73,7 +73,7 @@ static int check_room(struct store *store, int64_t max, struct pt2_err *err)
 
 static int put_within(struct store *store, const char *name, const char *program,
                       int64_t max, enum alias_if condition, bool *ret_is_new,
-                   struct pt2_err *err)
+                      struct pt2_err *err)
 {
     struct alias old;
     struct sql q;

@@ -312,10 +312,13 @@ static int find(struct models *models, const char *id, char ret_path[PATH_MAX],
     for (size_t i = 0; i < models->n_dirs && model_id_is_valid(id); i++) {
         if (!realpath(models->dirs[i], root) || !models_resolve(root, root, id, ret_path))
             continue;
-        if (lies_in_model(root, id, &lies_in, err) < 0 ||
-            look_into(root, ret_path, id, ret_folder, err) < 0)
+        if (look_into(root, ret_path, id, ret_folder, err) < 0)
             return -1;
-        if (ret_folder->is_model && !lies_in)
+        if (!ret_folder->is_model)
+            continue;
+        if (lies_in_model(root, id, &lies_in, err) < 0)
+            return -1;
+        if (!lies_in)
             return 0;
     }
     return models_not_found(id, err);
